@@ -1,0 +1,100 @@
+//! Map names, capacities and the version that names the layout of every shared byte.
+//!
+//! Invariant: any change of a shared layout or of a map's meaning raises [`VERSION`]; the agent never uses a pinned map of another
+//! version. Read by the kernel programs (map statics) and by the agent (pins, dumps).
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Version of every layout in this crate. Pins live in a folder of this number.
+pub const VERSION: u32 = 1;
+
+/// Map names, as pinned and as `bpftool` shows them; at most 15 characters.
+pub mod map {
+    /// `HASH` [`EndpointKey`](crate::endpoint::EndpointKey) → slot in [`ENDPOINTS`]. Written by the agent.
+    pub const ENDPOINT_IDS: &str = "endpoint_ids";
+    /// `ARRAY`, mapped, slot → [`Endpoint`](crate::endpoint::Endpoint). Written by the agent, one 64-bit store publishes a table.
+    pub const ENDPOINTS: &str = "endpoints";
+    /// `ARRAY` table slot → [`TableInfo`](crate::table::TableInfo). Written by the agent before a table is published.
+    pub const TABLE_INFO: &str = "table_info";
+    /// `ARRAY_OF_MAPS` table slot → LPM trie of IPv4 prefixes → [`Leaf`](crate::table::Leaf).
+    pub const TABLES4: &str = "tables4";
+    /// `ARRAY_OF_MAPS` table slot → LPM trie of IPv6 prefixes → [`Leaf`](crate::table::Leaf).
+    pub const TABLES6: &str = "tables6";
+    /// `ARRAY_OF_MAPS` table slot → array of [`ClassEntry`](crate::class::ClassEntry).
+    pub const CLASSES: &str = "classes";
+    /// `PERCPU_ARRAY` table's counter base + rank → [`Counter`](crate::table::Counter). Written by the kernel.
+    pub const RULE_COUNTERS: &str = "rule_counters";
+    /// `PERCPU_ARRAY` [`DropReason`](crate::reason::DropReason) → [`Counter`](crate::table::Counter). Written by the kernel.
+    pub const DROP_COUNTERS: &str = "drop_counters";
+    /// `PERCPU_ARRAY` [`Stat`](crate::event::Stat) → `u64`. Written by the kernel.
+    pub const STATS: &str = "stats";
+    /// `LRU_HASH` [`FlowKey`](crate::flow::FlowKey) → [`Flow`](crate::flow::Flow). Written by the kernel; the agent seeds it.
+    pub const FLOWS: &str = "flows";
+    /// `LRU_HASH` [`FragmentKey`](crate::flow::FragmentKey) → [`Fragment`](crate::flow::Fragment). Written by the kernel.
+    pub const FRAGMENTS: &str = "fragments";
+    /// `RINGBUF` of [`Event`](crate::event::Event). Written by the kernel, read by the agent.
+    pub const EVENTS: &str = "events";
+    /// `LRU_HASH` [`LimitKey`](crate::event::LimitKey) → [`Limit`](crate::event::Limit). Written by the kernel.
+    pub const EVENT_LIMITS: &str = "event_limits";
+    /// `ARRAY` of one [`Config`](super::Config). Written by the agent.
+    pub const CONFIG: &str = "config";
+
+    /// Every map that is pinned.
+    pub const ALL: [&str; 14] = [
+        ENDPOINT_IDS,
+        ENDPOINTS,
+        TABLE_INFO,
+        TABLES4,
+        TABLES6,
+        CLASSES,
+        RULE_COUNTERS,
+        DROP_COUNTERS,
+        STATS,
+        FLOWS,
+        FRAGMENTS,
+        EVENTS,
+        EVENT_LIMITS,
+        CONFIG,
+    ];
+}
+
+/// Default capacities, in entries unless said otherwise. The agent may set larger ones when it creates the maps.
+pub mod capacity {
+    /// Endpoints on a node. The kubelet's own default limit is 110 pods.
+    pub const ENDPOINTS: u32 = 4096;
+    /// Keys that lead to endpoints: interface, network namespace and cgroup of each.
+    pub const ENDPOINT_IDS: u32 = 4 * ENDPOINTS;
+    /// Table versions alive at once: one per distinct rule list, and the next one while it is built.
+    pub const TABLES: u32 = 4096;
+    /// Rule counters, per CPU.
+    pub const RULE_COUNTERS: u32 = 65_536;
+    /// Connections remembered; least recently used first out.
+    pub const FLOWS: u32 = 65_536;
+    /// Fragmented datagrams in flight; least recently used first out.
+    pub const FRAGMENTS: u32 = 8192;
+    /// Bytes of the event ring.
+    pub const EVENT_RING_BYTES: u32 = 1 << 20;
+    /// (endpoint, rule) pairs whose events are limited; least recently used first out.
+    pub const EVENT_LIMITS: u32 = 16_384;
+    /// Prefixes in one table, both families together.
+    pub const TABLE_PREFIXES: usize = 1_000_000;
+    /// Class entries in one table (16 bytes each).
+    pub const TABLE_CLASS_ENTRIES: usize = 1 << 21;
+    /// Rules in one table; ranks have 24 bits.
+    pub const TABLE_RULES: usize = 1 << 21;
+}
+
+/// Settings that the programs read, one for the whole node.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Config {
+    /// [`VERSION`] of whoever wrote this.
+    pub abi: u32,
+    /// Bit `n` set: endpoints are known by their cgroup at depth `n` below the cgroup v2 root. Depths 1–15 count.
+    pub cgroup_levels: u32,
+    /// Events per second and (endpoint, rule); more are counted as repeats.
+    pub events_per_second: u32,
+    /// Padding.
+    pub padding: u32,
+}
+const _: () = assert!(size_of::<Config>() == 16);

@@ -1,0 +1,158 @@
+//! Classes: disjoint intervals over (protocol, port), each with the decision of the first matching rule.
+//!
+//! A class lies in the table's class array as one header entry (`from` = number of intervals) followed by its intervals, sorted by
+//! `from`, the first of them 0. An interval ends where the next begins. The search is the same code in the kernel and in the agent.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::table::Decision;
+
+/// Intervals in one class; 2^16 with the header still fit [`SEARCH_STEPS`].
+pub const MAX_INTERVALS: u32 = 1 << 16;
+/// Halvings that find an interval among [`MAX_INTERVALS`].
+const SEARCH_STEPS: u32 = 17;
+
+/// One interval of a class, or its header.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct ClassEntry {
+    /// First [`key`] of the interval; in a header, the number of intervals that follow.
+    pub from: u32,
+    /// [`Decision`] bits.
+    pub decision: u32,
+    /// [`Decision`] bits of the verdict that policies under Audit would have changed this one to; 0 where they agree.
+    pub audit: u32,
+    /// Padding.
+    pub padding: u32,
+}
+const _: () = assert!(size_of::<ClassEntry>() == 16);
+
+/// Orders (protocol, port) pairs: the protocol number above, the port below. ICMP and ICMPv6 use their type as the port;
+/// protocols without ports use 0.
+#[inline]
+pub const fn key(protocol: u8, port: u16) -> u32 {
+    ((protocol as u32) << 16) | port as u32
+}
+
+/// What a class says of one packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClassVerdict {
+    /// The decision in force.
+    pub decision: Decision,
+    /// The decision with Audit policies enforced, if it is another one.
+    pub audit: Option<Decision>,
+    /// Index of the interval, to tell whether two packets met the same one.
+    pub index: u32,
+}
+
+/// Where class entries are read from: a map in the kernel, a slice in the agent.
+pub trait ClassEntries {
+    /// The entry at `index`, or `None` outside of the array.
+    fn entry(&self, index: u32) -> Option<ClassEntry>;
+}
+
+impl ClassEntries for [ClassEntry] {
+    fn entry(&self, index: u32) -> Option<ClassEntry> {
+        self.get(index as usize).copied()
+    }
+}
+
+/// Finds the interval of `key` in the class at `base`. `None` only where the array is damaged; the caller then denies.
+#[inline]
+pub fn search<E: ClassEntries + ?Sized>(entries: &E, base: u32, key: u32) -> Option<ClassVerdict> {
+    let count = entries.entry(base)?.from;
+    if count == 0 || count > MAX_INTERVALS {
+        return None;
+    }
+    // Invariant: the interval of `low` starts at or below the key, that of `high` above it.
+    let (mut low, mut high) = (0, count);
+    for _ in 0..SEARCH_STEPS {
+        if high - low <= 1 {
+            break;
+        }
+        let middle = low.midpoint(high);
+        if entries.entry(base + 1 + middle)?.from <= key {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    let index = base + 1 + low;
+    let entry = entries.entry(index)?;
+    let audit = if entry.audit == 0 {
+        None
+    } else {
+        Some(Decision(entry.audit))
+    };
+    Some(ClassVerdict {
+        decision: Decision(entry.decision),
+        audit,
+        index,
+    })
+}
+
+/// Judges a packet whose port is not known (§3.6): the decision, if one interval covers every port of `protocol`.
+#[inline]
+pub fn search_any_port<E: ClassEntries + ?Sized>(entries: &E, base: u32, protocol: u8) -> Option<ClassVerdict> {
+    let first = search(entries, base, key(protocol, 0))?;
+    let last = search(entries, base, key(protocol, u16::MAX))?;
+    if first.index == last.index { Some(first) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    fn class(starts: &[u32]) -> Vec<ClassEntry> {
+        let header = ClassEntry {
+            from: u32::try_from(starts.len()).unwrap(),
+            ..Default::default()
+        };
+        let intervals = starts.iter().zip(0..).map(|(&from, rank)| ClassEntry {
+            from,
+            decision: Decision::allow(rank).0,
+            ..Default::default()
+        });
+        core::iter::once(header).chain(intervals).collect()
+    }
+
+    #[test]
+    fn search_finds_the_interval_that_a_linear_scan_finds() {
+        for len in 1..40_u32 {
+            let starts: Vec<u32> = (0..len).map(|i| i * i * 7).collect();
+            let entries = class(&starts);
+            for key in 0..12_000 {
+                let linear = starts.iter().rposition(|&start| start <= key).unwrap();
+                let found = search(entries.as_slice(), 0, key).unwrap();
+                assert_eq!(found.decision.rank() as usize, linear, "len {len} key {key}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_class_is_searched_to_its_ends() {
+        let starts: Vec<u32> = (0..MAX_INTERVALS).collect();
+        let entries = class(&starts);
+        for key in [0, 1, MAX_INTERVALS / 2, MAX_INTERVALS - 2, MAX_INTERVALS - 1, u32::MAX] {
+            let rank = search(entries.as_slice(), 0, key).unwrap().decision.rank();
+            assert_eq!(rank, key.min(MAX_INTERVALS - 1));
+        }
+    }
+
+    #[test]
+    fn a_damaged_class_has_no_verdict() {
+        let entries = class(&[0, 5]);
+        assert_eq!(search(&entries[..2], 0, 9), None);
+        assert_eq!(search(entries.as_slice(), 7, 9), None);
+        assert_eq!(search(&[ClassEntry::default()][..], 0, 0), None);
+    }
+
+    #[test]
+    fn an_unknown_port_is_judged_only_where_ports_do_not_matter() {
+        let entries = class(&[0, key(6, 443), key(6, 444), key(17, 0), key(18, 0)]);
+        assert_eq!(search_any_port(entries.as_slice(), 0, 6), None);
+        assert_eq!(search_any_port(entries.as_slice(), 0, 17).unwrap().decision.rank(), 3);
+    }
+}

@@ -1,0 +1,90 @@
+//! The little state there is: connections that began outside, and first fragments.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Who sent the first packet of a connection. Part of the ABI.
+pub mod origin {
+    /// The remote side: the pod's packets are replies (§1.4).
+    pub const OUTSIDE: u32 = 1;
+    /// The pod, while its policy allowed it: later packets of the remote do not turn it into a reply.
+    pub const INSIDE: u32 = 2;
+}
+
+/// Seconds after which a silent connection counts as ended. TCP as `nf_conntrack_tcp_timeout_established`, the others as
+/// `nf_conntrack_udp_timeout_stream` of Linux (`net/netfilter/nf_conntrack_proto_udp.c` and its TCP sibling).
+pub mod timeout {
+    /// TCP: five days.
+    pub const TCP_SECONDS: u64 = 432_000;
+    /// Everything else: two minutes.
+    pub const OTHER_SECONDS: u64 = 120;
+    /// First fragments: `net.ipv4.ipfrag_time`.
+    pub const FRAGMENT_SECONDS: u64 = 30;
+}
+
+/// A connection of one endpoint, seen from the pod.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct FlowKey {
+    /// Remote address; IPv4 as `::ffff:a.b.c.d`.
+    pub remote: [u8; 16],
+    /// Number of the endpoint.
+    pub endpoint: u32,
+    /// Remote port, network order; 0 where the protocol has none.
+    pub remote_port: [u8; 2],
+    /// The pod's port, network order; the identifier of an ICMP echo; 0 where the protocol has none.
+    pub local_port: [u8; 2],
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Padding.
+    pub padding: [u8; 3],
+}
+const _: () = assert!(size_of::<FlowKey>() == 28);
+
+/// What is remembered of a connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Flow {
+    /// `CLOCK_MONOTONIC` nanoseconds of the last packet that asked for this entry.
+    pub last_seen: u64,
+    /// One of [`origin`].
+    pub origin: u32,
+    /// Padding.
+    pub padding: u32,
+}
+const _: () = assert!(size_of::<Flow>() == 16);
+
+/// A fragmented datagram that an endpoint is sending.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct FragmentKey {
+    /// Source address; IPv4 as `::ffff:a.b.c.d`.
+    pub source: [u8; 16],
+    /// Destination address, likewise.
+    pub destination: [u8; 16],
+    /// Number of the endpoint.
+    pub endpoint: u32,
+    /// Identification field (16 bits in IPv4, 32 in IPv6), as it stood in the header.
+    pub id: [u8; 4],
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Padding.
+    pub padding: [u8; 3],
+}
+const _: () = assert!(size_of::<FragmentKey>() == 44);
+
+/// The verdict of a first fragment.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Fragment {
+    /// `CLOCK_MONOTONIC` nanoseconds when it was seen.
+    pub seen: u64,
+    /// [`Decision`](crate::table::Decision) bits.
+    pub decision: u32,
+    /// 1 if the packet was passed, 0 if it was dropped.
+    pub passed: u32,
+    /// Generation of the table that judged it; another table judges anew.
+    pub generation: u32,
+    /// Padding.
+    pub padding: u32,
+}
+const _: () = assert!(size_of::<Fragment>() == 24);

@@ -1,0 +1,397 @@
+//! Reads Ethernet, IPv4, IPv6 and transport headers, as far as a verdict needs them.
+//!
+//! Written over [`PacketBytes`] so that the programs (`bpf_skb_load_bytes`) and the host (slices, fuzzers) run the same code.
+//! Invariant: whatever is not fully understood is an error with its own [`DropReason`]; nothing passes because it could not be read.
+
+use crate::class;
+use crate::reason::DropReason;
+
+/// Protocol numbers (IANA) that are told apart.
+pub mod protocol {
+    /// ICMP.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// ICMP for IPv6.
+    pub const ICMPV6: u8 = 58;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
+}
+
+/// IPv6 extension headers (IANA) that are walked over.
+mod extension {
+    pub(super) const HOP_BY_HOP: u8 = 0;
+    pub(super) const ROUTING: u8 = 43;
+    pub(super) const FRAGMENT: u8 = 44;
+    pub(super) const AUTHENTICATION: u8 = 51;
+    pub(super) const DESTINATION: u8 = 60;
+    pub(super) const MOBILITY: u8 = 135;
+    pub(super) const HIP: u8 = 139;
+    pub(super) const SHIM6: u8 = 140;
+    /// How many are walked before giving up.
+    pub(super) const MAX: u32 = 8;
+}
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_ARP: u16 = 0x0806;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERTYPE_VLAN: u16 = 0x8100;
+const ETHERTYPE_QINQ: u16 = 0x88a8;
+const MAX_VLAN_TAGS: u32 = 2;
+
+/// Where the bytes of a packet are read from.
+pub trait PacketBytes {
+    /// `N` bytes at `offset`, or `None` if the packet ends before.
+    fn bytes<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
+}
+
+impl PacketBytes for [u8] {
+    fn bytes<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        self.get(offset as usize..)?.first_chunk().copied()
+    }
+}
+
+/// Which IP header starts at an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// IPv4 header at this offset.
+    V4(u32),
+    /// IPv6 header at this offset.
+    V6(u32),
+    /// ARP; it never leaves the link and is passed.
+    Arp,
+}
+
+/// Whether a packet is a whole datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragmentation {
+    /// Not fragmented.
+    Whole,
+    /// The first fragment, with the transport header.
+    First,
+    /// Any other fragment: no ports.
+    Later,
+}
+
+/// The part of a packet that a verdict depends on. Ports are in network order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Source address; IPv4 as `::ffff:a.b.c.d`.
+    pub source: [u8; 16],
+    /// Destination address, likewise.
+    pub destination: [u8; 16],
+    /// Source port; identifier of an ICMP echo; 0 where there is none.
+    pub source_port: [u8; 2],
+    /// Destination port; identifier of an ICMP echo; 0 where there is none.
+    pub destination_port: [u8; 2],
+    /// Identification of the fragmented datagram; 0 if [`Fragmentation::Whole`].
+    pub fragment_id: [u8; 4],
+    /// 4 or 6: which table judges.
+    pub family: u8,
+    /// IP protocol number. In IPv6 fragments after the first, the fragment header's next header.
+    pub protocol: u8,
+    /// Next header of the IPv6 fragment header, [`Packet::protocol`] otherwise: the same in every fragment of a datagram.
+    pub fragment_protocol: u8,
+    /// ICMP or ICMPv6 type; 0 for other protocols.
+    pub icmp_type: u8,
+    /// Whether it is a fragment.
+    pub fragmentation: Fragmentation,
+    /// Whether the packet can only open a connection (TCP SYN without ACK, SCTP INIT, ICMP requests): never a reply.
+    pub opens: bool,
+    /// Whether `protocol` says what transport this is; not so in a later IPv6 fragment that hides it behind extension headers.
+    pub transport_known: bool,
+}
+
+impl Packet {
+    const EMPTY: Self = Self {
+        source: [0; 16],
+        destination: [0; 16],
+        source_port: [0; 2],
+        destination_port: [0; 2],
+        fragment_id: [0; 4],
+        family: 4,
+        protocol: 0,
+        fragment_protocol: 0,
+        icmp_type: 0,
+        fragmentation: Fragmentation::Whole,
+        opens: false,
+        transport_known: true,
+    };
+
+    /// The (protocol, port) under which a class is searched when this packet goes to its destination.
+    #[inline(always)]
+    pub const fn egress_key(&self) -> u32 {
+        self.class_key(self.destination_port)
+    }
+
+    /// The (protocol, port) under which the answer to this packet would be searched.
+    #[inline(always)]
+    pub const fn reply_key(&self) -> u32 {
+        self.class_key(self.source_port)
+    }
+
+    #[inline(always)]
+    const fn class_key(&self, port: [u8; 2]) -> u32 {
+        match self.protocol {
+            protocol::ICMP | protocol::ICMPV6 => class::key(self.protocol, self.icmp_type as u16),
+            protocol::TCP | protocol::UDP | protocol::SCTP => class::key(self.protocol, u16::from_be_bytes(port)),
+            _ => class::key(self.protocol, 0),
+        }
+    }
+}
+
+/// `::ffff:a.b.c.d` of an IPv4 address.
+#[inline(always)]
+pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
+}
+
+/// The IPv4 address in `::ffff:a.b.c.d`, if it is one.
+#[inline(always)]
+pub const fn unmapped(address: [u8; 16]) -> Option<[u8; 4]> {
+    match address {
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => Some([a, b, c, d]),
+        _ => None,
+    }
+}
+
+/// Finds the IP header behind an Ethernet header and up to two VLAN tags.
+#[inline(always)]
+pub fn ethernet<B: PacketBytes + ?Sized>(bytes: &B) -> Result<Network, DropReason> {
+    let mut offset = 12;
+    let mut tags = 0;
+    loop {
+        let ethertype = u16::from_be_bytes(bytes.bytes(offset).ok_or(DropReason::TruncatedEthernet)?);
+        match ethertype {
+            ETHERTYPE_IPV4 => return Ok(Network::V4(offset + 2)),
+            ETHERTYPE_IPV6 => return Ok(Network::V6(offset + 2)),
+            ETHERTYPE_ARP => return Ok(Network::Arp),
+            ETHERTYPE_VLAN | ETHERTYPE_QINQ if tags < MAX_VLAN_TAGS => {
+                tags += 1;
+                offset += 4;
+            }
+            ETHERTYPE_VLAN | ETHERTYPE_QINQ => return Err(DropReason::TooManyVlanTags),
+            _ => return Err(DropReason::UnknownEthertype),
+        }
+    }
+}
+
+/// Reads an IPv4 packet whose header starts at `start`.
+#[inline(always)]
+pub fn ipv4<B: PacketBytes + ?Sized>(bytes: &B, start: u32) -> Result<Packet, DropReason> {
+    let header: [u8; 20] = bytes.bytes(start).ok_or(DropReason::TruncatedIpv4)?;
+    let words = u32::from(header[0] & 0x0f);
+    if header[0] >> 4 != 4 || words < 5 {
+        return Err(DropReason::BadIpv4Header);
+    }
+    if words > 5 {
+        ipv4_options(bytes, start + 20, (words - 5) * 4)?;
+    }
+    let total = u32::from(u16::from_be_bytes([header[2], header[3]]));
+    if total != 0 && total < words * 4 {
+        return Err(DropReason::TruncatedIpv4);
+    }
+    let fragment = u16::from_be_bytes([header[6], header[7]]);
+    let mut packet = Packet {
+        source: mapped([header[12], header[13], header[14], header[15]]),
+        destination: mapped([header[16], header[17], header[18], header[19]]),
+        protocol: header[9],
+        fragment_protocol: header[9],
+        ..Packet::EMPTY
+    };
+    let more = fragment & 0x2000 != 0;
+    let units = fragment & 0x1fff;
+    if more || units != 0 {
+        packet.fragment_id = [0, 0, header[4], header[5]];
+        packet.fragmentation = if units == 0 {
+            Fragmentation::First
+        } else {
+            Fragmentation::Later
+        };
+    }
+    // A total length of 0 is a large segment that the kernel will cut (BIG TCP); the packet's own end is then the limit.
+    let end = if total == 0 { u32::MAX } else { start + total };
+    transport(bytes, start + words * 4, end, units, &mut packet)?;
+    Ok(packet)
+}
+
+/// Refuses source routes: with one, the destination field is only the next stop.
+#[inline(always)]
+fn ipv4_options<B: PacketBytes + ?Sized>(bytes: &B, start: u32, length: u32) -> Result<(), DropReason> {
+    const END: u8 = 0;
+    const NOP: u8 = 1;
+    const LOOSE_SOURCE_ROUTE: u8 = 131;
+    const STRICT_SOURCE_ROUTE: u8 = 137;
+    let mut at = 0;
+    // Every turn consumes a byte of at most 40.
+    for _ in 0..40 {
+        if at >= length {
+            return Ok(());
+        }
+        let [kind] = bytes.bytes(start + at).ok_or(DropReason::TruncatedIpv4)?;
+        match kind {
+            END => return Ok(()),
+            NOP => at += 1,
+            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(DropReason::Ipv4SourceRoute),
+            _ => {
+                let [size] = bytes.bytes(start + at + 1).ok_or(DropReason::TruncatedIpv4)?;
+                if size < 2 || u32::from(size) > length - at {
+                    return Err(DropReason::BadIpv4Options);
+                }
+                at += u32::from(size);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads an IPv6 packet whose header starts at `start`.
+#[inline(always)]
+pub fn ipv6<B: PacketBytes + ?Sized>(bytes: &B, start: u32) -> Result<Packet, DropReason> {
+    let fixed: [u8; 8] = bytes.bytes(start).ok_or(DropReason::TruncatedIpv6)?;
+    if fixed[0] >> 4 != 6 {
+        return Err(DropReason::BadIpv6Header);
+    }
+    let payload = u32::from(u16::from_be_bytes([fixed[4], fixed[5]]));
+    let mut packet = Packet {
+        source: bytes.bytes(start + 8).ok_or(DropReason::TruncatedIpv6)?,
+        destination: bytes.bytes(start + 24).ok_or(DropReason::TruncatedIpv6)?,
+        family: 6,
+        ..Packet::EMPTY
+    };
+    // A payload length of 0 is a jumbogram or a large segment (BIG TCP); the packet's own end is then the limit.
+    let end = if payload == 0 { u32::MAX } else { start + 40 + payload };
+    let mut next = fixed[6];
+    let mut at = start + 40;
+    let mut units = 0;
+    for walked in 0..=extension::MAX {
+        if !is_extension(next) {
+            break;
+        }
+        if walked == extension::MAX {
+            return Err(DropReason::TooManyExtensionHeaders);
+        }
+        let header: [u8; 8] = bytes.bytes(at).ok_or(DropReason::TruncatedIpv6)?;
+        match next {
+            extension::FRAGMENT => {
+                let field = u16::from_be_bytes([header[2], header[3]]);
+                units = field >> 3;
+                if field & 1 != 0 || units != 0 {
+                    packet.fragmentation = if units == 0 {
+                        Fragmentation::First
+                    } else {
+                        Fragmentation::Later
+                    };
+                    packet.fragment_id = [header[4], header[5], header[6], header[7]];
+                    packet.fragment_protocol = header[0];
+                }
+                at += 8;
+            }
+            extension::ROUTING if header[3] != 0 => return Err(DropReason::Ipv6RoutingHeader),
+            extension::AUTHENTICATION => at += (u32::from(header[1]) + 2) * 4,
+            _ => at += (u32::from(header[1]) + 1) * 8,
+        }
+        next = header[0];
+        if units != 0 {
+            break;
+        }
+    }
+    packet.protocol = next;
+    if matches!(packet.fragmentation, Fragmentation::Whole) {
+        packet.fragment_protocol = next;
+    }
+    packet.transport_known = !is_extension(next);
+    transport(bytes, at, end, units, &mut packet)?;
+    Ok(packet)
+}
+
+#[inline(always)]
+const fn is_extension(next: u8) -> bool {
+    matches!(
+        next,
+        extension::HOP_BY_HOP
+            | extension::ROUTING
+            | extension::FRAGMENT
+            | extension::AUTHENTICATION
+            | extension::DESTINATION
+            | extension::MOBILITY
+            | extension::HIP
+            | extension::SHIM6
+    )
+}
+
+/// Reads the transport header at `start`, which must end before `end`; `units` is the fragment offset in 8 bytes.
+#[inline(always)]
+fn transport<B: PacketBytes + ?Sized>(
+    bytes: &B,
+    start: u32,
+    end: u32,
+    units: u16,
+    packet: &mut Packet,
+) -> Result<(), DropReason> {
+    if units != 0 {
+        // RFC 1858: a fragment at offset 8 would rewrite the flags of the TCP header that the first one showed.
+        return if units == 1 && packet.protocol == protocol::TCP {
+            Err(DropReason::OverlappingFragment)
+        } else {
+            Ok(())
+        };
+    }
+    let minimum = match packet.protocol {
+        protocol::TCP => 20,
+        protocol::UDP | protocol::ICMP | protocol::ICMPV6 => 8,
+        protocol::SCTP => 12,
+        _ => return Ok(()),
+    };
+    if start + minimum > end {
+        return Err(DropReason::TruncatedTransport);
+    }
+    let head: [u8; 8] = bytes.bytes(start).ok_or(DropReason::TruncatedTransport)?;
+    let ports = ([head[0], head[1]], [head[2], head[3]]);
+    match packet.protocol {
+        protocol::TCP => {
+            const SYN: u8 = 2;
+            const ACK: u8 = 16;
+            // The last byte of the fixed header must be there too.
+            let tail: [u8; 8] = bytes.bytes(start + 12).ok_or(DropReason::TruncatedTransport)?;
+            packet.opens = tail[1] & (SYN | ACK) == SYN;
+            (packet.source_port, packet.destination_port) = ports;
+        }
+        protocol::UDP => (packet.source_port, packet.destination_port) = ports,
+        protocol::SCTP => {
+            const INIT: u8 = 1;
+            let _checksum: [u8; 4] = bytes.bytes(start + 8).ok_or(DropReason::TruncatedTransport)?;
+            packet.opens = matches!(bytes.bytes(start + 12), Some([INIT]));
+            (packet.source_port, packet.destination_port) = ports;
+        }
+        _ => {
+            packet.icmp_type = head[0];
+            packet.opens = is_icmp_request(packet.protocol, head[0]);
+            if packet.opens || is_icmp_answer(packet.protocol, head[0]) {
+                let identifier = [head[4], head[5]];
+                (packet.source_port, packet.destination_port) = (identifier, identifier);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// ICMP echo, timestamp, information, address mask and extended echo requests (RFC 792, 950, 8335); ICMPv6 echo (RFC 4443).
+#[inline(always)]
+const fn is_icmp_request(protocol: u8, icmp_type: u8) -> bool {
+    match protocol {
+        protocol::ICMP => matches!(icmp_type, 8 | 13 | 15 | 17 | 42),
+        _ => matches!(icmp_type, 128 | 160),
+    }
+}
+
+/// The answers to [`is_icmp_request`].
+#[inline(always)]
+const fn is_icmp_answer(protocol: u8, icmp_type: u8) -> bool {
+    match protocol {
+        protocol::ICMP => matches!(icmp_type, 0 | 14 | 16 | 18 | 43),
+        _ => matches!(icmp_type, 129 | 161),
+    }
+}
