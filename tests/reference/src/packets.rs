@@ -1,0 +1,154 @@
+//! Packets as verdicts see them, drawn mostly from the edges of what a world's rules speak of.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::object::{Peer, Pod, Policy, Ports, World};
+use crate::oracle::Oracle;
+use crate::prefix::{Prefix, bits_of, from_bits, neighbour};
+use crate::random::Random;
+
+/// What a verdict needs to know of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Packet {
+    /// Where it goes.
+    pub destination: IpAddr,
+    /// Its IP protocol number.
+    pub protocol: u8,
+    /// Its destination port; the type of an ICMP or ICMPv6 packet; 0 where the protocol has neither.
+    pub port: u16,
+}
+
+/// ICMP, IGMP, TCP, UDP, GRE, ESP, ICMPv6, SCTP and the two ends.
+const PROTOCOLS: [u8; 10] = [1, 2, 6, 17, 47, 50, 58, 132, 0, 255];
+/// Ports that builtin rules speak of, and ones next to them.
+const PORTS: [u16; 12] = [0, 1, 52, 53, 54, 67, 80, 443, 546, 547, 548, 65535];
+
+impl fmt::Display for Packet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} protocol {} port {}", self.destination, self.protocol, self.port)
+    }
+}
+
+impl World {
+    /// A packet that `pod` might send, biased to the first and last addresses of prefixes and ports of ranges, and their
+    /// neighbours, mostly those of the policies that select the pod.
+    pub fn packet(&self, pod: &Pod, random: &mut Random) -> Packet {
+        let policies = Oracle::new(self).policies(pod);
+        let rule = (!policies.is_empty() && random.chance(75))
+            .then(|| *random.pick(&policies))
+            .filter(|policy| !policy.rules.is_empty())
+            .map(|policy| random.pick(&policy.rules));
+        let destination = match rule.map(|rule| &rule.peer) {
+            Some(Peer::Cidr { prefix, except }) => {
+                let edge = if except.is_empty() || random.chance(60) {
+                    *prefix
+                } else {
+                    *random.pick(except)
+                };
+                at_edge(edge, random)
+            }
+            Some(Peer::Nodes(_) | Peer::Dns(_)) | None => self.other_destination(&policies, random),
+        };
+        let entries = rule.and_then(|rule| rule.ports.as_deref());
+        let entry = entries
+            .filter(|_| random.chance(80))
+            .map(|entries| *random.pick(entries));
+        let (protocol, port) = transport(entry, destination, random);
+        Packet {
+            destination,
+            protocol,
+            port,
+        }
+    }
+
+    /// A destination that some other part of the world speaks of, or any.
+    fn other_destination(&self, policies: &[&Policy], random: &mut Random) -> IpAddr {
+        let hosts = self
+            .node
+            .resolvers
+            .iter()
+            .chain(&self.node.addresses)
+            .chain(&self.config.resolvers);
+        let nodes = self.node.nodes.iter().flat_map(|node| &node.addresses);
+        let mut edges: Vec<Prefix> = hosts.chain(nodes).map(|address| Prefix::host(*address)).collect();
+        edges.extend(self.config.internal.iter().flatten().chain(&self.config.excluded));
+        edges.extend(builtin_prefixes());
+        if random.chance(50) {
+            // Rules of policies that select no pod, too: they must not leak into its verdicts.
+            let others = self
+                .policies
+                .iter()
+                .filter(|policy| !policies.iter().any(|selecting| selecting.id == policy.id));
+            edges.extend(
+                others
+                    .flat_map(|policy| &policy.rules)
+                    .filter_map(|rule| match &rule.peer {
+                        Peer::Cidr { prefix, .. } => Some(*prefix),
+                        Peer::Nodes(_) | Peer::Dns(_) => None,
+                    }),
+            );
+        }
+        match random.below(10) {
+            0 => from_bits(32, random.wide()),
+            1 => from_bits(128, random.wide()),
+            _ => at_edge(*random.pick(&edges), random),
+        }
+    }
+}
+
+/// Where builtin rules begin and end.
+fn builtin_prefixes() -> [Prefix; 6] {
+    [
+        Prefix::new(IpAddr::from([127, 0, 0, 0]), 8),
+        Prefix::new(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), 128),
+        Prefix::new(IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 0]), 10),
+        Prefix::new(IpAddr::from([0xff02, 0, 0, 0, 0, 0, 0, 0]), 16),
+        Prefix::new(IpAddr::from([224, 0, 0, 0]), 24),
+        Prefix::new(IpAddr::from([255, 255, 255, 255]), 32),
+    ]
+}
+
+/// The first or last address of `prefix`, a neighbour of them, or one inside.
+pub(crate) fn at_edge(prefix: Prefix, random: &mut Random) -> IpAddr {
+    match random.below(8) {
+        0 | 1 => prefix.first(),
+        2 | 3 => prefix.last(),
+        4 => neighbour(prefix.first(), false),
+        5 => neighbour(prefix.last(), true),
+        _ => {
+            let host_bits = bits_of(prefix.first()) ^ bits_of(prefix.last());
+            from_bits(prefix.width(), bits_of(prefix.first()) | (random.wide() & host_bits))
+        }
+    }
+}
+
+/// A protocol and port at an edge of `entry`, or any.
+fn transport(entry: Option<Ports>, destination: IpAddr, random: &mut Random) -> (u8, u16) {
+    let protocol = match entry.map(|entry| entry.protocol.number()) {
+        Some(Some(number)) if random.chance(85) => number,
+        _ if random.chance(50) => *random.pick(&[6, 17]),
+        _ if random.chance(5) => u8::try_from(random.below(256)).expect("below 256"),
+        _ => *random.pick(&PROTOCOLS),
+    };
+    let port = match protocol {
+        6 | 17 | 132 => match entry.and_then(|entry| entry.port.map(|port| (port, entry.end.unwrap_or(port)))) {
+            Some((first, last)) => match random.below(6) {
+                0 => first,
+                1 => last,
+                2 => first.saturating_sub(1),
+                3 => last.saturating_add(1),
+                4 => u16::try_from(random.between(first.into(), last.into())).expect("between ports"),
+                _ => *random.pick(&PORTS),
+            },
+            None if random.chance(80) => *random.pick(&PORTS),
+            None => u16::try_from(random.below(65536)).expect("a port"),
+        },
+        58 if destination.is_ipv6() => {
+            *random.pick(&[0, 1, 128, 129, 130, 133, 135, 136, 137, 138, 142, 143, 144, 255])
+        }
+        1 | 58 => *random.pick(&[0, 3, 8, 13, 130, 135, 143, 255]),
+        _ => 0,
+    };
+    (protocol, port)
+}
