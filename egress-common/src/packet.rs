@@ -3,6 +3,11 @@
 //! Written over [`PacketBytes`] so that the programs (`bpf_skb_load_bytes`) and the host (slices, fuzzers) run the same code.
 //! Invariant: whatever is not fully understood is an error with its own [`DropReason`]; nothing passes because it could not be read.
 
+#![expect(
+    clippy::inline_always,
+    reason = "the verifier follows one program; calls between packet stages cost it more states"
+)]
+
 use crate::class;
 use crate::reason::DropReason;
 
@@ -75,7 +80,8 @@ pub enum Fragmentation {
     Later,
 }
 
-/// The part of a packet that a verdict depends on. Ports are in network order.
+/// The part of a packet that a verdict depends on. Ports are in network order. Aligned so that it is cleared by whole words.
+#[repr(align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
     /// Source address; IPv4 as `::ffff:a.b.c.d`.
@@ -100,12 +106,15 @@ pub struct Packet {
     pub fragmentation: Fragmentation,
     /// Whether the packet can only open a connection (TCP SYN without ACK, SCTP INIT, ICMP requests): never a reply.
     pub opens: bool,
+    /// Where the transport header starts; meaningless in later fragments.
+    pub transport_offset: u32,
     /// Whether `protocol` says what transport this is; not so in a later IPv6 fragment that hides it behind extension headers.
     pub transport_known: bool,
 }
 
 impl Packet {
-    const EMPTY: Self = Self {
+    /// A packet of which nothing is known yet; [`ipv4`] and [`ipv6`] fill it in.
+    pub const EMPTY: Self = Self {
         source: [0; 16],
         destination: [0; 16],
         source_port: [0; 2],
@@ -117,6 +126,7 @@ impl Packet {
         icmp_type: 0,
         fragmentation: Fragmentation::Whole,
         opens: false,
+        transport_offset: 0,
         transport_known: true,
     };
 
@@ -178,9 +188,9 @@ pub fn ethernet<B: PacketBytes + ?Sized>(bytes: &B) -> Result<Network, DropReaso
     }
 }
 
-/// Reads an IPv4 packet whose header starts at `start`.
+/// Reads an IPv4 packet whose header starts at `start` into an empty `packet`.
 #[inline(always)]
-pub fn ipv4<B: PacketBytes + ?Sized>(bytes: &B, start: u32) -> Result<Packet, DropReason> {
+pub fn ipv4<B: PacketBytes + ?Sized>(bytes: &B, start: u32, packet: &mut Packet) -> Result<(), DropReason> {
     let header: [u8; 20] = bytes.bytes(start).ok_or(DropReason::TruncatedIpv4)?;
     let words = u32::from(header[0] & 0x0f);
     if header[0] >> 4 != 4 || words < 5 {
@@ -194,13 +204,11 @@ pub fn ipv4<B: PacketBytes + ?Sized>(bytes: &B, start: u32) -> Result<Packet, Dr
         return Err(DropReason::TruncatedIpv4);
     }
     let fragment = u16::from_be_bytes([header[6], header[7]]);
-    let mut packet = Packet {
-        source: mapped([header[12], header[13], header[14], header[15]]),
-        destination: mapped([header[16], header[17], header[18], header[19]]),
-        protocol: header[9],
-        fragment_protocol: header[9],
-        ..Packet::EMPTY
-    };
+    packet.family = 4;
+    packet.source = mapped([header[12], header[13], header[14], header[15]]);
+    packet.destination = mapped([header[16], header[17], header[18], header[19]]);
+    packet.protocol = header[9];
+    packet.fragment_protocol = header[9];
     let more = fragment & 0x2000 != 0;
     let units = fragment & 0x1fff;
     if more || units != 0 {
@@ -213,8 +221,7 @@ pub fn ipv4<B: PacketBytes + ?Sized>(bytes: &B, start: u32) -> Result<Packet, Dr
     }
     // A total length of 0 is a large segment that the kernel will cut (BIG TCP); the packet's own end is then the limit.
     let end = if total == 0 { u32::MAX } else { start + total };
-    transport(bytes, start + words * 4, end, units, &mut packet)?;
-    Ok(packet)
+    transport(bytes, start + words * 4, end, units, packet)
 }
 
 /// Refuses source routes: with one, the destination field is only the next stop.
@@ -247,20 +254,17 @@ fn ipv4_options<B: PacketBytes + ?Sized>(bytes: &B, start: u32, length: u32) -> 
     Ok(())
 }
 
-/// Reads an IPv6 packet whose header starts at `start`.
+/// Reads an IPv6 packet whose header starts at `start` into an empty `packet`.
 #[inline(always)]
-pub fn ipv6<B: PacketBytes + ?Sized>(bytes: &B, start: u32) -> Result<Packet, DropReason> {
+pub fn ipv6<B: PacketBytes + ?Sized>(bytes: &B, start: u32, packet: &mut Packet) -> Result<(), DropReason> {
     let fixed: [u8; 8] = bytes.bytes(start).ok_or(DropReason::TruncatedIpv6)?;
     if fixed[0] >> 4 != 6 {
         return Err(DropReason::BadIpv6Header);
     }
     let payload = u32::from(u16::from_be_bytes([fixed[4], fixed[5]]));
-    let mut packet = Packet {
-        source: bytes.bytes(start + 8).ok_or(DropReason::TruncatedIpv6)?,
-        destination: bytes.bytes(start + 24).ok_or(DropReason::TruncatedIpv6)?,
-        family: 6,
-        ..Packet::EMPTY
-    };
+    packet.family = 6;
+    packet.source = bytes.bytes(start + 8).ok_or(DropReason::TruncatedIpv6)?;
+    packet.destination = bytes.bytes(start + 24).ok_or(DropReason::TruncatedIpv6)?;
     // A payload length of 0 is a jumbogram or a large segment (BIG TCP); the packet's own end is then the limit.
     let end = if payload == 0 { u32::MAX } else { start + 40 + payload };
     let mut next = fixed[6];
@@ -303,8 +307,7 @@ pub fn ipv6<B: PacketBytes + ?Sized>(bytes: &B, start: u32) -> Result<Packet, Dr
         packet.fragment_protocol = next;
     }
     packet.transport_known = !is_extension(next);
-    transport(bytes, at, end, units, &mut packet)?;
-    Ok(packet)
+    transport(bytes, at, end, units, packet)
 }
 
 #[inline(always)]
@@ -339,6 +342,7 @@ fn transport<B: PacketBytes + ?Sized>(
             Ok(())
         };
     }
+    packet.transport_offset = start;
     let minimum = match packet.protocol {
         protocol::TCP => 20,
         protocol::UDP | protocol::ICMP | protocol::ICMPV6 => 8,
@@ -393,5 +397,51 @@ const fn is_icmp_answer(protocol: u8, icmp_type: u8) -> bool {
     match protocol {
         protocol::ICMP => matches!(icmp_type, 0 | 14 | 16 | 18 | 43),
         _ => matches!(icmp_type, 129 | 161),
+    }
+}
+
+/// The connection that an ICMP error speaks of, as the sender of the error sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quoted {
+    /// Transport protocol of the quoted packet.
+    pub protocol: u8,
+    /// Source port of the quoted packet: the port of the host that the error goes to. Network order.
+    pub remote_port: [u8; 2],
+    /// Destination port of the quoted packet: the port of the host that sends the error. Network order.
+    pub local_port: [u8; 2],
+}
+
+/// Reads the packet quoted in an ICMP error (RFC 792, RFC 4443), if `packet` is one and it goes back to the quoted sender.
+#[inline(always)]
+pub fn quoted<B: PacketBytes + ?Sized>(bytes: &B, packet: &Packet) -> Option<Quoted> {
+    let start = packet.transport_offset + 8;
+    let (protocol, ports) = match (packet.protocol, packet.icmp_type) {
+        // Destination unreachable, time exceeded, parameter problem.
+        (protocol::ICMP, 3 | 11 | 12) => {
+            let header: [u8; 20] = bytes.bytes(start)?;
+            if packet.destination != mapped([header[12], header[13], header[14], header[15]]) {
+                return None;
+            }
+            (header[9], start + u32::from(header[0] & 0x0f) * 4)
+        }
+        // Destination unreachable, packet too big, time exceeded, parameter problem.
+        (protocol::ICMPV6, 1..=4) => {
+            let source: [u8; 16] = bytes.bytes(start + 8)?;
+            if packet.destination != source {
+                return None;
+            }
+            let [next] = bytes.bytes(start + 6)?;
+            (next, start + 40)
+        }
+        _ => return None,
+    };
+    let [a, b, c, d] = bytes.bytes(ports)?;
+    match protocol {
+        protocol::TCP | protocol::UDP | protocol::SCTP => Some(Quoted {
+            protocol,
+            remote_port: [a, b],
+            local_port: [c, d],
+        }),
+        _ => None,
     }
 }

@@ -1,0 +1,83 @@
+//! Whose packet or call this is: interface, network namespace or cgroup → endpoint → the table that judges it now.
+
+use aya_ebpf::bindings::bpf_sock_addr;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_ancestor_cgroup_id, bpf_get_netns_cookie, bpf_skb_ancestor_cgroup_id,
+};
+use egress_common::endpoint::{Endpoint, EndpointKey, TableRef, key_kind};
+use egress_common::table::TableInfo;
+
+use crate::maps::{CONFIG, ENDPOINT_IDS, ENDPOINTS, TABLE_INFO};
+use crate::skb::Skb;
+
+/// Depths below the cgroup root at which endpoints are looked for.
+const CGROUP_LEVELS: u32 = 16;
+
+/// A pod with a policy, and the table version that judges this packet: read once, so a packet never sees two versions.
+pub struct Judged {
+    /// Number of the endpoint.
+    pub id: u32,
+    /// The table.
+    pub table: TableRef,
+    /// Its constants; `generation` differs from `table.generation` if the table is gone, and then nothing is allowed.
+    pub info: TableInfo,
+}
+
+/// The endpoint behind a host-side interface.
+#[inline(always)]
+pub fn of_interface(skb: &Skb) -> Option<Judged> {
+    lookup(key_kind::INTERFACE, u64::from(skb.interface()))
+}
+
+/// The endpoint whose cgroup the packet's socket is in.
+#[inline(always)]
+pub fn of_socket_cgroup(skb: &Skb) -> Option<Judged> {
+    // SAFETY: the context is valid while the program runs; the helper takes any level.
+    of_cgroup(|level| unsafe { bpf_skb_ancestor_cgroup_id(skb.raw(), level) })
+}
+
+/// The endpoint of the calling process: by its network namespace, whatever its cgroup, else by its cgroup.
+#[inline(always)]
+pub fn of_caller(ctx: *mut bpf_sock_addr) -> Option<Judged> {
+    // SAFETY: the context is valid while the program runs.
+    let cookie = unsafe { bpf_get_netns_cookie(ctx.cast()) };
+    if let Some(endpoint) = lookup(key_kind::NETNS, cookie) {
+        return Some(endpoint);
+    }
+    // SAFETY: the helper takes any level.
+    of_cgroup(|level| unsafe { bpf_get_current_ancestor_cgroup_id(level) })
+}
+
+#[inline(always)]
+fn of_cgroup(ancestor: impl Fn(i32) -> u64) -> Option<Judged> {
+    let levels = CONFIG.get(0)?.cgroup_levels;
+    for level in 1..CGROUP_LEVELS {
+        if levels & (1 << level) == 0 {
+            continue;
+        }
+        let id = ancestor(level as i32);
+        if id == 0 {
+            return None;
+        }
+        if let Some(endpoint) = lookup(key_kind::CGROUP, id) {
+            return Some(endpoint);
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn lookup(kind: u32, id: u64) -> Option<Judged> {
+    // SAFETY: the value is a slot that never changes for a key; an element reused for another key belongs to a pod that is gone.
+    let slot = *unsafe { ENDPOINT_IDS.get(EndpointKey::new(kind, id)) }?;
+    let endpoint: *const Endpoint = ENDPOINTS.get_ptr(slot)?;
+    // SAFETY: the pointer is a live array element; the volatile read is the one aligned 64-bit load that pairs with the
+    // agent's one store, so table slot and generation belong together.
+    let (bits, id) = unsafe { ((&raw const (*endpoint).table).read_volatile(), (*endpoint).id) };
+    let table = TableRef::from_bits(bits);
+    if table.generation == 0 {
+        return None;
+    }
+    let info = TABLE_INFO.get(table.slot).copied().unwrap_or_default();
+    Some(Judged { id, table, info })
+}

@@ -1,0 +1,73 @@
+//! Every map of the datapath. Who writes and reads each, and its capacity, stands in `egress_common::abi`.
+
+use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::macros::btf_map;
+use egress_common::abi::{Config, capacity};
+use egress_common::class::ClassEntry;
+use egress_common::endpoint::{Endpoint, EndpointKey};
+use egress_common::event::{Event, Limit, LimitKey, Stat};
+use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey};
+use egress_common::reason::DropReason;
+use egress_common::table::{Counter, Leaf, TableInfo};
+
+/// Inner map of a table: prefixes of one family.
+pub type Prefixes<const BYTES: usize> = LpmTrie<[u8; BYTES], Leaf, 1>;
+/// Inner map of a table: its classes. `BPF_F_INNER_MAP` lets every table bring an array of its own length.
+pub type Classes = Array<ClassEntry, 1, { BPF_F_INNER_MAP as usize }>;
+
+/// Interface, namespace or cgroup → slot in [`ENDPOINTS`].
+#[btf_map(name = "endpoint_ids")]
+pub static ENDPOINT_IDS: HashMap<EndpointKey, u32, { capacity::ENDPOINT_IDS as usize }> = HashMap::new();
+
+/// Slot → endpoint. Mapped by the agent, which publishes a table with one 64-bit store.
+#[btf_map(name = "endpoints")]
+pub static ENDPOINTS: Array<Endpoint, { capacity::ENDPOINTS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// Table slot → constants of the table.
+#[btf_map(name = "table_info")]
+pub static TABLE_INFO: Array<TableInfo, { capacity::TABLES as usize }> = Array::new();
+
+/// Table slot → IPv4 prefixes.
+#[btf_map(name = "tables4")]
+pub static TABLES4: ArrayOfMaps<Prefixes<4>, { capacity::TABLES as usize }> = ArrayOfMaps::new();
+
+/// Table slot → IPv6 prefixes.
+#[btf_map(name = "tables6")]
+pub static TABLES6: ArrayOfMaps<Prefixes<16>, { capacity::TABLES as usize }> = ArrayOfMaps::new();
+
+/// Table slot → classes.
+#[btf_map(name = "classes")]
+pub static CLASSES: ArrayOfMaps<Classes, { capacity::TABLES as usize }> = ArrayOfMaps::new();
+
+/// Counter base of a table + rank → counter.
+#[btf_map(name = "rule_counters")]
+pub static RULE_COUNTERS: PerCpuArray<Counter, { capacity::RULE_COUNTERS as usize }> = PerCpuArray::new();
+
+/// Drop reason → counter.
+#[btf_map(name = "drop_counters")]
+pub static DROP_COUNTERS: PerCpuArray<Counter, { DropReason::COUNT as usize }> = PerCpuArray::new();
+
+/// Figure → value.
+#[btf_map(name = "stats")]
+pub static STATS: PerCpuArray<u64, { Stat::ALL.len() }> = PerCpuArray::new();
+
+/// Connections; least recently used first out.
+#[btf_map(name = "flows")]
+pub static FLOWS: LruHashMap<FlowKey, Flow, { capacity::FLOWS as usize }> = LruHashMap::new();
+
+/// First fragments; least recently used first out.
+#[btf_map(name = "fragments")]
+pub static FRAGMENTS: LruHashMap<FragmentKey, Fragment, { capacity::FRAGMENTS as usize }> = LruHashMap::new();
+
+/// Records for people.
+#[btf_map(name = "events")]
+pub static EVENTS: RingBuf<Event, { capacity::EVENT_RING_BYTES as usize }> = RingBuf::new();
+
+/// How many records each rule wrote lately; least recently used first out.
+#[btf_map(name = "event_limits")]
+pub static EVENT_LIMITS: LruHashMap<LimitKey, Limit, { capacity::EVENT_LIMITS as usize }> = LruHashMap::new();
+
+/// Settings of the node.
+#[btf_map(name = "config")]
+pub static CONFIG: Array<Config, 1> = Array::new();

@@ -1,0 +1,252 @@
+//! Packets: parse, judge, count, tell. The same stages serve TC and `cgroup_skb`, which differ in where the IP header starts.
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
+use egress_common::event::{Event, Hook, outcome};
+use egress_common::packet::{self, Fragmentation, Network, Packet, PacketBytes};
+use egress_common::reason::DropReason;
+use egress_common::table::{Decision, flag};
+
+use crate::endpoint::Judged;
+use crate::fragment::{self, First};
+use crate::report::{self, Told};
+use crate::table::{self, Portless};
+use crate::flow;
+
+/// The packet that a hook was called for.
+pub struct Skb(*mut __sk_buff);
+
+impl Skb {
+    /// Wraps the context of a running program.
+    #[inline(always)]
+    pub fn new(ctx: *mut __sk_buff) -> Self {
+        Self(ctx)
+    }
+
+    /// The context.
+    #[inline(always)]
+    pub fn raw(&self) -> *mut __sk_buff {
+        self.0
+    }
+
+    /// Index of the interface that the hook is on.
+    #[inline(always)]
+    pub fn interface(&self) -> u32 {
+        // SAFETY: the context is valid while the program runs.
+        unsafe { (*self.0).ifindex }
+    }
+
+    /// Length in bytes from where the hook's view starts.
+    #[inline(always)]
+    pub fn length(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).len }
+    }
+}
+
+impl PacketBytes for Skb {
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        // SAFETY: the buffer has the N bytes that are named; the helper checks the packet's end.
+        let status = unsafe { bpf_skb_load_bytes(self.0.cast(), offset, bytes.as_mut_ptr().cast(), N as u32) };
+        if status == 0 { Some(bytes) } else { None }
+    }
+}
+
+/// What happens to a packet.
+#[must_use]
+pub enum Verdict {
+    /// It goes on.
+    Pass,
+    /// It is dropped.
+    Drop,
+    /// It is dropped and its sender told, if the table says so.
+    Refuse,
+}
+
+/// Whether packets of a hook start with an Ethernet header.
+#[inline(always)]
+fn has_ethernet(hook: Hook) -> bool {
+    matches!(hook, Hook::TcFromPod | Hook::TcToPod)
+}
+
+#[inline(always)]
+fn network(skb: &Skb, hook: Hook) -> Result<Network, DropReason> {
+    if has_ethernet(hook) {
+        return packet::ethernet(skb);
+    }
+    let [first] = skb.bytes(0).ok_or(DropReason::TruncatedIpv4)?;
+    match first >> 4 {
+        4 => Ok(Network::V4(0)),
+        6 => Ok(Network::V6(0)),
+        _ => Err(DropReason::BadIpv4Header),
+    }
+}
+
+/// Reads the headers. `Ok(None)` is ARP; otherwise the offset of the IP header.
+#[inline(always)]
+fn parse(skb: &Skb, hook: Hook, packet: &mut Packet) -> Result<Option<u32>, DropReason> {
+    match network(skb, hook)? {
+        Network::Arp => Ok(None),
+        Network::V4(start) => parse4(skb, start, packet).map(|()| Some(start)),
+        Network::V6(start) => parse6(skb, start, packet).map(|()| Some(start)),
+    }
+}
+
+// Calls, so that their buffers do not add up on one stack of 512 bytes.
+#[inline(never)]
+fn parse4(skb: &Skb, start: u32, packet: &mut Packet) -> Result<(), DropReason> {
+    packet::ipv4(skb, start, packet)
+}
+
+#[inline(never)]
+fn parse6(skb: &Skb, start: u32, packet: &mut Packet) -> Result<(), DropReason> {
+    packet::ipv6(skb, start, packet)
+}
+
+/// A packet under judgement: everything the stages need, passed by one pointer.
+struct Case<'a> {
+    skb: &'a Skb,
+    endpoint: &'a Judged,
+    packet: &'a Packet,
+    hook: Hook,
+    /// Bytes from the IP header on.
+    length: u32,
+}
+
+/// Judges a packet that the pod sends.
+#[inline(always)]
+pub fn from_pod(skb: &Skb, endpoint: &Judged, hook: Hook) -> Verdict {
+    let mut packet = Packet::EMPTY;
+    match parse(skb, hook, &mut packet) {
+        Ok(None) => Verdict::Pass,
+        Ok(Some(start)) => {
+            Case { skb, endpoint, packet: &packet, hook, length: skb.length().saturating_sub(start) }.judge()
+        }
+        Err(reason) => Case { skb, endpoint, packet: &packet, hook, length: skb.length() }.drop(reason, Event::NO_RANK),
+    }
+}
+
+impl Case<'_> {
+    #[inline(always)]
+    fn judge(&self) -> Verdict {
+        if matches!(self.packet.fragmentation, Fragmentation::Later) {
+            return self.judge_later_fragment();
+        }
+        let answer = table::ask(self.endpoint, self.packet.family, &self.packet.destination, self.packet.egress_key());
+        let Some(decision) = answer.decision() else { return self.drop(DropReason::NoTable, Event::NO_RANK) };
+        // The rules may deny the destination, and still a reply to a connection that began outside passes.
+        let passes = !decision.is_deny() || self.is_reply();
+        if matches!(self.packet.fragmentation, Fragmentation::First) {
+            fragment::remember(self.endpoint, self.packet, decision, passes);
+        }
+        if decision.is_deny() && passes {
+            return Verdict::Pass;
+        }
+        report::count_rule(self.endpoint, decision, self.length);
+        if let Some(audit) = answer.audit() {
+            self.tell_audit(decision, audit);
+        }
+        if !passes {
+            let verdict = self.drop(DropReason::Policy, decision.rank());
+            return if self.endpoint.info.flags & flag::REJECT == 0 { verdict } else { Verdict::Refuse };
+        }
+        if !decision.is_internal() {
+            flow::remember_sent(self.endpoint.id, self.packet);
+        }
+        Verdict::Pass
+    }
+
+    #[inline(never)]
+    fn is_reply(&self) -> bool {
+        if self.packet.opens {
+            return false;
+        }
+        let key = match packet::quoted(self.skb, self.packet) {
+            Some(quoted) => flow::quoted(self.endpoint.id, self.packet, quoted),
+            None => flow::sent(self.endpoint.id, self.packet),
+        };
+        flow::began_outside(&key)
+    }
+
+    #[inline(never)]
+    fn judge_later_fragment(&self) -> Verdict {
+        let protocol = if self.packet.transport_known { Some(self.packet.protocol) } else { None };
+        let decided = match table::ask_any_port(self.endpoint, self.packet.family, &self.packet.destination, protocol) {
+            Portless::Every(answer) => match answer.decision() {
+                None => return self.drop(DropReason::NoTable, Event::NO_RANK),
+                Some(decision) if !decision.is_deny() => {
+                    report::count_rule(self.endpoint, decision, self.length);
+                    return Verdict::Pass;
+                }
+                denied => denied,
+            },
+            Portless::Depends => None,
+        };
+        match (fragment::first(self.endpoint, self.packet), decided) {
+            (First::Passed(decision), _) => {
+                report::count_rule(self.endpoint, decision, self.length);
+                Verdict::Pass
+            }
+            (First::Dropped(decision), _) => self.drop(DropReason::DeniedFragment, decision.rank()),
+            (First::Unknown, Some(denied)) => {
+                report::count_rule(self.endpoint, denied, self.length);
+                self.drop(DropReason::Policy, denied.rank())
+            }
+            (First::Unknown, None) => self.drop(DropReason::UnknownFragment, Event::NO_RANK),
+        }
+    }
+
+    #[inline(never)]
+    fn drop(&self, reason: DropReason, rank: u32) -> Verdict {
+        report::count_drop(reason, self.length);
+        self.tell(outcome::DENIED, reason, rank);
+        Verdict::Drop
+    }
+
+    /// Counts and tells what Audit policies would have done.
+    #[inline(never)]
+    fn tell_audit(&self, decision: Decision, audit: Decision) {
+        report::count_rule(self.endpoint, audit, self.length);
+        if audit.is_deny() != decision.is_deny() {
+            let would = if audit.is_deny() { outcome::WOULD_DENY } else { outcome::WOULD_ALLOW };
+            self.tell(would, DropReason::Policy, audit.rank());
+        }
+    }
+
+    #[inline(always)]
+    fn tell(&self, outcome: u8, reason: DropReason, rank: u32) {
+        let packet = self.packet;
+        let is_icmp = matches!(packet.protocol, packet::protocol::ICMP | packet::protocol::ICMPV6);
+        let told = Told {
+            hook: self.hook,
+            outcome,
+            reason,
+            rank,
+            remote: &packet.destination,
+            local: &packet.source,
+            remote_port: if is_icmp { [0, packet.icmp_type] } else { packet.destination_port },
+            local_port: packet.source_port,
+            protocol: packet.protocol,
+            length: self.length,
+        };
+        report::tell(self.endpoint, &told);
+    }
+}
+
+/// Remembers connections that begin outside. Never stops a packet: what reaches a pod is not ours to judge.
+#[inline(always)]
+pub fn to_pod(skb: &Skb, endpoint: &Judged, hook: Hook) {
+    let mut packet = Packet::EMPTY;
+    if !matches!(parse(skb, hook, &mut packet), Ok(Some(_))) {
+        return;
+    }
+    if matches!(packet.fragmentation, Fragmentation::Later) || (!packet.opens && flow::shows_opening(packet.protocol)) {
+        return;
+    }
+    let answer = table::ask(endpoint, packet.family, &packet.source, packet.reply_key());
+    if answer.decision().is_some_and(|decision| !decision.is_internal()) {
+        flow::remember_received(endpoint.id, &packet);
+    }
+}

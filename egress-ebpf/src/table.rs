@@ -1,0 +1,101 @@
+//! What the rules say: address → longest prefix → decision, or class → interval → decision.
+
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use egress_common::class::{self, ClassEntries, ClassEntry, ClassVerdict};
+use egress_common::packet::unmapped;
+use egress_common::table::{Decision, Leaf};
+
+use crate::endpoint::Judged;
+use crate::maps::{CLASSES, Classes, TABLES4, TABLES6};
+
+/// The classes of one table.
+struct ClassMap<'a>(&'a Classes);
+
+impl ClassEntries for ClassMap<'_> {
+    #[inline(always)]
+    fn entry(&self, index: u32) -> Option<ClassEntry> {
+        self.0.get(index).copied()
+    }
+}
+
+/// What the table says, packed into one register: the decision below, the audit decision above. All zero: no table.
+#[derive(Clone, Copy)]
+#[must_use]
+pub struct Answer(u64);
+
+impl Answer {
+    const NONE: Self = Self(0);
+
+    #[inline(always)]
+    fn of(verdict: ClassVerdict) -> Self {
+        let audit = match verdict.audit {
+            Some(audit) => audit.0,
+            None => 0,
+        };
+        Self(u64::from(verdict.decision.0) | u64::from(audit) << 32)
+    }
+
+    /// The decision in force; `None` if the table is missing or damaged.
+    #[inline(always)]
+    pub fn decision(self) -> Option<Decision> {
+        let bits = self.0 as u32;
+        if bits == 0 { None } else { Some(Decision(bits)) }
+    }
+
+    /// The decision that Audit policies would make, where it is another one.
+    #[inline(always)]
+    pub fn audit(self) -> Option<Decision> {
+        let bits = (self.0 >> 32) as u32;
+        if bits == 0 { None } else { Some(Decision(bits)) }
+    }
+}
+
+/// What the endpoint's table says of (protocol, port) `key` at `address`.
+#[inline(never)]
+pub fn ask(endpoint: &Judged, family: u8, address: &[u8; 16], key: u32) -> Answer {
+    match leaf(endpoint, family, address).map(Leaf::open) {
+        Some(Ok(decision)) => Answer(u64::from(decision.0)),
+        Some(Err(base)) => match CLASSES.get(endpoint.table.slot).and_then(|classes| class::search(&ClassMap(classes), base, key)) {
+            Some(verdict) => Answer::of(verdict),
+            None => Answer::NONE,
+        },
+        None => Answer::NONE,
+    }
+}
+
+/// What the table says of a packet whose ports are not known.
+pub enum Portless {
+    /// The same for every port.
+    Every(Answer),
+    /// It depends on the port.
+    Depends,
+}
+
+/// What the endpoint's table says of `protocol` at `address` whatever the port; of every protocol if `protocol` is `None`.
+#[inline(always)]
+pub fn ask_any_port(endpoint: &Judged, family: u8, address: &[u8; 16], protocol: Option<u8>) -> Portless {
+    match leaf(endpoint, family, address).map(Leaf::open) {
+        Some(Ok(decision)) => Portless::Every(Answer(u64::from(decision.0))),
+        Some(Err(base)) => {
+            let Some(protocol) = protocol else { return Portless::Depends };
+            match CLASSES.get(endpoint.table.slot).and_then(|classes| class::search_any_port(&ClassMap(classes), base, protocol)) {
+                Some(verdict) => Portless::Every(Answer::of(verdict)),
+                None => Portless::Depends,
+            }
+        }
+        None => Portless::Every(Answer::NONE),
+    }
+}
+
+#[inline(always)]
+fn leaf(endpoint: &Judged, family: u8, address: &[u8; 16]) -> Option<Leaf> {
+    if endpoint.info.generation != endpoint.table.generation {
+        return None;
+    }
+    let slot = endpoint.table.slot;
+    if family == 4 {
+        TABLES4.get(slot)?.get(&Key::new(32, unmapped(*address)?)).copied()
+    } else {
+        TABLES6.get(slot)?.get(&Key::new(128, *address)).copied()
+    }
+}
