@@ -1,1 +1,51 @@
-//! To come.
+//! A laboratory: pods, the node that they run on, and the hosts outside, as network namespaces and cgroups on this kernel, with the
+//! real agent on the node. Used by the end-to-end tests and by `cargo xtask demo`.
+//!
+//! Invariant: a world touches nothing but what it made; everything is gone when it is dropped, and what a killed run left is swept
+//! by the next one. Many worlds run at once, in one process or several.
+
+pub mod agent;
+mod echo;
+mod namespace;
+mod outside;
+pub mod packet;
+mod place;
+mod pod;
+pub mod probe;
+mod process;
+mod sniffer;
+mod world;
+
+pub use agent::Agent;
+pub use namespace::Namespace;
+pub use outside::Outside;
+pub use place::cgroup2_mount;
+pub use pod::{Endpoint, Pod};
+pub use process::{Process, Shared};
+pub use sniffer::Sniffer;
+pub use world::World;
+
+use std::time::{Duration, Instant};
+
+/// Whether this process may build a world. Says `SKIPPED` on standard error if not.
+pub fn is_root() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        eprintln!("SKIPPED: needs root");
+    }
+    root
+}
+
+/// Asks until the answer is yes or 10 seconds have passed; whether it was yes.
+pub fn eventually(mut question: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if question() {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,69 @@
+//! TCP: the handshake, an exchange, and Fast Open, where `sendto` connects without `connect`.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use socket2::{SockAddr, Socket, Type};
+
+use super::{Attempt, Outcome, PATIENCE, attempt, domain};
+
+/// Connects, and says whether the handshake was done within `patience`.
+pub fn tcp(remote: SocketAddr, patience: Duration) -> Attempt {
+    attempt(|| {
+        connect(remote, patience)?;
+        Ok(Outcome::Answered)
+    })
+}
+
+/// Connects, sends a line and wants it back.
+pub fn tcp_echo(remote: SocketAddr) -> Attempt {
+    attempt(|| {
+        let mut stream: TcpStream = connect(remote, PATIENCE)?.into();
+        exchange(&mut stream)
+    })
+}
+
+fn connect(remote: SocketAddr, patience: Duration) -> std::io::Result<Socket> {
+    let socket = Socket::new(domain(remote), Type::STREAM, None)?;
+    socket.connect_timeout(&remote.into(), patience)?;
+    Ok(socket)
+}
+
+fn exchange(stream: &mut TcpStream) -> std::io::Result<Outcome> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"hello")?;
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer)?;
+    assert_eq!(&answer, b"hello", "the echo changed");
+    Ok(Outcome::Answered)
+}
+
+/// Opens a connection with data in the SYN (RFC 7413), by `sendto` with `MSG_FASTOPEN`, and wants the data back.
+pub fn tcp_fast_open(remote: SocketAddr) -> Attempt {
+    attempt(|| {
+        let socket = Socket::new(domain(remote), Type::STREAM, None)?;
+        let address = SockAddr::from(remote);
+        let data = b"hello";
+        // SAFETY: the kernel reads `data` and `address` within their lengths during the call.
+        let sent = unsafe {
+            libc::sendto(
+                socket.as_raw_fd(),
+                data.as_ptr().cast(),
+                data.len(),
+                libc::MSG_FASTOPEN,
+                address.as_ptr().cast(),
+                address.len(),
+            )
+        };
+        if sent < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        let mut stream: TcpStream = socket.into();
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer)?;
+        Ok(Outcome::Answered)
+    })
+}

@@ -1,0 +1,207 @@
+//! Builds a world: the node (routing, IPv4 and IPv6), the outside, and pods hanging on the node by veth, each routed as a
+//! point-to-point CNI plugin would.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::namespace::Namespace;
+use crate::outside::Outside;
+use crate::place::Place;
+use crate::pod::{Pod, node_mac, pod_mac};
+
+/// The pods' network, which policies take as internal.
+pub const POD_CIDRS: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/48"];
+
+const OUTSIDE_CIDRS: [&str; 6] = [
+    "1.2.3.0/24",
+    "5.6.7.0/24",
+    "10.1.0.0/16",
+    "10.2.0.0/16",
+    "198.51.100.0/24",
+    "2001:db8::/32",
+];
+
+const EVERYWHERE: [(&str, &str); 8] = [
+    ("ipv6/conf/all/accept_dad", "0"),
+    ("ipv6/conf/default/accept_dad", "0"),
+    ("ipv6/conf/all/disable_ipv6", "0"),
+    ("ipv6/conf/default/disable_ipv6", "0"),
+    ("ipv4/conf/all/rp_filter", "0"),
+    ("ipv4/conf/default/rp_filter", "0"),
+    ("ipv4/icmp_ratelimit", "0"),
+    ("ipv6/icmp/ratelimit", "0"),
+];
+
+/// Client and server without cookie, for every listener: data in the first SYN is taken.
+const FAST_OPEN: (&str, &str) = ("ipv4/tcp_fastopen", "1543");
+/// Any address of [`OUTSIDE_CIDRS`] can be a source, although only routes make it local.
+const OUTSIDE: [(&str, &str); 2] = [("ipv6/ip_nonlocal_bind", "1"), FAST_OPEN];
+const NODE: [(&str, &str); 2] = [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")];
+const POD: [(&str, &str); 2] = [("ipv4/ping_group_range", "0 2147483647"), FAST_OPEN];
+
+/// A node with pods, and what is behind it.
+pub struct World {
+    // Dropped in this order: what runs before the folders that it runs in.
+    pods: Vec<Pod>,
+    outside: Outside,
+    node: Arc<Namespace>,
+    pods_made: u8,
+    place: Place,
+}
+
+impl World {
+    /// A world with these pods (`namespace/name`).
+    pub fn new(pods: &[&str]) -> Self {
+        let place = Place::new();
+        let node = Arc::new(Namespace::new("node"));
+        let outside = Arc::new(Namespace::new("outside"));
+        node.sysctl(&[&EVERYWHERE[..], &NODE].concat());
+        outside.sysctl(&[&EVERYWHERE[..], &OUTSIDE].concat());
+        let routes: String = OUTSIDE_CIDRS.iter().map(|cidr| node_route(cidr)).collect();
+        node.ip(&format!(
+            "link set lo up\n\
+             addr add 172.18.0.2/32 dev lo\n\
+             addr add fd00:172:18::2/128 dev lo nodad\n\
+             link add out0 type veth peer name eth0 netns {}\n\
+             addr add 169.254.1.1/30 dev out0\n\
+             addr add fe80::1/64 dev out0 nodad\n\
+             link set out0 up\n\
+             {routes}",
+            outside.path().display()
+        ));
+        let locals: String = OUTSIDE_CIDRS
+            .iter()
+            .map(|cidr| format!("route add local {cidr} dev lo\n"))
+            .collect();
+        outside.ip(&format!(
+            "link set lo up\n\
+             addr add 169.254.1.2/30 dev eth0\n\
+             addr add fe80::2/64 dev eth0 nodad\n\
+             link set eth0 up\n\
+             {locals}\
+             route add 0.0.0.0/0 via 169.254.1.1\n\
+             route add ::/0 via fe80::1 dev eth0\n"
+        ));
+        let mut world = Self {
+            pods: Vec::new(),
+            outside: Outside::new(outside, Arc::clone(&node)),
+            node,
+            pods_made: 0,
+            place,
+        };
+        for pod in pods {
+            world.add_pod(pod);
+        }
+        world
+    }
+
+    /// Adds a pod (`namespace/name`).
+    pub fn add_pod(&mut self, full_name: &str) -> &Pod {
+        self.pods_made += 1;
+        let network = Arc::new(Namespace::new(full_name));
+        network.sysctl(&[&EVERYWHERE[..], &POD].concat());
+        let pod = Pod::new(full_name, network, Some(self.pods_made), self.place.cgroup());
+        self.plug(&pod, self.pods_made);
+        self.pods.push(pod);
+        self.pods.last().expect("just added")
+    }
+
+    /// Adds a pod that shares the node's network.
+    pub fn add_host_network_pod(&mut self, full_name: &str) -> &Pod {
+        let pod = Pod::new(full_name, Arc::clone(&self.node), None, self.place.cgroup());
+        self.pods.push(pod);
+        self.pods.last().expect("just added")
+    }
+
+    /// Removes the pod's interface and makes it anew under the same name, as a restart of its sandbox would.
+    pub fn replug(&self, pod: &Pod) {
+        let interface = pod.interface();
+        self.node.ip(&format!("link del {interface}\n"));
+        self.plug(pod, pod_number(pod));
+    }
+
+    /// Connects a pod's namespace with the node.
+    fn plug(&self, pod: &Pod, number: u8) {
+        let (node_mac, pod_mac) = (mac(node_mac(number)), mac(pod_mac(number)));
+        let (address4, address6) = (pod.address4(), pod.address6());
+        let interface = pod.interface();
+        let path = pod.network().path();
+        self.node.ip(&format!(
+            "link add {interface} address {node_mac} type veth peer name eth0 address {pod_mac} netns {}\n\
+             addr add 10.244.0.1/32 dev {interface}\n\
+             addr add fe80::1/64 dev {interface} nodad\n\
+             link set {interface} up\n\
+             route add {address4}/32 dev {interface}\n\
+             route add {address6}/128 dev {interface}\n",
+            path.display()
+        ));
+        pod.network().ip(&format!(
+            "link set lo up\n\
+             addr add {address4}/32 dev eth0\n\
+             addr add {address6}/128 dev eth0 nodad\n\
+             link set eth0 up\n\
+             route add 10.244.0.1/32 dev eth0 scope link\n\
+             route add 0.0.0.0/0 via 10.244.0.1\n\
+             route add ::/0 via fe80::1 dev eth0\n"
+        ));
+    }
+
+    /// The pod of this name (without namespace).
+    pub fn pod(&self, name: &str) -> &Pod {
+        self.pods
+            .iter()
+            .find(|pod| pod.name() == name)
+            .unwrap_or_else(|| panic!("no pod {name} in this world"))
+    }
+
+    /// Every pod.
+    pub fn pods(&self) -> &[Pod] {
+        &self.pods
+    }
+
+    /// What is behind the node.
+    pub fn outside(&self) -> &Outside {
+        &self.outside
+    }
+
+    /// The node's network namespace, in which the agent runs.
+    pub fn node(&self) -> &Namespace {
+        &self.node
+    }
+
+    /// The world's folder for files.
+    pub fn files(&self) -> &Path {
+        self.place.files()
+    }
+
+    /// The agent's `--bpffs`.
+    pub fn bpffs(&self) -> &Path {
+        self.place.bpffs()
+    }
+
+    /// The agent's `--cgroup-root`.
+    pub fn cgroup(&self) -> &Path {
+        self.place.cgroup()
+    }
+
+    /// A name that no other world on this machine has.
+    pub fn name(&self) -> &str {
+        self.place.name()
+    }
+}
+
+fn node_route(cidr: &str) -> String {
+    if cidr.contains(':') {
+        format!("route add {cidr} via fe80::2 dev out0 src fd00:172:18::2\n")
+    } else {
+        format!("route add {cidr} via 169.254.1.2 dev out0 src 172.18.0.2\n")
+    }
+}
+
+fn pod_number(pod: &Pod) -> u8 {
+    pod.interface().trim_start_matches("pod").parse().expect("podN")
+}
+
+fn mac(bytes: [u8; 6]) -> String {
+    bytes.map(|byte| format!("{byte:02x}")).join(":")
+}
