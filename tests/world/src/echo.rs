@@ -15,7 +15,7 @@ const PULSE: Duration = Duration::from_millis(100);
 
 /// Ends the threads of servers when dropped.
 #[derive(Debug, Default)]
-pub struct Servers {
+pub(crate) struct Servers {
     stop: Arc<AtomicBool>,
 }
 
@@ -118,7 +118,7 @@ fn echo_datagram(socket: &Socket) -> nix::Result<()> {
         ControlMessageOwned::Ipv6PacketInfo(info) => Some(info),
         _ => None,
     });
-    let (length, caller) = (message.bytes, message.address);
+    let (length, sender) = (message.bytes, message.address);
     let called = called.map(|info| libc::in6_pktinfo {
         ipi6_ifindex: 0,
         ..info
@@ -129,7 +129,7 @@ fn echo_datagram(socket: &Socket) -> nix::Result<()> {
         &[IoSlice::new(&buffer[..length])],
         &control,
         MsgFlags::empty(),
-        caller.as_ref(),
+        sender.as_ref(),
     )?;
     Ok(())
 }

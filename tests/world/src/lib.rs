@@ -18,12 +18,12 @@ mod world;
 
 pub use agent::Agent;
 pub use namespace::Namespace;
-pub use outside::Outside;
+pub use outside::{Outside, Wire};
 pub use place::cgroup2_mount;
 pub use pod::{Endpoint, Pod};
 pub use process::{Process, Shared};
 pub use sniffer::Sniffer;
-pub use world::World;
+pub use world::{POD_CIDRS, World};
 
 use std::time::{Duration, Instant};
 

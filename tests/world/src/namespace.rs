@@ -59,18 +59,21 @@ impl Namespace {
         })
     }
 
-    /// A command that will run in the namespace.
+    /// A command that will run in the namespace, and not longer than the thread that starts it.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let descriptor = self.descriptor.as_raw_fd();
         let mut command = Command::new(program);
         let enter = move || {
-            // SAFETY: a plain system call on a descriptor that the parent keeps open until the child has run exec.
-            match unsafe { libc::setns(descriptor, libc::CLONE_NEWNET) } {
+            // SAFETY: plain system calls, one on a descriptor that the parent keeps open until the child has run exec.
+            match unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                libc::setns(descriptor, libc::CLONE_NEWNET)
+            } {
                 0 => Ok(()),
                 _ => Err(std::io::Error::last_os_error()),
             }
         };
-        // SAFETY: the closure only makes a system call, which is allowed between fork and exec.
+        // SAFETY: the closure only makes system calls, which are allowed between fork and exec.
         unsafe { command.pre_exec(enter) };
         command
     }

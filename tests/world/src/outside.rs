@@ -1,5 +1,5 @@
 //! The rest of the world: one network namespace that answers for every external address (1.2.3.0/24, 5.6.7.0/24, 10.1.0.0/16,
-//! 10.2.0.0/16, 198.51.100.0/24 and 2001:db8::/32), with echo servers and a sniffer at its door.
+//! 10.2.0.0/16, 198.51.100.0/24 and `2001:db8::/32`), with echo servers and a sniffer at its door.
 
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;

@@ -72,7 +72,7 @@ impl Ip {
         let mut header = vec![0x45, 0];
         header.extend(length(20 + payload.len()));
         header.extend(identification.to_be_bytes());
-        header.extend((offset / 8 | if more { 0x2000 } else { 0 }).to_be_bytes());
+        header.extend(((offset / 8) | if more { 0x2000 } else { 0 }).to_be_bytes());
         header.extend([64, self.protocol, 0, 0]);
         header.extend(source.octets());
         header.extend(destination.octets());
@@ -154,7 +154,7 @@ pub mod flag {
 
 /// The 8 bytes of an IPv6 fragment header.
 pub fn ipv6_fragment(next: u8, identification: u16, offset: u16, more: bool) -> [u8; 8] {
-    let [high, low] = (offset & !7 | u16::from(more)).to_be_bytes();
+    let [high, low] = ((offset & !7) | u16::from(more)).to_be_bytes();
     let [id_high, id_low] = identification.to_be_bytes();
     [next, 0, high, low, 0, 0, id_high, id_low]
 }

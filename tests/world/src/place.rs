@@ -12,7 +12,7 @@ const BPFFS: &str = "/sys/fs/bpf";
 
 /// The folders of one world; removed on drop.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Place {
     name: String,
     cgroup: PathBuf,
     bpffs: PathBuf,
@@ -21,14 +21,16 @@ pub struct Place {
 
 impl Place {
     /// Makes the folders under a name that no other world has, after sweeping what dead processes left.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         mount_bpffs();
         let cgroups = cgroup2_mount();
         let roots = [cgroups.clone(), BPFFS.into(), std::env::temp_dir()];
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         if number == 0 {
-            roots.iter().for_each(|root| sweep(root));
+            for root in &roots {
+                sweep(root);
+            }
         }
         let name = format!("{PREFIX}{}-{number}", std::process::id());
         let [cgroup, bpffs, files] = roots.map(|root| root.join(&name));
@@ -44,31 +46,31 @@ impl Place {
     }
 
     /// The name that the folders share.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// The cgroup under which all pods of the world live: the agent's `--cgroup-root`.
-    pub fn cgroup(&self) -> &Path {
+    pub(crate) fn cgroup(&self) -> &Path {
         &self.cgroup
     }
 
     /// Where the agent of this world pins: its `--bpffs`.
-    pub fn bpffs(&self) -> &Path {
+    pub(crate) fn bpffs(&self) -> &Path {
         &self.bpffs
     }
 
     /// Policies, endpoints, logs, state.
-    pub fn files(&self) -> &Path {
+    pub(crate) fn files(&self) -> &Path {
         &self.files
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        [&self.cgroup, &self.bpffs, &self.files]
-            .into_iter()
-            .for_each(|folder| remove(folder));
+        for folder in [&self.cgroup, &self.bpffs, &self.files] {
+            remove(folder);
+        }
     }
 }
 

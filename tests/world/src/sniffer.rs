@@ -1,7 +1,6 @@
 //! Sees every IP packet that crosses an interface. "Nothing arrived" is asked behind a fence: marked packets, one from each CPU,
 //! that queue behind whatever is still under way; only when they have arrived is absence a fact.
 
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -89,14 +88,15 @@ impl Sniffer {
     }
 
     fn drain(&mut self) {
-        let mut buffer = [MaybeUninit::<u8>::uninit(); 65_600];
-        while let Ok((length, address)) = self.socket.recv_from(&mut buffer) {
+        let mut frame = Vec::<u8>::with_capacity(65_600);
+        while let Ok((length, address)) = self.socket.recv_from(frame.spare_capacity_mut()) {
             // SAFETY: recv_from has written the first `length` bytes.
-            let frame = unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), length) };
+            unsafe { frame.set_len(length) };
             // SAFETY: a packet socket gives a sockaddr_ll, which the storage has room for.
             let link = unsafe { &*address.as_ptr().cast::<libc::sockaddr_ll>() };
             self.seen
-                .extend(Seen::read(frame, link.sll_pkttype == libc::PACKET_OUTGOING));
+                .extend(Seen::read(&frame, link.sll_pkttype == libc::PACKET_OUTGOING));
+            frame.clear();
         }
     }
 

@@ -57,7 +57,7 @@ impl World {
         let outside = Arc::new(Namespace::new("outside"));
         node.sysctl(&[&EVERYWHERE[..], &NODE].concat());
         outside.sysctl(&[&EVERYWHERE[..], &OUTSIDE].concat());
-        let routes: String = OUTSIDE_CIDRS.iter().map(|cidr| node_route(cidr)).collect();
+        let routes: Vec<String> = OUTSIDE_CIDRS.iter().map(|cidr| node_route(cidr)).collect();
         node.ip(&format!(
             "link set lo up\n\
              addr add 172.18.0.2/32 dev lo\n\
@@ -66,21 +66,20 @@ impl World {
              addr add 169.254.1.1/30 dev out0\n\
              addr add fe80::1/64 dev out0 nodad\n\
              link set out0 up\n\
-             {routes}",
-            outside.path().display()
+             {}\n",
+            outside.path().display(),
+            routes.join("\n")
         ));
-        let locals: String = OUTSIDE_CIDRS
-            .iter()
-            .map(|cidr| format!("route add local {cidr} dev lo\n"))
-            .collect();
+        let locals = OUTSIDE_CIDRS.map(|cidr| format!("route add local {cidr} dev lo"));
         outside.ip(&format!(
             "link set lo up\n\
              addr add 169.254.1.2/30 dev eth0\n\
              addr add fe80::2/64 dev eth0 nodad\n\
              link set eth0 up\n\
-             {locals}\
+             {}\n\
              route add 0.0.0.0/0 via 169.254.1.1\n\
-             route add ::/0 via fe80::1 dev eth0\n"
+             route add ::/0 via fe80::1 dev eth0\n",
+            locals.join("\n")
         ));
         let mut world = Self {
             pods: Vec::new(),
@@ -192,9 +191,9 @@ impl World {
 
 fn node_route(cidr: &str) -> String {
     if cidr.contains(':') {
-        format!("route add {cidr} via fe80::2 dev out0 src fd00:172:18::2\n")
+        format!("route add {cidr} via fe80::2 dev out0 src fd00:172:18::2")
     } else {
-        format!("route add {cidr} via 169.254.1.2 dev out0 src 172.18.0.2\n")
+        format!("route add {cidr} via 169.254.1.2 dev out0 src 172.18.0.2")
     }
 }
 
