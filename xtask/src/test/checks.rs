@@ -1,0 +1,91 @@
+//! The checks beside the tests: formatting, lints (warnings are errors), generated pages, dependencies. Each counts as one;
+//! one whose program is absent is a skip.
+
+use std::process::Command;
+
+use crate::command::{Task, find_program, outside_cargo};
+use crate::docs;
+use crate::ebpf;
+use crate::progress::{self, Mark};
+use crate::setup::Ready;
+use crate::test::tally::Tally;
+use crate::tree::Tree;
+
+/// Runs them. Without a compiler for the eBPF programs (`--quick`) only those that compile nothing.
+pub(crate) fn run(tree: &Tree, ready: Option<&Ready>, tally: &mut Tally) -> anyhow::Result<()> {
+    progress::heading("checks");
+    format(tree, "format", "Cargo.toml", tally)?;
+    format(tree, "format (eBPF)", "egress-ebpf/Cargo.toml", tally)?;
+    pages(tree, tally);
+    let Some(ready) = ready else { return Ok(()) };
+    if subcommand_exists("clippy") {
+        check(tree, "lints", clippy(tree), tally)?;
+    } else {
+        skip(tally, "lints", "cargo clippy is absent: `rustup component add clippy`");
+    }
+    if ready.toolchain.has_clippy() {
+        check(tree, "lints (eBPF)", ebpf::clippy(tree, ready), tally)?;
+    } else {
+        skip(tally, "lints (eBPF)", "the eBPF compiler has no clippy");
+    }
+    if find_program("cargo-deny").is_some() {
+        check(tree, "dependencies", deny(tree), tally)?;
+    } else {
+        skip(tally, "dependencies", "cargo-deny is absent: `cargo install cargo-deny --locked`");
+    }
+    Ok(())
+}
+
+fn format(tree: &Tree, label: &str, manifest: &str, tally: &mut Tally) -> anyhow::Result<()> {
+    if !subcommand_exists("fmt") {
+        skip(tally, label, "cargo fmt is absent: `rustup component add rustfmt`");
+        return Ok(());
+    }
+    let mut command = outside_cargo("cargo");
+    command.args(["fmt", "--all", "--check", "--manifest-path"]).arg(tree.path(manifest)).current_dir(tree.root());
+    check(tree, label, command, tally)
+}
+
+fn pages(tree: &Tree, tally: &mut Tally) {
+    let stale = docs::stale(tree);
+    if stale.is_empty() {
+        progress::step(Mark::Done, "generated documentation", "current", None);
+        tally.pass(1);
+    } else {
+        super::failed(tally, "generated documentation", &format!("run `cargo xtask docs`: {}", stale.join(", ")));
+    }
+}
+
+fn clippy(tree: &Tree) -> Command {
+    let mut command = outside_cargo("cargo");
+    command.args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]).current_dir(tree.root());
+    command
+}
+
+fn deny(tree: &Tree) -> Command {
+    let mut command = outside_cargo("cargo");
+    command.args(["deny", "--locked", "check"]).current_dir(tree.root());
+    command
+}
+
+fn check(tree: &Tree, label: &str, command: Command, tally: &mut Tally) -> anyhow::Result<()> {
+    let transcript = Task::new(label, command).watch(tree)?;
+    if transcript.success() {
+        progress::step(Mark::Done, label, "", Some(transcript.took));
+        tally.pass(1);
+    } else {
+        super::failed(tally, label, &format!("{}; whole output: {}", transcript.ending(), transcript.log.display()));
+        progress::note(&transcript.tail(60));
+    }
+    Ok(())
+}
+
+fn skip(tally: &mut Tally, label: &str, why: &str) {
+    progress::step(Mark::Skipped, label, why, None);
+    tally.skip(label, why);
+}
+
+fn subcommand_exists(name: &str) -> bool {
+    let output = outside_cargo("cargo").args([name, "--version"]).output();
+    output.is_ok_and(|output| output.status.success())
+}
