@@ -28,7 +28,7 @@ pub struct Size {
 impl Default for Size {
     fn default() -> Self {
         Self {
-            policies: 8,
+            policies: 10,
             rules: 8,
             pods: 4,
         }
@@ -161,11 +161,7 @@ impl Generator {
                 Vec::new()
             },
             internal,
-            resolvers: if self.random.chance(40) {
-                self.addresses(2)
-            } else {
-                Vec::new()
-            },
+            resolvers: self.random.chance(30).then(|| self.addresses(2)),
             allow_resolvers: self.random.chance(75),
         }
     }

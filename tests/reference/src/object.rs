@@ -37,8 +37,8 @@ pub struct Config {
     pub excluded: Vec<Prefix>,
     /// `internalCIDRs`; absent is not the same as empty.
     pub internal: Option<Vec<Prefix>>,
-    /// `resolvers`.
-    pub resolvers: Vec<IpAddr>,
+    /// `resolvers`: the trusted ones, in place of those that were discovered (§5.2).
+    pub resolvers: Option<Vec<IpAddr>>,
     /// `dns.allowResolvers`.
     pub allow_resolvers: bool,
 }
@@ -244,7 +244,7 @@ impl Default for Config {
             default_allow: true,
             excluded: Vec::new(),
             internal: None,
-            resolvers: Vec::new(),
+            resolvers: None,
             allow_resolvers: true,
         }
     }

@@ -328,15 +328,11 @@ impl<'w> Oracle<'w> {
         }
     }
 
+    /// Trusted resolvers, configured or else discovered (§5.2), and the own node (§1.3).
     fn dns_servers(&self) -> BTreeSet<IpAddr> {
-        let (config, node) = (&self.world.config, &self.world.node);
-        config
-            .resolvers
-            .iter()
-            .chain(&node.resolvers)
-            .chain(&node.addresses)
-            .copied()
-            .collect()
+        let node = &self.world.node;
+        let resolvers = self.world.config.resolvers.as_ref().unwrap_or(&node.resolvers);
+        resolvers.iter().chain(&node.addresses).copied().collect()
     }
 
     fn is_audit(&self, decider: &Decider) -> bool {

@@ -69,7 +69,7 @@ impl World {
             .resolvers
             .iter()
             .chain(&self.node.addresses)
-            .chain(&self.config.resolvers);
+            .chain(self.config.resolvers.iter().flatten());
         let nodes = self.node.nodes.iter().flat_map(|node| &node.addresses);
         let mut edges: Vec<Prefix> = hosts.chain(nodes).map(|address| Prefix::host(*address)).collect();
         edges.extend(self.config.internal.iter().flatten().chain(&self.config.excluded));

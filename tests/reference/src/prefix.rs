@@ -1,4 +1,4 @@
-//! Prefixes of IPv4 and IPv6 addresses, compared bit by bit. Host bits may be set, as in the objects of users (§3.2).
+//! Prefixes of IPv4 and IPv6 addresses, as numbers. Host bits may be set, as in the objects of users (§3.2).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -34,7 +34,7 @@ impl Prefix {
         if self.address.is_ipv4() != address.is_ipv4() {
             return false;
         }
-        (0..self.length).all(|bit| bit_of(self.address, bit) == bit_of(address, bit))
+        (bits_of(self.address) ^ bits_of(address)) & !self.host_mask() == 0
     }
 
     /// Whether every address of `other` is inside this prefix.
@@ -70,12 +70,6 @@ impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.length)
     }
-}
-
-/// Bit `bit` of `address`, counted from the left.
-fn bit_of(address: IpAddr, bit: u8) -> bool {
-    let width = if address.is_ipv4() { 32 } else { 128 };
-    bits_of(address) >> (width - 1 - bit) & 1 == 1
 }
 
 /// The address as a number.

@@ -66,8 +66,8 @@ impl World {
         if let Some(internal) = &config.internal {
             spec.insert("internalCIDRs".into(), texts(internal));
         }
-        if !config.resolvers.is_empty() {
-            spec.insert("resolvers".into(), texts(&config.resolvers));
+        if let Some(resolvers) = &config.resolvers {
+            spec.insert("resolvers".into(), texts(resolvers));
         }
         if !config.allow_resolvers || random.chance(20) {
             let mut dns = json!({"allowResolvers": config.allow_resolvers});

@@ -44,7 +44,7 @@ fn simpler_surroundings(world: &World) -> Vec<World> {
             ..config.clone()
         },
         Config {
-            resolvers: Vec::new(),
+            resolvers: None,
             ..config.clone()
         },
     ];
