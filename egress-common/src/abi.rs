@@ -94,7 +94,7 @@ pub struct Config {
     pub cgroup_levels: u32,
     /// Events per second and (endpoint, rule); more are counted as repeats.
     pub events_per_second: u32,
-    /// Padding.
-    pub padding: u32,
+    /// Number of the next endpoint, so that none is ever used twice. Only the agent reads it.
+    pub next_endpoint: u32,
 }
 const _: () = assert!(size_of::<Config>() == 16);

@@ -63,7 +63,9 @@ pub fn quoted(endpoint: u32, packet: &Packet, quoted: Quoted) -> FlowKey {
 /// Whether the connection began outside and is still alive.
 #[inline(never)]
 pub fn began_outside(key: &FlowKey) -> bool {
-    let Some(flow) = FLOWS.get_ptr_mut(key) else { return false };
+    let Some(flow) = FLOWS.get_ptr_mut(key) else {
+        return false;
+    };
     let now = now();
     // SAFETY: a live map element; concurrent writers store the same few words, each of them valid.
     unsafe {
@@ -98,7 +100,10 @@ pub fn remember_received(endpoint: u32, packet: &Packet) {
 /// Whether a packet of the protocol tells if it opens a connection.
 #[inline(always)]
 pub fn shows_opening(protocol: u8) -> bool {
-    matches!(protocol, protocol::TCP | protocol::SCTP | protocol::ICMP | protocol::ICMPV6)
+    matches!(
+        protocol,
+        protocol::TCP | protocol::SCTP | protocol::ICMP | protocol::ICMPV6
+    )
 }
 
 /// The first packet decides who began; later ones keep the entry alive.
@@ -122,14 +127,29 @@ fn remember(key: &FlowKey, origin: u32) {
 
 #[inline(always)]
 fn insert(key: &FlowKey, origin: u32, now: u64) {
-    if FLOWS.insert(key, Flow { last_seen: now, origin, padding: 0 }, 0).is_err() {
+    if FLOWS
+        .insert(
+            key,
+            Flow {
+                last_seen: now,
+                origin,
+                padding: 0,
+            },
+            0,
+        )
+        .is_err()
+    {
         report::stat(Stat::FlowsFailed);
     }
 }
 
 #[inline(always)]
 fn is_over(flow: &Flow, protocol: u8, now: u64) -> bool {
-    let seconds = if protocol == protocol::TCP { timeout::TCP_SECONDS } else { timeout::OTHER_SECONDS };
+    let seconds = if protocol == protocol::TCP {
+        timeout::TCP_SECONDS
+    } else {
+        timeout::OTHER_SECONDS
+    };
     // Another CPU's coarse clock may be a tick ahead.
     now.saturating_sub(flow.last_seen) > seconds * SECOND
 }

@@ -52,11 +52,17 @@ pub fn remember(endpoint: &Judged, packet: &Packet, decision: Decision, passed: 
 pub fn first(endpoint: &Judged, packet: &Packet) -> First {
     // SAFETY: the value is copied out at once; an LRU element reused meanwhile is told by its generation and age, at worst a
     // fragment of the same pod is judged as another of its datagrams.
-    let Some(fragment) = (unsafe { FRAGMENTS.get(key(endpoint, packet)) }).copied() else { return First::Unknown };
+    let Some(fragment) = (unsafe { FRAGMENTS.get(key(endpoint, packet)) }).copied() else {
+        return First::Unknown;
+    };
     let age = now().saturating_sub(fragment.seen);
     if fragment.generation != endpoint.table.generation || age > timeout::FRAGMENT_SECONDS * 1_000_000_000 {
         return First::Unknown;
     }
     let decision = Decision(fragment.decision);
-    if fragment.passed == 0 { First::Dropped(decision) } else { First::Passed(decision) }
+    if fragment.passed == 0 {
+        First::Dropped(decision)
+    } else {
+        First::Passed(decision)
+    }
 }

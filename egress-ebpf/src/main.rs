@@ -15,10 +15,10 @@ mod skb;
 mod socket;
 mod table;
 
+use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::macros::{cgroup_skb, cgroup_sock_addr, classifier};
 use aya_ebpf::programs::{SkBuffContext, SockAddrContext, TcContext};
-use aya_ebpf::EbpfContext as _;
 use egress_common::event::Hook;
 
 use crate::skb::{Skb, Verdict};
@@ -51,11 +51,13 @@ pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
 #[classifier]
 pub fn tc_from_pod(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.as_ptr().cast());
-    let Some(endpoint) = endpoint::of_interface(&skb) else { return TC_ACT_UNSPEC };
+    let Some(endpoint) = endpoint::of_interface(&skb) else {
+        return TC_ACT_UNSPEC;
+    };
     match skb::from_pod(&skb, &endpoint, Hook::TcFromPod) {
         Verdict::Pass => TC_ACT_UNSPEC,
         Verdict::Drop => TC_ACT_SHOT as i32,
-        Verdict::Refuse => reject::answer(&skb, &endpoint),
+        Verdict::Refuse => reject::answer(&skb),
     }
 }
 
@@ -73,7 +75,9 @@ pub fn tc_to_pod(ctx: TcContext) -> i32 {
 #[cgroup_skb(egress)]
 pub fn cg_egress(ctx: SkBuffContext) -> i32 {
     let skb = Skb::new(ctx.as_ptr().cast());
-    let Some(endpoint) = endpoint::of_socket_cgroup(&skb) else { return 1 };
+    let Some(endpoint) = endpoint::of_socket_cgroup(&skb) else {
+        return 1;
+    };
     match skb::from_pod(&skb, &endpoint, Hook::CgroupEgress) {
         Verdict::Pass => 1,
         Verdict::Drop | Verdict::Refuse => 0,

@@ -25,7 +25,11 @@ pub fn stat(stat: Stat) {
 #[inline(always)]
 pub fn count_rule(endpoint: &Judged, decision: Decision, bytes: u32) {
     let info = &endpoint.info;
-    let rank = if info.flags & flag::SHARED_COUNTERS == 0 { decision.rank() } else { u32::from(decision.is_deny()) };
+    let rank = if info.flags & flag::SHARED_COUNTERS == 0 {
+        decision.rank()
+    } else {
+        u32::from(decision.is_deny())
+    };
     if let Some(counter) = RULE_COUNTERS.get_ptr_mut(info.counter_base + rank) {
         // SAFETY: as in `stat`.
         unsafe {
@@ -74,9 +78,16 @@ pub struct Told<'a> {
 /// Writes an event, unless the rule wrote enough of them this second; then it is counted as a repeat of the next one.
 #[inline(never)]
 pub fn tell(endpoint: &Judged, told: &Told<'_>) {
-    let Some(repeats) = admit(endpoint, told) else { return stat(Stat::EventsLimited) };
-    let Some(mut slot) = EVENTS.reserve(0) else { return stat(Stat::EventsLost) };
-    let in_call = matches!(told.hook, Hook::Connect4 | Hook::Connect6 | Hook::Sendmsg4 | Hook::Sendmsg6);
+    let Some(repeats) = admit(endpoint, told) else {
+        return stat(Stat::EventsLimited);
+    };
+    let Some(mut slot) = EVENTS.reserve(0) else {
+        return stat(Stat::EventsLost);
+    };
+    let in_call = matches!(
+        told.hook,
+        Hook::Connect4 | Hook::Connect6 | Hook::Sendmsg4 | Hook::Sendmsg6
+    );
     let event: *mut Event = slot.as_mut_ptr();
     // SAFETY: the ring reserved the bytes of one event, and every field is written before it is submitted. Field by field, because
     // a whole event would be built on the stack first.
@@ -95,7 +106,11 @@ pub fn tell(endpoint: &Judged, told: &Told<'_>) {
         (*event).outcome = told.outcome;
         (*event).reason = told.reason as u8;
         // Only in a socket call is the current process the one that asked.
-        (*event).pid = if in_call { (bpf_get_current_pid_tgid() >> 32) as u32 } else { 0 };
+        (*event).pid = if in_call {
+            (bpf_get_current_pid_tgid() >> 32) as u32
+        } else {
+            0
+        };
         (*event).comm = [0; 16];
         (*event).length = told.length;
         if in_call {
@@ -117,7 +132,15 @@ fn admit(endpoint: &Judged, told: &Told<'_>) -> Option<u32> {
     let now = now();
     let Some(limit) = EVENT_LIMITS.get_ptr_mut(&key) else {
         // A failed insert only means that the next event is not limited either.
-        let _ = EVENT_LIMITS.insert(key, Limit { window: now, written: 1, repeats: 0 }, 0);
+        let _ = EVENT_LIMITS.insert(
+            key,
+            Limit {
+                window: now,
+                written: 1,
+                repeats: 0,
+            },
+            0,
+        );
         return Some(0);
     };
     let most = CONFIG.get(0).map_or(1, |config| config.events_per_second);

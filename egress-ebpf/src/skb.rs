@@ -8,10 +8,10 @@ use egress_common::reason::DropReason;
 use egress_common::table::{Decision, flag};
 
 use crate::endpoint::Judged;
+use crate::flow;
 use crate::fragment::{self, First};
 use crate::report::{self, Told};
 use crate::table::{self, Portless};
-use crate::flow;
 
 /// The packet that a hook was called for.
 pub struct Skb(*mut __sk_buff);
@@ -121,10 +121,22 @@ pub fn from_pod(skb: &Skb, endpoint: &Judged, hook: Hook) -> Verdict {
     let mut packet = Packet::EMPTY;
     match parse(skb, hook, &mut packet) {
         Ok(None) => Verdict::Pass,
-        Ok(Some(start)) => {
-            Case { skb, endpoint, packet: &packet, hook, length: skb.length().saturating_sub(start) }.judge()
+        Ok(Some(start)) => Case {
+            skb,
+            endpoint,
+            packet: &packet,
+            hook,
+            length: skb.length().saturating_sub(start),
         }
-        Err(reason) => Case { skb, endpoint, packet: &packet, hook, length: skb.length() }.drop(reason, Event::NO_RANK),
+        .judge(),
+        Err(reason) => Case {
+            skb,
+            endpoint,
+            packet: &packet,
+            hook,
+            length: skb.length(),
+        }
+        .drop(reason, Event::NO_RANK),
     }
 }
 
@@ -134,8 +146,15 @@ impl Case<'_> {
         if matches!(self.packet.fragmentation, Fragmentation::Later) {
             return self.judge_later_fragment();
         }
-        let answer = table::ask(self.endpoint, self.packet.family, &self.packet.destination, self.packet.egress_key());
-        let Some(decision) = answer.decision() else { return self.drop(DropReason::NoTable, Event::NO_RANK) };
+        let answer = table::ask(
+            self.endpoint,
+            self.packet.family,
+            &self.packet.destination,
+            self.packet.egress_key(),
+        );
+        let Some(decision) = answer.decision() else {
+            return self.drop(DropReason::NoTable, Event::NO_RANK);
+        };
         // The rules may deny the destination, and still a reply to a connection that began outside passes.
         let passes = !decision.is_deny() || self.is_reply();
         if matches!(self.packet.fragmentation, Fragmentation::First) {
@@ -150,7 +169,11 @@ impl Case<'_> {
         }
         if !passes {
             let verdict = self.drop(DropReason::Policy, decision.rank());
-            return if self.endpoint.info.flags & flag::REJECT == 0 { verdict } else { Verdict::Refuse };
+            return if self.endpoint.info.flags & flag::REJECT == 0 {
+                verdict
+            } else {
+                Verdict::Refuse
+            };
         }
         if !decision.is_internal() {
             flow::remember_sent(self.endpoint.id, self.packet);
@@ -172,7 +195,11 @@ impl Case<'_> {
 
     #[inline(never)]
     fn judge_later_fragment(&self) -> Verdict {
-        let protocol = if self.packet.transport_known { Some(self.packet.protocol) } else { None };
+        let protocol = if self.packet.transport_known {
+            Some(self.packet.protocol)
+        } else {
+            None
+        };
         let decided = match table::ask_any_port(self.endpoint, self.packet.family, &self.packet.destination, protocol) {
             Portless::Every(answer) => match answer.decision() {
                 None => return self.drop(DropReason::NoTable, Event::NO_RANK),
@@ -210,7 +237,11 @@ impl Case<'_> {
     fn tell_audit(&self, decision: Decision, audit: Decision) {
         report::count_rule(self.endpoint, audit, self.length);
         if audit.is_deny() != decision.is_deny() {
-            let would = if audit.is_deny() { outcome::WOULD_DENY } else { outcome::WOULD_ALLOW };
+            let would = if audit.is_deny() {
+                outcome::WOULD_DENY
+            } else {
+                outcome::WOULD_ALLOW
+            };
             self.tell(would, DropReason::Policy, audit.rank());
         }
     }
@@ -226,7 +257,11 @@ impl Case<'_> {
             rank,
             remote: &packet.destination,
             local: &packet.source,
-            remote_port: if is_icmp { [0, packet.icmp_type] } else { packet.destination_port },
+            remote_port: if is_icmp {
+                [0, packet.icmp_type]
+            } else {
+                packet.destination_port
+            },
             local_port: packet.source_port,
             protocol: packet.protocol,
             length: self.length,

@@ -19,7 +19,9 @@ const MPTCP: u32 = 262;
 /// Judges a call with an IPv4 address.
 #[inline(always)]
 pub fn allows4(ctx: *mut bpf_sock_addr, hook: Hook) -> bool {
-    let Some(endpoint) = endpoint::of_caller(ctx) else { return true };
+    let Some(endpoint) = endpoint::of_caller(ctx) else {
+        return true;
+    };
     // SAFETY: the context is valid while the program runs; the field is the address in network order.
     let address = unsafe { (*ctx).user_ip4 }.to_ne_bytes();
     judge(ctx, &endpoint, mapped(address), 4, hook)
@@ -28,7 +30,9 @@ pub fn allows4(ctx: *mut bpf_sock_addr, hook: Hook) -> bool {
 /// Judges a call with an IPv6 address. An IPv4-mapped one is an IPv4 destination.
 #[inline(always)]
 pub fn allows6(ctx: *mut bpf_sock_addr, hook: Hook) -> bool {
-    let Some(endpoint) = endpoint::of_caller(ctx) else { return true };
+    let Some(endpoint) = endpoint::of_caller(ctx) else {
+        return true;
+    };
     let mut address = [0; 16];
     for (index, chunk) in address.chunks_exact_mut(4).enumerate() {
         // SAFETY: the context is valid while the program runs; index is below 4. The verifier takes 32-bit reads only.
@@ -52,7 +56,11 @@ fn judge(ctx: *mut bpf_sock_addr, endpoint: &Judged, remote: [u8; 16], family: u
     }
     // SAFETY: the context is valid while the program runs. The port is the low half, in network order.
     let (protocol, port) = unsafe { ((*ctx).protocol, ((*ctx).user_port as u16).to_ne_bytes()) };
-    let protocol = if protocol == MPTCP { protocol::TCP } else { protocol as u8 };
+    let protocol = if protocol == MPTCP {
+        protocol::TCP
+    } else {
+        protocol as u8
+    };
     let (port, key) = match protocol {
         protocol::TCP | protocol::UDP | protocol::SCTP => (port, class::key(protocol, u16::from_be_bytes(port))),
         protocol::ICMP => ([0; 2], class::key(protocol, 8)),

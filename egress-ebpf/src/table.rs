@@ -55,7 +55,10 @@ impl Answer {
 pub fn ask(endpoint: &Judged, family: u8, address: &[u8; 16], key: u32) -> Answer {
     match leaf(endpoint, family, address).map(Leaf::open) {
         Some(Ok(decision)) => Answer(u64::from(decision.0)),
-        Some(Err(base)) => match CLASSES.get(endpoint.table.slot).and_then(|classes| class::search(&ClassMap(classes), base, key)) {
+        Some(Err(base)) => match CLASSES
+            .get(endpoint.table.slot)
+            .and_then(|classes| class::search(&ClassMap(classes), base, key))
+        {
             Some(verdict) => Answer::of(verdict),
             None => Answer::NONE,
         },
@@ -77,8 +80,13 @@ pub fn ask_any_port(endpoint: &Judged, family: u8, address: &[u8; 16], protocol:
     match leaf(endpoint, family, address).map(Leaf::open) {
         Some(Ok(decision)) => Portless::Every(Answer(u64::from(decision.0))),
         Some(Err(base)) => {
-            let Some(protocol) = protocol else { return Portless::Depends };
-            match CLASSES.get(endpoint.table.slot).and_then(|classes| class::search_any_port(&ClassMap(classes), base, protocol)) {
+            let Some(protocol) = protocol else {
+                return Portless::Depends;
+            };
+            match CLASSES
+                .get(endpoint.table.slot)
+                .and_then(|classes| class::search_any_port(&ClassMap(classes), base, protocol))
+            {
                 Some(verdict) => Portless::Every(Answer::of(verdict)),
                 None => Portless::Depends,
             }
