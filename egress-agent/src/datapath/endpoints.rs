@@ -1,0 +1,262 @@
+//! Endpoints in the kernel: slots, numbers, the keys that lead to them, and their published tables.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aya::maps::MapData;
+use egress_common::abi::{Config, map};
+use egress_common::endpoint::{EndpointKey, TableRef, key_kind};
+
+use super::DesiredEndpoint;
+use super::error::DatapathError;
+use super::maps::{self, EndpointIds, EndpointNames, NAME_BYTES};
+use super::pins::Pins;
+use super::syscall::EndpointArray;
+
+/// One endpoint as the kernel has it.
+#[derive(Clone, Debug)]
+struct RealizedEndpoint {
+    slot: u32,
+    id: u32,
+    table: TableRef,
+    keys: BTreeSet<EndpointKey>,
+}
+
+/// Every endpoint that the kernel has.
+pub(super) struct Endpoints {
+    array: EndpointArray,
+    ids: EndpointIds,
+    names: EndpointNames,
+    realized: BTreeMap<String, RealizedEndpoint>,
+    free: BTreeSet<u32>,
+    next_id: u32,
+}
+
+impl Endpoints {
+    /// Reads what an earlier agent left.
+    pub(super) fn adopt(pins: &Pins) -> Result<Self, DatapathError> {
+        let data: MapData = maps::data(pins, map::ENDPOINTS)?;
+        let entries = maps::entries(pins, map::ENDPOINTS)?;
+        let array = EndpointArray::map(data.fd(), entries)?;
+        let configs: maps::Configs = maps::open(pins, map::CONFIG)?;
+        let config: Config = zerocopy::transmute!(configs.get(&0, 0).map_err(DatapathError::map(map::CONFIG))?);
+        let mut endpoints = Self {
+            free: (0..array.len()).collect(),
+            array,
+            ids: maps::open(pins, map::ENDPOINT_IDS)?,
+            names: maps::endpoint_names(pins, entries)?,
+            realized: BTreeMap::new(),
+            next_id: config.next_endpoint.max(1),
+        };
+        endpoints.read_slots()?;
+        endpoints.read_keys()?;
+        Ok(endpoints)
+    }
+
+    fn read_slots(&mut self) -> Result<(), DatapathError> {
+        for slot in 0..self.array.len() {
+            let Some(endpoint) = self.array.get(slot).filter(|endpoint| endpoint.id != 0) else {
+                continue;
+            };
+            let name = self
+                .names
+                .get(&slot, 0)
+                .map_err(DatapathError::map(maps::ENDPOINT_NAMES))?;
+            let name = read_name(&name);
+            self.next_id = self.next_id.max(endpoint.id.saturating_add(1));
+            self.free.remove(&slot);
+            let table = TableRef::from_bits(endpoint.table);
+            self.realized.insert(
+                name,
+                RealizedEndpoint {
+                    slot,
+                    id: endpoint.id,
+                    table,
+                    keys: BTreeSet::new(),
+                },
+            );
+        }
+        Ok(())
+    }
+
+    fn read_keys(&mut self) -> Result<(), DatapathError> {
+        let mut stale = Vec::new();
+        for entry in self.ids.iter() {
+            let (bytes, slot) = entry.map_err(DatapathError::map(map::ENDPOINT_IDS))?;
+            let key: EndpointKey = zerocopy::transmute!(bytes);
+            match self.realized.values_mut().find(|endpoint| endpoint.slot == slot) {
+                Some(endpoint) => {
+                    endpoint.keys.insert(key);
+                }
+                None => stale.push(key),
+            }
+        }
+        stale.into_iter().try_for_each(|key| self.remove_key(key))
+    }
+
+    /// Lets `endpoint` be judged by `table` from its next packet on. `true` if anything changed.
+    pub(super) fn publish(&mut self, endpoint: &DesiredEndpoint, table: TableRef) -> Result<bool, DatapathError> {
+        let keys = keys(endpoint);
+        let known = match self.realized.get(&endpoint.name) {
+            Some(known) => known.clone(),
+            None => self.allocate(&endpoint.name)?,
+        };
+        let changed = known.table != table || known.keys != keys;
+        if known.table != table {
+            self.array.store_table(known.slot, table.to_bits());
+        }
+        let mut realized = RealizedEndpoint { table, ..known };
+        let (added, removed): (Vec<_>, Vec<_>) = (
+            keys.difference(&realized.keys).copied().collect(),
+            realized.keys.difference(&keys).copied().collect(),
+        );
+        let mut outcome = Ok(());
+        for key in added {
+            let bytes: [u8; size_of::<EndpointKey>()] = zerocopy::transmute!(key);
+            match self.ids.insert(bytes, realized.slot, 0) {
+                Ok(()) => {
+                    realized.keys.insert(key);
+                }
+                Err(error) => outcome = Err(DatapathError::map(map::ENDPOINT_IDS)(error)),
+            }
+        }
+        for key in removed {
+            // A key that moved to another endpoint is that one's now.
+            if self.slot_of(key)? == Some(realized.slot) {
+                self.remove_key(key)?;
+            }
+            realized.keys.remove(&key);
+        }
+        self.realized.insert(endpoint.name.clone(), realized);
+        outcome.map(|()| changed)
+    }
+
+    fn allocate(&mut self, name: &str) -> Result<RealizedEndpoint, DatapathError> {
+        let slot = self.free.pop_first().ok_or(DatapathError::Full {
+            what: "the endpoint map",
+            needed: self.realized.len() as u64 + 1,
+            limit: u64::from(self.array.len()),
+            advice: "start the agent with a larger --max-endpoints after `egress-agent run --cleanup`",
+        })?;
+        let id = self.next_id;
+        self.next_id += 1;
+        self.names
+            .set(slot, write_name(name), 0)
+            .map_err(DatapathError::map(maps::ENDPOINT_NAMES))?;
+        self.array.store_id(slot, id);
+        Ok(RealizedEndpoint {
+            slot,
+            id,
+            table: TableRef::default(),
+            keys: BTreeSet::new(),
+        })
+    }
+
+    fn slot_of(&self, key: EndpointKey) -> Result<Option<u32>, DatapathError> {
+        let bytes: [u8; size_of::<EndpointKey>()] = zerocopy::transmute!(key);
+        match self.ids.get(&bytes, 0) {
+            Ok(slot) => Ok(Some(slot)),
+            Err(aya::maps::MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(DatapathError::map(map::ENDPOINT_IDS)(error)),
+        }
+    }
+
+    fn remove_key(&mut self, key: EndpointKey) -> Result<(), DatapathError> {
+        let bytes: [u8; size_of::<EndpointKey>()] = zerocopy::transmute!(key);
+        match self.ids.remove(&bytes) {
+            Ok(()) | Err(aya::maps::MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(DatapathError::map(map::ENDPOINT_IDS)(error)),
+        }
+    }
+
+    /// Removes the endpoints that are not in `kept`. Returns how many.
+    pub(super) fn retain(&mut self, kept: &BTreeSet<String>) -> Result<usize, DatapathError> {
+        let gone: Vec<String> = self
+            .realized
+            .keys()
+            .filter(|name| !kept.contains(*name))
+            .cloned()
+            .collect();
+        for name in &gone {
+            let Some(endpoint) = self.realized.remove(name) else {
+                continue;
+            };
+            for key in endpoint.keys {
+                if self.slot_of(key)? == Some(endpoint.slot) {
+                    self.remove_key(key)?;
+                }
+            }
+            self.array.store_table(endpoint.slot, 0);
+            self.array.store_id(endpoint.slot, 0);
+            self.free.insert(endpoint.slot);
+        }
+        Ok(gone.len())
+    }
+
+    /// Whether the kernel has a table for the endpoint.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.realized
+            .get(name)
+            .is_some_and(|endpoint| endpoint.table.generation != 0)
+    }
+
+    /// Tables in use, as (slot, generation).
+    pub(super) fn tables(&self) -> BTreeSet<super::tables::SlotGeneration> {
+        self.realized
+            .values()
+            .map(|endpoint| (endpoint.table.slot, endpoint.table.generation))
+            .collect()
+    }
+
+    /// Number of endpoints.
+    pub(super) fn len(&self) -> usize {
+        self.realized.len()
+    }
+
+    /// A number that is above every endpoint's, also after `more` endpoints are added.
+    pub(super) fn next_id(&self, more: usize) -> u32 {
+        self.next_id.saturating_add(u32::try_from(more).unwrap_or(u32::MAX))
+    }
+
+    /// The table of an endpoint.
+    pub(super) fn table_of(&self, name: &str) -> Option<TableRef> {
+        self.realized.get(name).map(|endpoint| endpoint.table)
+    }
+
+    /// `namespace/name` of an endpoint's number.
+    pub(super) fn name_of(&self, id: u32) -> Option<String> {
+        self.realized
+            .iter()
+            .find(|(_, endpoint)| endpoint.id == id)
+            .map(|(name, _)| name.clone())
+    }
+}
+
+/// The keys that lead to an endpoint. Its cgroup only where it has no network namespace of its own or no interface: a process
+/// that enters another pod's namespace is judged by where it is.
+fn keys(endpoint: &DesiredEndpoint) -> BTreeSet<EndpointKey> {
+    let interface = endpoint
+        .interface
+        .as_ref()
+        .map(|found| EndpointKey::new(key_kind::INTERFACE, u64::from(found.index)));
+    let netns = endpoint.netns.map(|cookie| EndpointKey::new(key_kind::NETNS, cookie));
+    let cgroup = endpoint
+        .cgroup
+        .as_ref()
+        .filter(|_| endpoint.interface.is_none() || endpoint.netns.is_none());
+    let cgroup = cgroup.map(|found| EndpointKey::new(key_kind::CGROUP, found.id));
+    [interface, netns, cgroup].into_iter().flatten().collect()
+}
+
+fn write_name(name: &str) -> [u8; NAME_BYTES] {
+    let mut bytes = [0; NAME_BYTES];
+    bytes
+        .iter_mut()
+        .zip(name.bytes().take(NAME_BYTES - 1))
+        .for_each(|(to, from)| *to = from);
+    bytes
+}
+
+pub(super) fn read_name(bytes: &[u8; NAME_BYTES]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(NAME_BYTES);
+    String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
+}

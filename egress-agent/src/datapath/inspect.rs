@@ -1,0 +1,253 @@
+//! The pins, read without touching anything: what `egress-agent dump` shows, with the agent alive or dead.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use aya::maps::{Array, ArrayOfMaps, LpmTrie, Map, MapData};
+use egress_common::abi::{Config, map};
+use egress_common::class::ClassEntry;
+use egress_common::endpoint::{EndpointKey, TableRef, key_kind};
+use egress_common::event::Stat;
+use egress_common::flow::{Flow, FlowKey};
+use egress_common::reason::DropReason;
+use egress_common::table::{Counter, Leaf, TableInfo, flag};
+use egress_policy::describe::TableDescription;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::error::DatapathError;
+use super::maps::{self, Counters, EndpointIds, Flows, Stats, TableInfos};
+use super::pins::Pins;
+use super::{endpoints, tables};
+
+/// An endpoint as the kernel has it.
+#[derive(Clone, Debug)]
+pub struct EndpointView {
+    /// `namespace/name`.
+    pub name: String,
+    /// Its number, as in events and flows.
+    pub id: u32,
+    /// Its slot.
+    pub slot: u32,
+    /// Index of the host-side interface.
+    pub interface: Option<u32>,
+    /// Cookie of the network namespace.
+    pub netns: Option<u64>,
+    /// Cgroup id.
+    pub cgroup: Option<u64>,
+    /// The table that judges it.
+    pub table: TableRef,
+}
+
+/// A table as the kernel has it.
+#[derive(Clone, Debug)]
+pub struct TableView {
+    /// Slot and generation.
+    pub reference: TableRef,
+    /// Its constants.
+    pub info: TableInfo,
+    /// Its rules; `None` if the description is missing.
+    pub description: Option<Arc<TableDescription>>,
+    /// Its prefixes with what they lead to, sorted.
+    pub prefixes: Vec<(IpNet, Leaf)>,
+    /// Its classes.
+    pub classes: Vec<ClassEntry>,
+}
+
+/// The pins of one installation.
+pub struct Inspector {
+    pins: Pins,
+}
+
+impl Inspector {
+    /// Opens the pins below `bpffs`.
+    pub fn open(bpffs: &Path) -> Result<Self, DatapathError> {
+        let pins = Pins::new(bpffs);
+        maps::data(&pins, map::CONFIG)?;
+        Ok(Self { pins })
+    }
+
+    /// Every endpoint, sorted by name.
+    pub fn endpoints(&self) -> Result<Vec<EndpointView>, DatapathError> {
+        let entries = maps::entries(&self.pins, map::ENDPOINTS)?;
+        let names = maps::endpoint_names(&self.pins, entries)?;
+        let records: Array<MapData, [u8; 16]> = maps::open(&self.pins, map::ENDPOINTS)?;
+        let mut found = Vec::new();
+        for slot in 0..entries {
+            let bytes = records.get(&slot, 0).map_err(DatapathError::map(map::ENDPOINTS))?;
+            let record: egress_common::endpoint::Endpoint = zerocopy::transmute!(bytes);
+            if record.id == 0 {
+                continue;
+            }
+            let name = names.get(&slot, 0).map_err(DatapathError::map(maps::ENDPOINT_NAMES))?;
+            found.push(EndpointView {
+                name: endpoints::read_name(&name),
+                id: record.id,
+                slot,
+                interface: None,
+                netns: None,
+                cgroup: None,
+                table: TableRef::from_bits(record.table),
+            });
+        }
+        self.add_keys(&mut found)?;
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    fn add_keys(&self, found: &mut [EndpointView]) -> Result<(), DatapathError> {
+        let ids: EndpointIds = maps::open(&self.pins, map::ENDPOINT_IDS)?;
+        for entry in ids.iter() {
+            let (bytes, slot) = entry.map_err(DatapathError::map(map::ENDPOINT_IDS))?;
+            let key: EndpointKey = zerocopy::transmute!(bytes);
+            let Some(endpoint) = found.iter_mut().find(|endpoint| endpoint.slot == slot) else {
+                continue;
+            };
+            match key.kind {
+                key_kind::INTERFACE => endpoint.interface = u32::try_from(key.id).ok(),
+                key_kind::NETNS => endpoint.netns = Some(key.id),
+                key_kind::CGROUP => endpoint.cgroup = Some(key.id),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Every table, sorted by slot. `with_contents` reads prefixes and classes too.
+    pub fn tables(&self, with_contents: bool) -> Result<Vec<TableView>, DatapathError> {
+        let infos: TableInfos = maps::open(&self.pins, map::TABLE_INFO)?;
+        let mut found = Vec::new();
+        for slot in 0..infos.len() {
+            let bytes = infos.get(&slot, 0).map_err(DatapathError::map(map::TABLE_INFO))?;
+            let info: TableInfo = zerocopy::transmute!(bytes);
+            // A table that is gone leaves its generation behind, but no description.
+            let Some(pinned) = tables::read_description::<TableDescription>(&self.pins, slot)? else {
+                continue;
+            };
+            if pinned.generation != info.generation {
+                continue;
+            }
+            let mut view = TableView {
+                reference: TableRef {
+                    slot,
+                    generation: info.generation,
+                },
+                info,
+                description: Some(Arc::new(pinned.description)),
+                prefixes: Vec::new(),
+                classes: Vec::new(),
+            };
+            if with_contents {
+                view.prefixes = self.prefixes(slot)?;
+                view.classes = self.classes(slot)?;
+            }
+            found.push(view);
+        }
+        Ok(found)
+    }
+
+    fn inner<M>(&self, outer: &'static str, slot: u32) -> Result<M, DatapathError>
+    where
+        M: TryFrom<Map, Error = aya::maps::MapError>,
+    {
+        let failed = DatapathError::map(outer);
+        let outer: ArrayOfMaps<MapData> = maps::open(&self.pins, outer)?;
+        let data: MapData = outer.get(&slot, 0).map_err(&failed)?;
+        Map::from_map_data(data).and_then(M::try_from).map_err(&failed)
+    }
+
+    fn prefixes(&self, slot: u32) -> Result<Vec<(IpNet, Leaf)>, DatapathError> {
+        let mut prefixes = Vec::new();
+        let trie4: LpmTrie<MapData, [u8; 4], u32> = self.inner(map::TABLES4, slot)?;
+        for entry in trie4.iter() {
+            let (key, leaf) = entry.map_err(DatapathError::map(map::TABLES4))?;
+            if let Ok(net) = Ipv4Net::new(key.data().into(), u8::try_from(key.prefix_len()).unwrap_or(u8::MAX)) {
+                prefixes.push((IpNet::V4(net), Leaf(leaf)));
+            }
+        }
+        let trie6: LpmTrie<MapData, [u8; 16], u32> = self.inner(map::TABLES6, slot)?;
+        for entry in trie6.iter() {
+            let (key, leaf) = entry.map_err(DatapathError::map(map::TABLES6))?;
+            if let Ok(net) = Ipv6Net::new(key.data().into(), u8::try_from(key.prefix_len()).unwrap_or(u8::MAX)) {
+                prefixes.push((IpNet::V6(net), Leaf(leaf)));
+            }
+        }
+        prefixes.sort_by_key(|(net, _)| *net);
+        Ok(prefixes)
+    }
+
+    fn classes(&self, slot: u32) -> Result<Vec<ClassEntry>, DatapathError> {
+        let array: Array<MapData, [u8; size_of::<ClassEntry>()]> = self.inner(map::CLASSES, slot)?;
+        array
+            .iter()
+            .map(|bytes| {
+                bytes
+                    .map(|bytes| zerocopy::transmute!(bytes))
+                    .map_err(DatapathError::map(map::CLASSES))
+            })
+            .collect()
+    }
+
+    /// The counters of a table by rank, summed over CPUs; with shared counters, one for everything allowed and one for denied.
+    pub fn rule_counters(&self, table: &TableInfo) -> Result<Vec<Counter>, DatapathError> {
+        let counters: Counters = maps::open(&self.pins, map::RULE_COUNTERS)?;
+        let length = if table.flags & flag::SHARED_COUNTERS == 0 {
+            table.rules
+        } else {
+            2
+        };
+        (0..length)
+            .map(|rank| maps::counter(&counters, table.counter_base + rank))
+            .collect()
+    }
+
+    /// Drops by reason.
+    pub fn drop_counters(&self) -> Result<Vec<(DropReason, Counter)>, DatapathError> {
+        let counters: Counters = maps::open(&self.pins, map::DROP_COUNTERS)?;
+        DropReason::ALL
+            .iter()
+            .map(|reason| maps::counter(&counters, u32::from(*reason as u8)).map(|counter| (*reason, counter)))
+            .collect()
+    }
+
+    /// Figures of the programs.
+    pub fn stats(&self) -> Result<Vec<(Stat, u64)>, DatapathError> {
+        let stats: Stats = maps::open(&self.pins, map::STATS)?;
+        Stat::ALL
+            .into_iter()
+            .map(|stat| {
+                let values = stats.get(&(stat as u32), 0).map_err(DatapathError::map(map::STATS))?;
+                Ok((stat, values.iter().sum()))
+            })
+            .collect()
+    }
+
+    /// Connections that are remembered.
+    pub fn flows(&self) -> Result<Vec<(FlowKey, Flow)>, DatapathError> {
+        let flows: Flows = maps::open(&self.pins, map::FLOWS)?;
+        let mut found = Vec::new();
+        for entry in flows.iter() {
+            match entry {
+                Ok((key, flow)) => found.push((zerocopy::transmute!(key), zerocopy::transmute!(flow))),
+                // Evicted between its key and its value.
+                Err(aya::maps::MapError::KeyNotFound) => {}
+                Err(error) => return Err(DatapathError::map(map::FLOWS)(error)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Settings of the node.
+    pub fn config(&self) -> Result<Config, DatapathError> {
+        let configs: maps::Configs = maps::open(&self.pins, map::CONFIG)?;
+        let bytes = configs.get(&0, 0).map_err(DatapathError::map(map::CONFIG))?;
+        Ok(zerocopy::transmute!(bytes))
+    }
+
+    /// Entries that each map can hold.
+    pub fn capacities(&self) -> Result<Vec<(&'static str, u32)>, DatapathError> {
+        map::ALL
+            .into_iter()
+            .map(|name| maps::entries(&self.pins, name).map(|entries| (name, entries)))
+            .collect()
+    }
+}

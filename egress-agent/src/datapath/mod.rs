@@ -1,0 +1,338 @@
+//! The only way to the kernel: takes what should be enforced and makes it so, leaving alone what already is.
+//!
+//! plan ▶ tables (built aside) ▶ endpoints (one store publishes a table) ▶ links ▶ what nobody uses any more is freed. Everything that
+//! enforces is pinned; a new agent opens the same pins, compares, and replaces the programs link by link, so that nothing is
+//! unguarded meanwhile (§6.5). Called by reconcile, by tests and by benchmarks.
+
+mod counters;
+mod endpoints;
+mod error;
+pub mod inspect;
+mod links;
+mod maps;
+mod pins;
+mod programs;
+mod syscall;
+mod tables;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aya::maps::{MapData, RingBuf};
+use egress_common::abi::{self, Config, capacity, map};
+use egress_common::endpoint::TableRef;
+use egress_policy::compile::Table;
+use egress_policy::describe::TableDescription;
+
+pub use self::error::DatapathError;
+pub use self::programs::{ProgramFigures, Programs};
+
+use self::endpoints::Endpoints;
+use self::pins::Pins;
+use self::tables::Tables;
+
+/// Where the datapath lives on this node.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Folder of pins, on a bpffs.
+    pub bpffs: PathBuf,
+    /// Cgroup v2 folder at which the socket hooks are attached; every pod's cgroup is below it.
+    pub cgroup_root: PathBuf,
+    /// Sizes of the maps, used when they are created.
+    pub capacity: Capacity,
+}
+
+/// Sizes of the maps, in entries.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    /// Endpoints.
+    pub endpoints: u32,
+    /// Table versions.
+    pub tables: u32,
+    /// Rule counters per CPU.
+    pub rule_counters: u32,
+    /// Connections remembered.
+    pub flows: u32,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self {
+            endpoints: capacity::ENDPOINTS,
+            tables: capacity::TABLES,
+            rule_counters: capacity::RULE_COUNTERS,
+            flows: capacity::FLOWS,
+        }
+    }
+}
+
+/// The host side of a pod's interface, in the agent's network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+}
+
+/// A pod's cgroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Its folder in the cgroup v2 tree.
+    pub path: PathBuf,
+    /// Its id.
+    pub id: u64,
+}
+
+/// What the kernel should enforce.
+#[derive(Clone, Debug, Default)]
+pub struct Desired {
+    /// Every pod that a policy covers.
+    pub endpoints: Vec<DesiredEndpoint>,
+    /// Events per second and (endpoint, rule).
+    pub events_per_second: u32,
+}
+
+/// One pod.
+#[derive(Clone, Debug)]
+pub struct DesiredEndpoint {
+    /// `namespace/name`, unique.
+    pub name: String,
+    /// Where TC programs go.
+    pub interface: Option<Interface>,
+    /// Cookie of its network namespace: the socket hooks know it by that.
+    pub netns: Option<u64>,
+    /// Where `cgroup_skb` programs go if there is no interface; without `netns`, the socket hooks know it by this.
+    pub cgroup: Option<Cgroup>,
+    /// What judges it.
+    pub table: Arc<DesiredTable>,
+    /// What judges it if `table` does not fit and the pod has none yet (§6.6).
+    pub fallback: Option<Arc<DesiredTable>>,
+}
+
+/// A compiled rule list.
+#[derive(Debug)]
+pub struct DesiredTable {
+    /// Fingerprint of the rule list: equal ones share a table.
+    pub fingerprint: [u8; 32],
+    /// The prefixes and classes.
+    pub table: Table,
+    /// Its rules, for people; pinned beside it.
+    pub description: TableDescription,
+    /// Whether refusals are answered (`denyResponse: Reject`).
+    pub reject: bool,
+}
+
+impl DesiredTable {
+    fn key(&self) -> tables::TableKey {
+        (self.fingerprint, self.reject)
+    }
+}
+
+/// What an [`apply`](Datapath::apply) did.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    /// Endpoints that the kernel now has.
+    pub endpoints: usize,
+    /// Tables that the kernel now has.
+    pub tables: usize,
+    /// Tables that were built.
+    pub tables_built: usize,
+    /// Tables that were freed.
+    pub tables_freed: usize,
+    /// Endpoints whose table was switched, or that are new.
+    pub endpoints_changed: usize,
+    /// Endpoints that were removed.
+    pub endpoints_removed: usize,
+    /// What could not be done, by endpoint. Their former tables stay in force.
+    pub problems: Vec<Problem>,
+}
+
+/// Something that could not be done for one endpoint.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    /// `namespace/name`.
+    pub endpoint: String,
+    /// What, and what to do.
+    pub message: String,
+}
+
+/// The datapath of this node, loaded.
+pub struct Datapath {
+    pins: Pins,
+    cgroup_root: PathBuf,
+    programs: Programs,
+    tables: Tables,
+    endpoints: Endpoints,
+    attached: bool,
+}
+
+impl Datapath {
+    /// Loads the programs and opens or makes the pinned maps. What is attached goes on running the programs that it ran.
+    pub fn open(options: &Options) -> Result<Self, DatapathError> {
+        let pins = Pins::new(&options.bpffs);
+        let programs = Programs::load(&pins, &options.capacity)?;
+        let tables = Tables::adopt(&pins)?;
+        let endpoints = Endpoints::adopt(&pins)?;
+        Ok(Self {
+            pins,
+            cgroup_root: options.cgroup_root.clone(),
+            programs,
+            tables,
+            endpoints,
+            attached: false,
+        })
+    }
+
+    /// Makes the kernel enforce `desired`. Problems of single endpoints are in the result; an error means that nothing could be done.
+    pub fn apply(&mut self, desired: &Desired) -> Result<Applied, DatapathError> {
+        let mut applied = Applied::default();
+        self.configure(desired)?;
+        let tables_before = self.tables.len();
+        let mut kept = BTreeSet::new();
+        for endpoint in &desired.endpoints {
+            kept.insert(endpoint.name.clone());
+            match self.realize(endpoint) {
+                Ok(true) => applied.endpoints_changed += 1,
+                Ok(false) => {}
+                Err(error) => {
+                    applied.problems.push(Problem {
+                        endpoint: endpoint.name.clone(),
+                        message: error.to_string(),
+                    });
+                }
+            }
+        }
+        applied.tables_built = self.tables.len() - tables_before;
+        self.attach(desired, &mut applied)?;
+        applied.endpoints_removed = self.endpoints.retain(&kept)?;
+        applied.tables_freed = self.tables.retire(&self.endpoints.tables())?;
+        applied.endpoints = self.endpoints.len();
+        applied.tables = self.tables.len();
+        Ok(applied)
+    }
+
+    /// Publishes the endpoint's table. `true` if anything changed.
+    fn realize(&mut self, endpoint: &DesiredEndpoint) -> Result<bool, DatapathError> {
+        let table = match self.tables.realize(&endpoint.table) {
+            Ok(table) => table,
+            Err(error) => {
+                // An endpoint that has a table keeps it; a new one is held rather than left open.
+                if let (false, Some(fallback)) = (self.endpoints.has(&endpoint.name), &endpoint.fallback) {
+                    let held = self.tables.realize(fallback)?;
+                    self.endpoints.publish(endpoint, held)?;
+                }
+                return Err(error);
+            }
+        };
+        self.endpoints.publish(endpoint, table)
+    }
+
+    fn configure(&mut self, desired: &Desired) -> Result<(), DatapathError> {
+        let mut configs: maps::Configs = maps::open(&self.pins, map::CONFIG)?;
+        let levels = desired
+            .endpoints
+            .iter()
+            .filter_map(|endpoint| endpoint.cgroup.as_ref())
+            .filter_map(cgroup_level);
+        let config = Config {
+            abi: abi::VERSION,
+            cgroup_levels: levels.fold(0, |levels, level| levels | 1 << level),
+            events_per_second: desired.events_per_second,
+            next_endpoint: self.endpoints.next_id(desired.endpoints.len()),
+        };
+        let bytes: [u8; size_of::<Config>()] = zerocopy::transmute!(config);
+        configs.set(0, bytes, 0).map_err(DatapathError::map(map::CONFIG))
+    }
+
+    fn attach(&mut self, desired: &Desired, applied: &mut Applied) -> Result<(), DatapathError> {
+        if !self.attached {
+            links::attach_sockets(&self.pins, &mut self.programs, &self.cgroup_root)?;
+        }
+        let (mut interfaces, mut cgroups) = (Vec::new(), Vec::new());
+        for endpoint in &desired.endpoints {
+            let result = match (&endpoint.interface, &endpoint.cgroup) {
+                (Some(interface), _) => {
+                    interfaces.push(interface.index);
+                    links::attach_interface(&self.pins, &mut self.programs, interface)
+                }
+                (None, Some(cgroup)) => {
+                    cgroups.push(cgroup.id);
+                    links::attach_cgroup(&self.pins, &mut self.programs, cgroup)
+                }
+                (None, None) => Ok(()),
+            };
+            if let Err(error) = result {
+                applied.problems.push(Problem {
+                    endpoint: endpoint.name.clone(),
+                    message: error.to_string(),
+                });
+            }
+        }
+        links::detach_others(&self.pins, &interfaces, &cgroups)?;
+        if !self.attached {
+            programs::remove_other_versions(&self.pins)?;
+            self.attached = true;
+        }
+        Ok(())
+    }
+
+    /// The ring of [`Event`](egress_common::event::Event)s. One reader at a time.
+    pub fn take_events(&mut self) -> Result<RingBuf<MapData>, DatapathError> {
+        maps::open(&self.pins, map::EVENTS)
+    }
+
+    /// The rules of a table version, while the kernel holds it.
+    pub fn description(&self, generation: u32) -> Option<Arc<TableDescription>> {
+        self.tables
+            .of_generation(generation)
+            .map(|table| Arc::clone(&table.description))
+    }
+
+    /// The table that the kernel has for an endpoint.
+    pub fn table_of(&self, endpoint: &str) -> Option<TableRef> {
+        self.endpoints.table_of(endpoint)
+    }
+
+    /// `namespace/name` of an endpoint's number.
+    pub fn endpoint_name(&self, id: u32) -> Option<String> {
+        self.endpoints.name_of(id)
+    }
+
+    /// The loaded programs.
+    pub fn programs_mut(&mut self) -> &mut Programs {
+        &mut self.programs
+    }
+}
+
+/// Depth of a cgroup below the cgroup v2 root, as `bpf_skb_ancestor_cgroup_id` counts.
+fn cgroup_level(cgroup: &Cgroup) -> Option<u32> {
+    use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+    let is_cgroup =
+        |path: &std::path::Path| statfs(path).is_ok_and(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC);
+    let level = cgroup
+        .path
+        .ancestors()
+        .skip(1)
+        .take_while(|path| is_cgroup(path))
+        .count();
+    u32::try_from(level).ok().filter(|level| (1..16).contains(level))
+}
+
+/// What [`cleanup`] removed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Removed {
+    /// Links and filters.
+    pub links: usize,
+    /// Maps and descriptions.
+    pub pins: usize,
+}
+
+/// Detaches everything and removes every pin. Nothing is enforced afterwards.
+pub fn cleanup(options: &Options) -> Result<Removed, DatapathError> {
+    let pins = Pins::new(&options.bpffs);
+    let links = links::detach_all(&pins)?;
+    let removed = pins::remove_all(pins.root())?;
+    Ok(Removed { links, pins: removed })
+}

@@ -1,0 +1,277 @@
+//! The few `bpf(2)` commands and the mapping that aya does not offer. All `unsafe` of the agent's datapath is here.
+
+use std::ffi::CString;
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use egress_common::endpoint::Endpoint;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::error::DatapathError;
+
+// Numbers of include/uapi/linux/bpf.h, enum bpf_cmd.
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
+const BPF_LINK_UPDATE: libc::c_long = 29;
+
+/// Runs one `bpf(2)` command. `attributes` is the head of `union bpf_attr`; the kernel takes the rest as zero.
+fn bpf<A: IntoBytes + Immutable>(
+    call: &'static str,
+    command: libc::c_long,
+    attributes: &A,
+) -> Result<i32, DatapathError> {
+    // SAFETY: the kernel reads `size` bytes of the attributes; every pointer in them is made from a live reference by the callers.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_bytes().as_ptr(), size_of::<A>()) };
+    match i32::try_from(result) {
+        Ok(result) if result >= 0 => Ok(result),
+        _ => Err(DatapathError::Syscall {
+            call,
+            source: io::Error::last_os_error(),
+        }),
+    }
+}
+
+fn address<T>(value: *const T) -> u64 {
+    value.addr() as u64
+}
+
+fn raw(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().unsigned_abs()
+}
+
+/// Opens a pinned link, map or program. `None` if there is no such pin.
+pub(super) fn open_pin(path: &Path) -> Result<Option<OwnedFd>, DatapathError> {
+    #[repr(C)]
+    #[derive(IntoBytes, Immutable)]
+    struct Attributes {
+        path: u64,
+        fd: u32,
+        flags: u32,
+    }
+    let name = CString::new(path.as_os_str().as_bytes()).map_err(|error| DatapathError::Path {
+        action: "opening",
+        path: path.to_path_buf(),
+        source: error.into(),
+    })?;
+    match bpf(
+        "BPF_OBJ_GET",
+        BPF_OBJ_GET,
+        &Attributes {
+            path: address(name.as_ptr()),
+            fd: 0,
+            flags: 0,
+        },
+    ) {
+        // SAFETY: the kernel has just made this descriptor for us alone.
+        Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
+        Err(DatapathError::Syscall { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Atomically lets a link run another program: no packet meets neither of them.
+pub(super) fn replace_program(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), DatapathError> {
+    #[repr(C)]
+    #[derive(IntoBytes, Immutable)]
+    struct Attributes {
+        link: u32,
+        program: u32,
+        flags: u32,
+        old_program: u32,
+    }
+    let attributes = Attributes {
+        link: raw(link),
+        program: raw(program),
+        flags: 0,
+        old_program: 0,
+    };
+    bpf("BPF_LINK_UPDATE", BPF_LINK_UPDATE, &attributes).map(|_| ())
+}
+
+/// What a link is attached to: the interface index of a tcx link, the cgroup id of a cgroup link; 0 if that is gone.
+pub(super) fn link_target(link: BorrowedFd<'_>, is_tc: bool) -> Result<u64, DatapathError> {
+    #[repr(C)]
+    #[derive(IntoBytes, Immutable)]
+    struct Attributes {
+        fd: u32,
+        length: u32,
+        info: u64,
+    }
+    /// Head of `struct bpf_link_info`; the target follows the three common words and a padding.
+    #[repr(C)]
+    #[derive(Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+    struct LinkInfo {
+        kind: u32,
+        id: u32,
+        program: u32,
+        padding: u32,
+        target: [u32; 2],
+        rest: [u64; 8],
+    }
+    let mut info = LinkInfo::default();
+    let length = u32::try_from(size_of::<LinkInfo>()).unwrap_or(0);
+    let attributes = Attributes {
+        fd: raw(link),
+        length,
+        info: address(&raw mut info),
+    };
+    bpf("BPF_OBJ_GET_INFO_BY_FD", BPF_OBJ_GET_INFO_BY_FD, &attributes)?;
+    let [low, high] = info.target;
+    Ok(if is_tc {
+        u64::from(low)
+    } else {
+        u64::from(low) | u64::from(high) << 32
+    })
+}
+
+/// Deletes a map element. `false` if it was not there.
+pub(super) fn delete<K: IntoBytes + Immutable>(map: BorrowedFd<'_>, key: &K) -> Result<bool, DatapathError> {
+    #[repr(C)]
+    #[derive(IntoBytes, Immutable)]
+    struct Attributes {
+        map: u32,
+        padding: u32,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+    let attributes = Attributes {
+        map: raw(map),
+        padding: 0,
+        key: address(key),
+        value: 0,
+        flags: 0,
+    };
+    match bpf("BPF_MAP_DELETE_ELEM", BPF_MAP_DELETE_ELEM, &attributes) {
+        Ok(_) => Ok(true),
+        Err(DatapathError::Syscall { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes many elements with one call.
+pub(super) fn update_batch<K, V>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> Result<(), DatapathError>
+where
+    K: IntoBytes + Immutable,
+    V: IntoBytes + Immutable,
+{
+    #[repr(C)]
+    #[derive(IntoBytes, Immutable)]
+    struct Attributes {
+        in_batch: u64,
+        out_batch: u64,
+        keys: u64,
+        values: u64,
+        count: u32,
+        map: u32,
+        element_flags: u64,
+        flags: u64,
+    }
+    let count = u32::try_from(keys.len().min(values.len())).map_err(|error| DatapathError::Syscall {
+        call: "BPF_MAP_UPDATE_BATCH",
+        source: io::Error::other(error),
+    })?;
+    if count == 0 {
+        return Ok(());
+    }
+    let attributes = Attributes {
+        in_batch: 0,
+        out_batch: 0,
+        keys: address(keys.as_ptr()),
+        values: address(values.as_ptr()),
+        count,
+        map: raw(map),
+        element_flags: 0,
+        flags: 0,
+    };
+    bpf("BPF_MAP_UPDATE_BATCH", BPF_MAP_UPDATE_BATCH, &attributes).map(|_| ())
+}
+
+/// The `endpoints` array, mapped: a table is published with one store, seen by the next packet on any CPU.
+#[derive(Debug)]
+pub(super) struct EndpointArray {
+    start: NonNull<Endpoint>,
+    len: usize,
+}
+
+// SAFETY: the mapping is plain shared memory, and every access goes through atomics.
+unsafe impl Send for EndpointArray {}
+
+impl EndpointArray {
+    /// Maps the array of `len` endpoints.
+    pub(super) fn map(map: impl AsFd, len: u32) -> Result<Self, DatapathError> {
+        let len = len as usize;
+        let failed = |source| DatapathError::Syscall {
+            call: "mmap of the endpoints map",
+            source,
+        };
+        let bytes =
+            NonZeroUsize::new(len * size_of::<Endpoint>()).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a fresh mapping of a BPF_F_MMAPABLE array; nothing else in this process knows its address.
+        let start = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, map, 0) };
+        let start = start.map_err(|error| failed(error.into()))?.cast();
+        Ok(Self { start, len })
+    }
+
+    fn at(&self, slot: u32) -> Option<NonNull<Endpoint>> {
+        // SAFETY: the slot is inside the mapping.
+        ((slot as usize) < self.len).then(|| unsafe { self.start.add(slot as usize) })
+    }
+
+    fn table(&self, slot: u32) -> Option<&AtomicU64> {
+        // SAFETY: the field is aligned and inside the mapping, which lives as long as `self`; the kernel only reads it.
+        self.at(slot)
+            .map(|endpoint| unsafe { AtomicU64::from_ptr(&raw mut (*endpoint.as_ptr()).table) })
+    }
+
+    fn id(&self, slot: u32) -> Option<&AtomicU32> {
+        // SAFETY: as in `table`.
+        self.at(slot)
+            .map(|endpoint| unsafe { AtomicU32::from_ptr(&raw mut (*endpoint.as_ptr()).id) })
+    }
+
+    /// Number of slots.
+    pub(super) fn len(&self) -> u32 {
+        u32::try_from(self.len).unwrap_or(u32::MAX)
+    }
+
+    /// Reads a slot.
+    pub(super) fn get(&self, slot: u32) -> Option<Endpoint> {
+        let table = self.table(slot)?.load(Ordering::Acquire);
+        Some(Endpoint {
+            table,
+            id: self.id(slot)?.load(Ordering::Acquire),
+            padding: 0,
+        })
+    }
+
+    /// Names the endpoint in a slot; `table` publishes it afterwards.
+    pub(super) fn store_id(&self, slot: u32, id: u32) {
+        if let Some(word) = self.id(slot) {
+            word.store(id, Ordering::Release);
+        }
+    }
+
+    /// Publishes a table for a slot: the next packet is judged by it.
+    pub(super) fn store_table(&self, slot: u32, bits: u64) {
+        if let Some(word) = self.table(slot) {
+            word.store(bits, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for EndpointArray {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `map` with this length, and no reference into it outlives `self`.
+        let _ = unsafe { munmap(self.start.cast(), self.len * size_of::<Endpoint>()) };
+    }
+}

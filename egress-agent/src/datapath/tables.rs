@@ -1,0 +1,328 @@
+//! Compiled tables in the kernel: built aside, made reachable under a slot, described beside it, and freed after their last use.
+//!
+//! Invariant: a table under a published slot never changes. What is realized here was confirmed by the kernel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+
+use aya::maps::{Array, ArrayOfMaps, Map, MapData};
+use aya_obj::generated::bpf_map_type::{BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_LPM_TRIE};
+use egress_common::abi::map;
+use egress_common::class::ClassEntry;
+use egress_common::endpoint::TableRef;
+use egress_common::table::{Leaf, TableInfo, flag};
+use egress_policy::compile::Table;
+use egress_policy::describe::TableDescription;
+use serde::{Deserialize, Serialize};
+use zerocopy::{Immutable, IntoBytes, Unaligned};
+
+use super::DesiredTable;
+use super::counters::CounterRegions;
+use super::error::DatapathError;
+use super::maps::{self, TableInfos};
+use super::pins::{self, Pins};
+use super::syscall;
+
+const BPF_F_NO_PREALLOC: u32 = 1;
+const BPF_F_INNER_MAP: u32 = 0x1000;
+/// A description is stored in pieces of this many bytes.
+const PIECE: usize = 4096;
+
+/// What makes two tables the same one.
+pub(super) type TableKey = ([u8; 32], bool);
+
+/// Key of an LPM trie as the kernel lays it out: prefix length, then the address.
+#[repr(C)]
+#[derive(IntoBytes, Immutable, Unaligned)]
+struct PrefixKey<const BYTES: usize> {
+    length: [u8; 4],
+    address: [u8; BYTES],
+}
+
+/// A table as the kernel has it.
+#[derive(Debug)]
+pub(super) struct RealizedTable {
+    pub(super) reference: TableRef,
+    pub(super) info: TableInfo,
+    pub(super) description: Arc<TableDescription>,
+}
+
+/// What is pinned beside a table.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Pinned<D> {
+    pub(super) generation: u32,
+    pub(super) reject: bool,
+    pub(super) description: D,
+}
+
+/// Every table version that the kernel holds.
+pub(super) struct Tables {
+    pins: Pins,
+    tables4: ArrayOfMaps<MapData>,
+    tables6: ArrayOfMaps<MapData>,
+    classes: ArrayOfMaps<MapData>,
+    infos: TableInfos,
+    counters: CounterRegions,
+    realized: BTreeMap<TableKey, RealizedTable>,
+    /// Slots whose contents cannot be trusted: left by a crash, cleared before they are used.
+    free: BTreeSet<u32>,
+    next_generation: u32,
+}
+
+impl Tables {
+    /// Reads what an earlier agent left.
+    pub(super) fn adopt(pins: &Pins) -> Result<Self, DatapathError> {
+        let infos: TableInfos = maps::open(pins, map::TABLE_INFO)?;
+        let mut tables = Self {
+            tables4: maps::open(pins, map::TABLES4)?,
+            tables6: maps::open(pins, map::TABLES6)?,
+            classes: maps::open(pins, map::CLASSES)?,
+            counters: CounterRegions::open(pins)?,
+            free: (0..infos.len()).collect(),
+            infos,
+            realized: BTreeMap::new(),
+            next_generation: 1,
+            pins: pins.clone(),
+        };
+        tables.read_infos()?;
+        Ok(tables)
+    }
+
+    fn read_infos(&mut self) -> Result<(), DatapathError> {
+        for slot in 0..self.infos.len() {
+            let bytes = self.infos.get(&slot, 0).map_err(DatapathError::map(map::TABLE_INFO))?;
+            let info: TableInfo = zerocopy::transmute!(bytes);
+            if info.generation == 0 {
+                continue;
+            }
+            self.next_generation = self.next_generation.max(info.generation.saturating_add(1));
+            let Some(pinned) = read_description::<TableDescription>(&self.pins, slot)? else {
+                continue;
+            };
+            if pinned.generation != info.generation {
+                continue;
+            }
+            let key = (pinned.description.fingerprint, pinned.reject);
+            let reference = TableRef {
+                slot,
+                generation: info.generation,
+            };
+            self.counters.reserve(&info);
+            self.free.remove(&slot);
+            self.realized.insert(
+                key,
+                RealizedTable {
+                    reference,
+                    info,
+                    description: Arc::new(pinned.description),
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// The table of a generation, if the kernel has it.
+    pub(super) fn of_generation(&self, generation: u32) -> Option<&RealizedTable> {
+        self.realized
+            .values()
+            .find(|table| table.reference.generation == generation)
+    }
+
+    /// Number of tables.
+    pub(super) fn len(&self) -> usize {
+        self.realized.len()
+    }
+
+    /// Puts a table into the kernel, unless it is there, and returns where.
+    pub(super) fn realize(&mut self, desired: &DesiredTable) -> Result<TableRef, DatapathError> {
+        let key = desired.key();
+        if let Some(table) = self.realized.get(&key) {
+            return Ok(table.reference);
+        }
+        let slot = self.free.first().copied().ok_or(DatapathError::Full {
+            what: "the table map",
+            needed: self.realized.len() as u64 + 1,
+            limit: u64::from(self.infos.len()),
+            advice: "fewer distinct rule lists, or more tables",
+        })?;
+        let reference = TableRef {
+            slot,
+            generation: self.next_generation,
+        };
+        let (counter_base, shared) = self.counters.allocate(desired.table.rules)?;
+        let mut flags = if desired.reject { flag::REJECT } else { 0 };
+        if shared {
+            flags |= flag::SHARED_COUNTERS;
+        }
+        let info = TableInfo {
+            generation: reference.generation,
+            counter_base,
+            rules: desired.table.rules,
+            flags,
+        };
+        if let Err(error) = self.install(slot, info, desired) {
+            self.counters.release(&info);
+            let _ = self.remove(slot);
+            return Err(error);
+        }
+        self.free.remove(&slot);
+        self.next_generation += 1;
+        let description = Arc::new(desired.description.clone());
+        self.realized.insert(
+            key,
+            RealizedTable {
+                reference,
+                info,
+                description,
+            },
+        );
+        Ok(reference)
+    }
+
+    fn install(&mut self, slot: u32, info: TableInfo, desired: &DesiredTable) -> Result<(), DatapathError> {
+        let prefixes4 = prefixes4(&desired.table)?;
+        let prefixes6 = prefixes6(&desired.table)?;
+        let classes = classes(&desired.table)?;
+        write_description(&self.pins, slot, info.generation, desired)?;
+        self.tables4
+            .set(slot, &prefixes4, 0)
+            .map_err(DatapathError::map(map::TABLES4))?;
+        self.tables6
+            .set(slot, &prefixes6, 0)
+            .map_err(DatapathError::map(map::TABLES6))?;
+        self.classes
+            .set(slot, &classes, 0)
+            .map_err(DatapathError::map(map::CLASSES))?;
+        let bytes: [u8; size_of::<TableInfo>()] = zerocopy::transmute!(info);
+        self.infos
+            .set(slot, bytes, 0)
+            .map_err(DatapathError::map(map::TABLE_INFO))
+    }
+
+    /// Frees the tables that no endpoint uses. Returns how many.
+    pub(super) fn retire(&mut self, used: &BTreeSet<SlotGeneration>) -> Result<usize, DatapathError> {
+        let unused: Vec<TableKey> = self
+            .realized
+            .iter()
+            .filter(|(_, table)| !used.contains(&(table.reference.slot, table.reference.generation)))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in &unused {
+            if let Some(table) = self.realized.remove(key) {
+                self.remove(table.reference.slot)?;
+                self.counters.release(&table.info);
+                self.free.insert(table.reference.slot);
+            }
+        }
+        Ok(unused.len())
+    }
+
+    /// Takes the maps out of a slot. The kernel waits for packets that still read them before this returns. The table's
+    /// generation stays in `table_info`, so that no later one has it.
+    fn remove(&self, slot: u32) -> Result<(), DatapathError> {
+        for name in [map::TABLES4, map::TABLES6, map::CLASSES] {
+            let outer = maps::data(&self.pins, name)?;
+            syscall::delete(outer.fd().as_fd(), &slot)?;
+        }
+        pins::unpin(&self.pins.table(slot))
+    }
+}
+
+/// Slot and generation, ordered.
+pub(super) type SlotGeneration = (u32, u32);
+
+fn prefixes4(table: &Table) -> Result<MapData, DatapathError> {
+    let keys: Vec<PrefixKey<4>> = table
+        .prefixes4
+        .iter()
+        .map(|(net, _)| PrefixKey {
+            length: u32::from(net.prefix_len()).to_ne_bytes(),
+            address: net.network().octets(),
+        })
+        .collect();
+    let leaves: Vec<Leaf> = table.prefixes4.iter().map(|(_, leaf)| *leaf).collect();
+    trie(map::TABLES4, &keys, &leaves)
+}
+
+fn prefixes6(table: &Table) -> Result<MapData, DatapathError> {
+    let keys: Vec<PrefixKey<16>> = table
+        .prefixes6
+        .iter()
+        .map(|(net, _)| PrefixKey {
+            length: u32::from(net.prefix_len()).to_ne_bytes(),
+            address: net.network().octets(),
+        })
+        .collect();
+    let leaves: Vec<Leaf> = table.prefixes6.iter().map(|(_, leaf)| *leaf).collect();
+    trie(map::TABLES6, &keys, &leaves)
+}
+
+fn trie<const BYTES: usize>(
+    name: &'static str,
+    keys: &[PrefixKey<BYTES>],
+    leaves: &[Leaf],
+) -> Result<MapData, DatapathError> {
+    let entries = u32::try_from(keys.len().max(1)).unwrap_or(u32::MAX);
+    let sizes = (size_of::<PrefixKey<BYTES>>(), size_of::<Leaf>());
+    let trie = maps::create(BPF_MAP_TYPE_LPM_TRIE, name, sizes, entries, BPF_F_NO_PREALLOC)?;
+    syscall::update_batch(trie.fd().as_fd(), keys, leaves)?;
+    Ok(trie)
+}
+
+fn classes(table: &Table) -> Result<MapData, DatapathError> {
+    let entries = u32::try_from(table.classes.len().max(1)).unwrap_or(u32::MAX);
+    let sizes = (size_of::<u32>(), size_of::<ClassEntry>());
+    let array = maps::create(BPF_MAP_TYPE_ARRAY, map::CLASSES, sizes, entries, BPF_F_INNER_MAP)?;
+    let indices: Vec<u32> = (0..entries).take(table.classes.len()).collect();
+    syscall::update_batch(array.fd().as_fd(), &indices, &table.classes)?;
+    Ok(array)
+}
+
+/// Pins the description of a table: its length, then its JSON, in pieces.
+fn write_description(pins: &Pins, slot: u32, generation: u32, desired: &DesiredTable) -> Result<(), DatapathError> {
+    let pinned = Pinned {
+        generation,
+        reject: desired.reject,
+        description: &desired.description,
+    };
+    let json = serde_json::to_vec(&pinned).map_err(|error| DatapathError::Syscall {
+        call: "writing a table description",
+        source: error.into(),
+    })?;
+    let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(json);
+    bytes.resize(bytes.len().next_multiple_of(PIECE), 0);
+    let (pieces, _) = bytes.as_chunks::<PIECE>();
+    let entries = u32::try_from(pieces.len()).unwrap_or(u32::MAX);
+    let array = maps::create(BPF_MAP_TYPE_ARRAY, "table_rules", (4, PIECE), entries, 0)?;
+    let indices: Vec<u32> = (0..entries).collect();
+    syscall::update_batch(array.fd().as_fd(), &indices, pieces)?;
+    let path = pins.table(slot);
+    pins::unpin(&path)?;
+    array.pin(&path)?;
+    Ok(())
+}
+
+/// Reads the description of the table in `slot`. `None` if there is none, or none of this agent's form.
+pub(super) fn read_description<D: for<'de> Deserialize<'de>>(
+    pins: &Pins,
+    slot: u32,
+) -> Result<Option<Pinned<D>>, DatapathError> {
+    let path = pins.table(slot);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let failed = DatapathError::map("table_rules");
+    let data = MapData::from_pin(&path).map_err(&failed)?;
+    let array: Array<MapData, [u8; PIECE]> = Map::from_map_data(data).and_then(TryInto::try_into).map_err(&failed)?;
+    let mut bytes = Vec::new();
+    for piece in array.iter() {
+        bytes.extend(piece.map_err(&failed)?);
+    }
+    let Some((length, json)) = bytes.split_first_chunk::<8>() else {
+        return Ok(None);
+    };
+    let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+    Ok(json.get(..length).and_then(|json| serde_json::from_slice(json).ok()))
+}
