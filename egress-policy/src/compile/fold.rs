@@ -1,0 +1,308 @@
+//! What the ordered rules that contain a prefix say there: per (protocol, port) interval, the first matching rule of each part of
+//! the list.
+//!
+//! Pass skips the rest of the Admin tier only, so two first matches are enough: of the *head* (builtin rules and Admin tier) and of the
+//! *tail* (Namespace tier, Baseline tier, default action). Both are kept once for the rules in force and once with the rules of policies
+//! under Audit among them. First matches are smallest ranks, so folds merge by element-wise minimum, whatever the order of merging.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use egress_common::class::ClassEntry;
+use egress_common::table::Decision;
+
+use crate::model::{Mode, Tier};
+use crate::ports::{KeyRange, LAST_KEY, Ports};
+use crate::rules::RankedRule;
+
+/// No rule: larger than every rank.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// First matches on one interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    /// Ranks: head and tail in force, head and tail with Audit.
+    ranks: [u32; 4],
+}
+
+impl State {
+    /// No rule matches.
+    pub(super) const EMPTY: Self = Self { ranks: [NONE; 4] };
+
+    /// What the rule of `rank` adds where it matches.
+    pub(super) fn of(rule: &RankedRule, rank: u32) -> Self {
+        let head = matches!(rule.tier, Tier::Builtin | Tier::Admin);
+        let enforced = rule.mode == Mode::Enforce;
+        let at = |present: bool| if present { rank } else { NONE };
+        Self {
+            ranks: [at(head && enforced), at(!head && enforced), at(head), at(!head)],
+        }
+    }
+
+    pub(super) fn min(self, other: Self) -> Self {
+        self.zip(other, u32::min)
+    }
+
+    pub(super) fn max(self, other: Self) -> Self {
+        self.zip(other, u32::max)
+    }
+
+    fn zip(self, other: Self, pick: fn(u32, u32) -> u32) -> Self {
+        let ([a, b, c, d], [e, f, g, h]) = (self.ranks, other.ranks);
+        Self {
+            ranks: [pick(a, e), pick(b, f), pick(c, g), pick(d, h)],
+        }
+    }
+
+    pub(super) const fn mentions(&self, rank: u32) -> bool {
+        let [a, b, c, d] = self.ranks;
+        a == rank || b == rank || c == rank || d == rank
+    }
+
+    fn each(self, sets: &mut [BTreeSet<u32>; 4], change: fn(&mut BTreeSet<u32>, u32)) {
+        for (set, rank) in sets.iter_mut().zip(self.ranks) {
+            if rank != NONE {
+                change(set, rank);
+            }
+        }
+    }
+}
+
+/// What a rank does when it is the first match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Effect {
+    /// `None` is Pass.
+    decision: Option<Decision>,
+    audit_only: bool,
+}
+
+impl Effect {
+    pub(super) fn of(rule: &RankedRule, rank: u32) -> Self {
+        Self {
+            decision: rule.decision(rank),
+            audit_only: rule.mode == Mode::Audit,
+        }
+    }
+}
+
+/// The ranks that decided one evaluation: the Pass rule that ended the head, if one did, and the rule that gave the verdict.
+struct Evaluation {
+    passed: Option<u32>,
+    decision: Decision,
+    audit_only: bool,
+}
+
+fn evaluate(effects: &[Effect], head: u32, tail: u32) -> Option<Evaluation> {
+    let effect = |rank: u32| effects.get(usize::try_from(rank).ok()?);
+    let passed = match effect(head) {
+        Some(&Effect {
+            decision: Some(decision),
+            audit_only,
+        }) => {
+            return Some(Evaluation {
+                passed: None,
+                decision,
+                audit_only,
+            });
+        }
+        Some(Effect { decision: None, .. }) => Some(head),
+        None => None,
+    };
+    let Effect { decision, audit_only } = *effect(tail)?;
+    Some(Evaluation {
+        passed,
+        decision: decision?,
+        audit_only,
+    })
+}
+
+/// The verdict of a state: the decision in force, and the bits for [`ClassEntry::audit`].
+pub(super) fn verdict(effects: &[Effect], state: State) -> Option<(Decision, u32)> {
+    let [head, tail, audit_head, audit_tail] = state.ranks;
+    let real = evaluate(effects, head, tail)?;
+    if (head, tail) == (audit_head, audit_tail) {
+        return Some((real.decision, 0));
+    }
+    let audit = evaluate(effects, audit_head, audit_tail)?;
+    let differs = audit.audit_only || audit.decision.is_deny() != real.decision.is_deny();
+    Some((real.decision, if differs { audit.decision.0 } else { 0 }))
+}
+
+/// Marks the ranks that matter to the verdicts of `state`: enforced rules in the real one, audited rules in the audit one.
+pub(super) fn mark(effects: &[Effect], state: State, decides: &mut [bool]) {
+    let [head, tail, audit_head, audit_tail] = state.ranks;
+    for (head, tail, audit) in [(head, tail, false), (audit_head, audit_tail, true)] {
+        let Some(evaluation) = evaluate(effects, head, tail) else {
+            continue;
+        };
+        for rank in evaluation.passed.into_iter().chain([evaluation.decision.rank()]) {
+            let Ok(index) = usize::try_from(rank) else { continue };
+            if let (Some(effect), Some(decides)) = (effects.get(index), decides.get_mut(index)) {
+                *decides |= effect.audit_only == audit;
+            }
+        }
+    }
+}
+
+/// What is said at a prefix.
+#[derive(Clone, Debug)]
+pub(super) enum Fold {
+    /// The same for every protocol and port; the common case, without allocation.
+    Flat(State),
+    /// By interval.
+    Split(Rc<Split>),
+}
+
+/// Intervals, each ending where the next begins, the first at 0. Adjacent ones differ.
+#[derive(Debug)]
+pub(super) struct Split {
+    pub(super) steps: Vec<(u32, State)>,
+    /// Element-wise maximum over the steps: what is not below it cannot change any of them.
+    worst: State,
+    /// Whether [`mark`] was already called for every step.
+    pub(super) marked: Cell<bool>,
+}
+
+impl Fold {
+    /// Whether the rule of `rank` is a first match anywhere.
+    pub(super) fn mentions(&self, rank: u32) -> bool {
+        match self {
+            Self::Flat(state) => state.mentions(rank),
+            Self::Split(split) => split.steps.iter().any(|(_, state)| state.mentions(rank)),
+        }
+    }
+
+    /// This fold with `own` merged in.
+    pub(super) fn with(&self, own: &Own<'_>) -> Self {
+        match self {
+            Self::Flat(state) if own.listed.is_empty() => Self::Flat(state.min(own.flat)),
+            Self::Flat(state) => own.sweep(&[(0, *state)]),
+            Self::Split(split) if own.listed.is_empty() && split.worst.min(own.flat) == split.worst => {
+                Self::Split(Rc::clone(split))
+            }
+            Self::Split(split) => own.sweep(&split.steps),
+        }
+    }
+
+    fn from_steps(steps: Vec<(u32, State)>) -> Self {
+        if let [(_, state)] = steps.as_slice() {
+            return Self::Flat(*state);
+        }
+        let worst = steps
+            .iter()
+            .map(|(_, state)| *state)
+            .reduce(State::max)
+            .unwrap_or(State::EMPTY);
+        Self::Split(Rc::new(Split {
+            steps,
+            worst,
+            marked: Cell::new(false),
+        }))
+    }
+}
+
+/// Rules that are merged into a fold.
+pub(super) struct Own<'r> {
+    /// The rules without ports, already merged.
+    flat: State,
+    /// The rules with ports.
+    listed: Vec<(State, &'r [KeyRange])>,
+}
+
+impl<'r> Own<'r> {
+    pub(super) const fn new() -> Self {
+        Self {
+            flat: State::EMPTY,
+            listed: Vec::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, rule: &'r RankedRule, rank: u32) {
+        let state = State::of(rule, rank);
+        match &rule.ports {
+            Ports::Any => self.flat = self.flat.min(state),
+            // Behind rules for all ports it is never a first match.
+            Ports::Listed(_) if self.covers(state) => {}
+            Ports::Listed(ranges) => self.listed.push((state, ranges)),
+        }
+    }
+
+    /// Whether no rank of `state` is below the merged rules without ports.
+    pub(super) fn covers(&self, state: State) -> bool {
+        self.flat.min(state) == self.flat
+    }
+
+    /// Merges everything into `base`, going over the keys once with the ranks that are active there.
+    fn sweep(&self, base: &[(u32, State)]) -> Fold {
+        let mut events: Vec<(u32, bool, State)> = Vec::new();
+        for (state, ranges) in &self.listed {
+            for range in *ranges {
+                events.push((range.first, true, *state));
+                if range.last < LAST_KEY {
+                    events.push((range.last + 1, false, *state));
+                }
+            }
+        }
+        events.sort_unstable_by_key(|(key, begins, _)| (*key, *begins));
+        let mut active: [BTreeSet<u32>; 4] = Default::default();
+        let mut steps: Vec<(u32, State)> = Vec::with_capacity(base.len() + events.len());
+        let mut events = events.into_iter().peekable();
+        let mut base = base.iter().copied().peekable();
+        let mut inherited = State::EMPTY;
+        while let Some(key) = [base.peek().map(|step| step.0), events.peek().map(|event| event.0)]
+            .into_iter()
+            .flatten()
+            .min()
+        {
+            while let Some((_, state)) = base.next_if(|step| step.0 == key) {
+                inherited = state;
+            }
+            while let Some((_, begins, state)) = events.next_if(|event| event.0 == key) {
+                state.each(
+                    &mut active,
+                    if begins {
+                        |set, rank| {
+                            set.insert(rank);
+                        }
+                    } else {
+                        |set, rank| {
+                            set.remove(&rank);
+                        }
+                    },
+                );
+            }
+            let [a, b, c, d] = &active;
+            let ranks = [a, b, c, d].map(|set| set.first().copied().unwrap_or(NONE));
+            let state = inherited.min(self.flat).min(State { ranks });
+            if steps.last().is_none_or(|(_, last)| *last != state) {
+                steps.push((key, state));
+            }
+        }
+        Fold::from_steps(steps)
+    }
+}
+
+/// The intervals of a class for `steps`, adjacent ones with equal verdicts merged.
+pub(super) fn intervals(effects: &[Effect], steps: &[(u32, State)]) -> Vec<ClassEntry> {
+    let mut entries: Vec<ClassEntry> = Vec::with_capacity(steps.len());
+    for (from, state) in steps {
+        // A table always has a default action, so every state has a verdict.
+        let Some((decision, audit)) = verdict(effects, *state) else {
+            continue;
+        };
+        let entry = ClassEntry {
+            from: *from,
+            decision: decision.0,
+            audit,
+            padding: 0,
+        };
+        if entries
+            .last()
+            .is_none_or(|last| (last.decision, last.audit) != (entry.decision, entry.audit))
+        {
+            entries.push(entry);
+        }
+    }
+    entries
+}

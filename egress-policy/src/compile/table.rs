@@ -1,0 +1,141 @@
+//! A compiled table, as the kernel gets it, and the lookup that the kernel does on it.
+//!
+//! Invariant: prefixes are sorted by (address, length), without duplicates, and begin with the /0 of their family.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use egress_common::class::{self, ClassEntry};
+use egress_common::table::{Decision, Leaf, MAX_RANK};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// What one rule list says for every address, protocol and port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// IPv4 prefixes, sorted.
+    pub prefixes4: Vec<(Ipv4Net, Leaf)>,
+    /// IPv6 prefixes, sorted.
+    pub prefixes6: Vec<(Ipv6Net, Leaf)>,
+    /// The class array that leaves point into.
+    pub classes: Vec<ClassEntry>,
+    /// Number of ranks.
+    pub rules: u32,
+}
+
+/// What a table says of one packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lookup {
+    /// The decision in force.
+    pub decision: Decision,
+    /// The decision with policies under Audit enforced, where it is another action or a rule of such a policy gives it.
+    pub audit: Option<Decision>,
+}
+
+/// Bytes of kernel memory that a prefix of an LPM trie takes: a node of 64 bytes, and up to one more that joins two branches.
+const BYTES_PER_PREFIX: usize = 128;
+
+impl Table {
+    /// Number of prefixes, both families together.
+    pub fn prefixes(&self) -> usize {
+        self.prefixes4.len() + self.prefixes6.len()
+    }
+
+    /// Upper estimate of the kernel memory that the table's maps take, in bytes.
+    pub fn kernel_memory(&self) -> usize {
+        self.prefixes() * BYTES_PER_PREFIX + self.classes.len() * size_of::<ClassEntry>()
+    }
+
+    /// What the kernel does: longest prefix, then the class. IPv4-mapped IPv6 addresses are IPv4. `port` is the ICMP type for ICMP and
+    /// ICMPv6, and 0 for protocols without ports. A damaged table denies with rank [`MAX_RANK`].
+    pub fn lookup(&self, address: IpAddr, protocol: u8, port: u16) -> Lookup {
+        self.leaf(address)
+            .and_then(|leaf| self.open(leaf, class::key(protocol, port)))
+            .unwrap_or(Lookup {
+                decision: Decision::deny(MAX_RANK),
+                audit: None,
+            })
+    }
+
+    /// [`Table::lookup`] for a packet whose port cannot be known: a verdict only where ports do not matter (§3.6).
+    pub fn lookup_any_port(&self, address: IpAddr, protocol: u8) -> Option<Lookup> {
+        match self.leaf(address)?.open() {
+            Ok(decision) => Some(Lookup { decision, audit: None }),
+            Err(base) => class::search_any_port(self.classes.as_slice(), base, protocol).map(|verdict| Lookup {
+                decision: verdict.decision,
+                audit: verdict.audit,
+            }),
+        }
+    }
+
+    /// The leaf of the longest prefix that contains `address`.
+    pub fn leaf(&self, address: IpAddr) -> Option<Leaf> {
+        match address.to_canonical() {
+            IpAddr::V4(address) => longest(&self.prefixes4, 32, |length| {
+                Ipv4Net::new(address, length).map(|net| net.trunc())
+            }),
+            IpAddr::V6(address) => longest(&self.prefixes6, 128, |length| {
+                Ipv6Net::new(address, length).map(|net| net.trunc())
+            }),
+        }
+    }
+
+    /// What `leaf` says of the (protocol, port) of `key`.
+    pub fn open(&self, leaf: Leaf, key: u32) -> Option<Lookup> {
+        match leaf.open() {
+            Ok(decision) => Some(Lookup { decision, audit: None }),
+            Err(base) => class::search(self.classes.as_slice(), base, key).map(|verdict| Lookup {
+                decision: verdict.decision,
+                audit: verdict.audit,
+            }),
+        }
+    }
+
+    /// The intervals of `leaf`: first key and what is said from there on, sorted, the first one 0. Adjacent ones differ.
+    pub fn intervals(&self, leaf: Leaf) -> Vec<(u32, Lookup)> {
+        let base = match leaf.open() {
+            Ok(decision) => return vec![(0, Lookup { decision, audit: None })],
+            Err(base) => usize::try_from(base).unwrap_or(usize::MAX),
+        };
+        let count = self
+            .classes
+            .get(base)
+            .map_or(0, |header| usize::try_from(header.from).unwrap_or(0));
+        let entries = self.classes.iter().skip(base.saturating_add(1)).take(count);
+        entries
+            .map(|entry| {
+                let audit = (entry.audit != 0).then_some(Decision(entry.audit));
+                (
+                    entry.from,
+                    Lookup {
+                        decision: Decision(entry.decision),
+                        audit,
+                    },
+                )
+            })
+            .collect()
+    }
+
+    /// Every prefix with its leaf, IPv4 first, sorted inside the family.
+    pub fn entries(&self) -> impl Iterator<Item = (IpNet, Leaf)> + '_ {
+        let entries4 = self.prefixes4.iter().map(|(prefix, leaf)| (IpNet::V4(*prefix), *leaf));
+        entries4.chain(self.prefixes6.iter().map(|(prefix, leaf)| (IpNet::V6(*prefix), *leaf)))
+    }
+}
+
+/// Looks for the prefix of each length, longest first.
+fn longest<N: Ord + Copy, E>(prefixes: &[(N, Leaf)], bits: u8, prefix: impl Fn(u8) -> Result<N, E>) -> Option<Leaf> {
+    (0..=bits).rev().find_map(|length| {
+        let wanted = prefix(length).ok()?;
+        let index = prefixes.binary_search_by_key(&wanted, |(prefix, _)| *prefix).ok()?;
+        prefixes.get(index).map(|(_, leaf)| *leaf)
+    })
+}
+
+/// The /0 of IPv4 and of IPv6.
+pub(super) const fn unspecified4() -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)
+}
+
+/// See [`unspecified4`].
+pub(super) const fn unspecified6() -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)
+}

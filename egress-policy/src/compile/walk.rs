@@ -1,0 +1,342 @@
+//! Visits the prefixes of a rule list as a nested tree, parents before children, and emits a leaf for each one that says something else
+//! than its nearest ancestor.
+//!
+//! The stack holds the prefixes that contain the current one. A child's fold is its parent's with its own rules merged in. Only where an
+//! `except` takes away a rule that is a first match in the parent, the fold is made anew from the rules on the stack.
+
+use std::ops::Range;
+
+use egress_common::table::Leaf;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::classes::Classes;
+use super::fold::{self, Effect, Fold, Own, State};
+use super::table::{Table, unspecified4, unspecified6};
+use super::{CompileError, Limits, Resource};
+use crate::rules::RankedRule;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+/// A prefix of either family, its address at the top of 128 bits; the order is (address, length).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Prefix {
+    bits: u128,
+    length: u8,
+}
+
+impl Prefix {
+    fn of(network: &IpNet, family: Family) -> Option<Self> {
+        match (network, family) {
+            (IpNet::V4(net), Family::V4) => Some(Self {
+                bits: u128::from(net.network().to_bits()) << 96,
+                length: net.prefix_len(),
+            }),
+            (IpNet::V6(net), Family::V6) => Some(Self {
+                bits: net.network().to_bits(),
+                length: net.prefix_len(),
+            }),
+            (IpNet::V4(_), Family::V6) | (IpNet::V6(_), Family::V4) => None,
+        }
+    }
+
+    fn contains(self, other: Self) -> bool {
+        let outside = u128::MAX.checked_shr(u32::from(self.length)).unwrap_or(0);
+        self.length <= other.length && (self.bits ^ other.bits) & !outside == 0
+    }
+
+    /// Number of addresses in 128-bit terms, minus one; /0 has no representable count.
+    fn size_minus_one(self) -> u128 {
+        u128::MAX.checked_shr(u32::from(self.length)).unwrap_or(0)
+    }
+}
+
+/// One mention of a prefix in the rule list. Sorted, the mentions of a prefix lie together: rules by rank, then exceptions.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Mention {
+    prefix: Prefix,
+    except: bool,
+    rank: u32,
+}
+
+/// A prefix on the way from /0 to the current one.
+struct Frame {
+    prefix: Prefix,
+    /// Mentions by rules.
+    own: Range<usize>,
+    /// Mentions by exceptions.
+    except: Range<usize>,
+    fold: Fold,
+    leaf: Leaf,
+    /// Addresses that children hold, minus one; `None` while there are none.
+    children: Option<u128>,
+    /// The last fold made anew for a child without rules, and the exceptions that it was made for: siblings often have the same.
+    recent: Option<(Range<usize>, Fold)>,
+}
+
+pub(super) struct Walk<'l> {
+    rules: &'l [RankedRule],
+    effects: Vec<Effect>,
+    classes: Classes,
+    prefix_limit: usize,
+    /// Prefixes counted, beyond the limit too.
+    prefixes: usize,
+    prefixes4: Vec<(Ipv4Net, Leaf)>,
+    prefixes6: Vec<(Ipv6Net, Leaf)>,
+    decides: Vec<bool>,
+    /// For each rank, how many exceptions hold at the current prefix.
+    excepted: Vec<u32>,
+    stack: Vec<Frame>,
+}
+
+impl<'l> Walk<'l> {
+    pub(super) fn new(rules: &'l [RankedRule], limits: &Limits) -> Self {
+        Self {
+            rules,
+            effects: rules
+                .iter()
+                .zip(0..)
+                .map(|(rule, rank)| Effect::of(rule, rank))
+                .collect(),
+            classes: Classes::new(limits.class_entries),
+            prefix_limit: limits.prefixes,
+            prefixes: 0,
+            prefixes4: Vec::new(),
+            prefixes6: Vec::new(),
+            decides: vec![false; rules.len()],
+            excepted: vec![0; rules.len()],
+            stack: Vec::new(),
+        }
+    }
+
+    pub(super) fn run(&mut self, family: Family) -> Result<(), CompileError> {
+        let mentions = mentions(self.rules, family);
+        let mut start = 0;
+        while let Some(first) = mentions.get(start) {
+            let group = mentions.get(start..).unwrap_or_default();
+            let length = group.partition_point(|mention| mention.prefix == first.prefix);
+            let rules = group
+                .get(..length)
+                .unwrap_or_default()
+                .partition_point(|mention| !mention.except);
+            let (own, except) = (start..start + rules, start + rules..start + length);
+            self.leave_until(first.prefix, &mentions);
+            self.enter(first.prefix, own, except, &mentions, family)?;
+            start += length;
+        }
+        while let Some(frame) = self.stack.pop() {
+            self.leave(&frame, &mentions);
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(self) -> Result<(Table, Vec<bool>), CompileError> {
+        if self.prefixes > self.prefix_limit {
+            let (needed, limit) = (self.prefixes, self.prefix_limit);
+            return Err(CompileError::Capacity {
+                what: Resource::Prefixes,
+                needed,
+                limit,
+            });
+        }
+        let table = Table {
+            prefixes4: self.prefixes4,
+            prefixes6: self.prefixes6,
+            classes: self.classes.into_entries(),
+            rules: u32::try_from(self.rules.len()).unwrap_or(u32::MAX),
+        };
+        Ok((table, self.decides))
+    }
+
+    fn enter(
+        &mut self,
+        prefix: Prefix,
+        own: Range<usize>,
+        except: Range<usize>,
+        mentions: &[Mention],
+        family: Family,
+    ) -> Result<(), CompileError> {
+        for mention in slice(mentions, &except) {
+            change(&mut self.excepted, mention.rank, |count| *count += 1);
+        }
+        let fold = self.fold(&own, &except, mentions);
+        let leaf = match (&fold, self.stack.last()) {
+            (
+                Fold::Split(split),
+                Some(Frame {
+                    fold: Fold::Split(parent),
+                    leaf,
+                    ..
+                }),
+            ) if std::rc::Rc::ptr_eq(split, parent) => *leaf,
+            _ => self.leaf(&fold)?,
+        };
+        if self.stack.last().is_none_or(|parent| parent.leaf != leaf) {
+            self.emit(prefix, family, leaf);
+        }
+        self.stack.push(Frame {
+            prefix,
+            own,
+            except,
+            fold,
+            leaf,
+            children: None,
+            recent: None,
+        });
+        Ok(())
+    }
+
+    fn fold(&mut self, own: &Range<usize>, except: &Range<usize>, mentions: &[Mention]) -> Fold {
+        let excepted = slice(mentions, except);
+        let Some(parent) = self.stack.last() else {
+            return self.anew(own, mentions);
+        };
+        if !excepted.iter().any(|mention| parent.fold.mentions(mention.rank)) {
+            return parent.fold.with(&self.collect(std::iter::once(own), mentions));
+        }
+        if let Some((range, fold)) = &parent.recent
+            && own.is_empty()
+            && slice(mentions, range)
+                .iter()
+                .map(|mention| mention.rank)
+                .eq(excepted.iter().map(|mention| mention.rank))
+        {
+            return fold.clone();
+        }
+        let fold = self.anew(own, mentions);
+        if own.is_empty()
+            && let Some(parent) = self.stack.last_mut()
+        {
+            parent.recent = Some((except.clone(), fold.clone()));
+        }
+        fold
+    }
+
+    /// The fold from all rules on the stack and `own`, without those that are excepted here.
+    fn anew(&self, own: &Range<usize>, mentions: &[Mention]) -> Fold {
+        let ranges = self.stack.iter().map(|frame| &frame.own).chain([own]);
+        Fold::Flat(State::EMPTY).with(&self.collect(ranges, mentions))
+    }
+
+    fn collect<'a>(&self, ranges: impl Iterator<Item = &'a Range<usize>>, mentions: &[Mention]) -> Own<'l> {
+        let mut collected = Own::new();
+        for range in ranges {
+            for mention in slice(mentions, range) {
+                let Some(rule) = at(self.rules, mention.rank) else {
+                    continue;
+                };
+                if at(&self.excepted, mention.rank).is_none_or(|count| *count == 0) {
+                    collected.add(rule, mention.rank);
+                }
+            }
+        }
+        collected
+    }
+
+    fn leaf(&mut self, fold: &Fold) -> Result<Leaf, CompileError> {
+        let flat;
+        let steps = match fold {
+            Fold::Flat(state) => {
+                flat = [(0, *state)];
+                &flat[..]
+            }
+            Fold::Split(split) => &split.steps[..],
+        };
+        let intervals = match steps {
+            // Without allocation for the common case.
+            [(_, state)] => match fold::verdict(&self.effects, *state) {
+                Some((decision, 0)) => return Ok(Leaf::decision(decision)),
+                _ => fold::intervals(&self.effects, steps),
+            },
+            _ => fold::intervals(&self.effects, steps),
+        };
+        match intervals.as_slice() {
+            [only] if only.audit == 0 => Ok(Leaf(only.decision)),
+            intervals => self.classes.leaf(intervals),
+        }
+    }
+
+    /// Beyond the limit prefixes are only counted, so that the error can say how many there are.
+    fn emit(&mut self, prefix: Prefix, family: Family, leaf: Leaf) {
+        self.prefixes += 1;
+        if self.prefixes > self.prefix_limit {
+            return;
+        }
+        match family {
+            Family::V4 => {
+                let address = u32::try_from(prefix.bits >> 96).unwrap_or_default();
+                let net = Ipv4Net::new(address.into(), prefix.length).unwrap_or(unspecified4());
+                self.prefixes4.push((net, leaf));
+            }
+            Family::V6 => {
+                let net = Ipv6Net::new(prefix.bits.into(), prefix.length).unwrap_or(unspecified6());
+                self.prefixes6.push((net, leaf));
+            }
+        }
+    }
+
+    fn leave_until(&mut self, next: Prefix, mentions: &[Mention]) {
+        while let Some(frame) = self.stack.pop_if(|frame| !frame.prefix.contains(next)) {
+            self.leave(&frame, mentions);
+        }
+    }
+
+    fn leave(&mut self, frame: &Frame, mentions: &[Mention]) {
+        for mention in slice(mentions, &frame.except) {
+            change(&mut self.excepted, mention.rank, |count| *count -= 1);
+        }
+        let size = frame.prefix.size_minus_one();
+        // Where the children hold every address, the prefix itself decides nothing.
+        if frame.children != Some(size) {
+            match &frame.fold {
+                Fold::Flat(state) => fold::mark(&self.effects, *state, &mut self.decides),
+                Fold::Split(split) if split.marked.get() => {}
+                Fold::Split(split) => {
+                    split.marked.set(true);
+                    split
+                        .steps
+                        .iter()
+                        .for_each(|(_, state)| fold::mark(&self.effects, *state, &mut self.decides));
+                }
+            }
+        }
+        if let Some(parent) = self.stack.last_mut() {
+            parent.children = Some(
+                parent
+                    .children
+                    .map_or(size, |children| children.wrapping_add(size).wrapping_add(1)),
+            );
+        }
+    }
+}
+
+/// Every mention of a prefix of `family`, sorted.
+fn mentions(rules: &[RankedRule], family: Family) -> Vec<Mention> {
+    let mut mentions = Vec::new();
+    for (rule, rank) in rules.iter().zip(0..) {
+        for (networks, except) in [(rule.networks(), false), (rule.except(), true)] {
+            let prefixes = networks.iter().filter_map(|network| Prefix::of(network, family));
+            mentions.extend(prefixes.map(|prefix| Mention { prefix, except, rank }));
+        }
+    }
+    mentions.sort_unstable();
+    mentions.dedup();
+    mentions
+}
+
+fn at<T>(items: &[T], rank: u32) -> Option<&T> {
+    items.get(usize::try_from(rank).ok()?)
+}
+
+fn change(counts: &mut [u32], rank: u32, change: impl Fn(&mut u32)) {
+    if let Some(count) = usize::try_from(rank).ok().and_then(|rank| counts.get_mut(rank)) {
+        change(count);
+    }
+}
+
+fn slice<'m>(mentions: &'m [Mention], range: &Range<usize>) -> &'m [Mention] {
+    mentions.get(range.clone()).unwrap_or_default()
+}

@@ -1,0 +1,75 @@
+//! What the agent keeps beside a compiled table, so that ranks have names even when the agent is dead.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Action, Mode, PolicyKey, Tier};
+use crate::rules::{RankedRule, RuleList, RuleOrigin};
+
+/// The rules behind a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableDescription {
+    /// The rule list's fingerprint, in hexadecimal.
+    pub fingerprint: String,
+    /// The rules by rank.
+    pub rules: Vec<RuleDescription>,
+}
+
+/// One rule behind a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleDescription {
+    /// "rule 3 of default/curl", "internal CIDRs", "default action".
+    pub origin: String,
+    /// The policy; none for builtin rules and the default action.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Arc<PolicyKey>>,
+    /// The rule's number in the policy, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u32>,
+    /// The rule's own name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Arc<str>>,
+    /// Where it stands.
+    pub tier: Tier,
+    /// What it says.
+    pub action: Action,
+    /// Whether it decides.
+    pub mode: Mode,
+    /// `Allow 1.2.3.0/24 TCP/443`.
+    pub text: String,
+}
+
+impl TableDescription {
+    /// Describes `list`.
+    pub fn new(list: &RuleList) -> Self {
+        Self {
+            fingerprint: hex::encode(list.fingerprint()),
+            rules: list.rules.iter().map(RuleDescription::new).collect(),
+        }
+    }
+
+    /// The rule of `rank`.
+    pub fn rule(&self, rank: u32) -> Option<&RuleDescription> {
+        self.rules.get(usize::try_from(rank).ok()?)
+    }
+}
+
+impl RuleDescription {
+    fn new(rule: &RankedRule) -> Self {
+        let (policy, number, name) = match &rule.origin {
+            RuleOrigin::Policy { key, number, name } => (Some(Arc::clone(key)), Some(*number), name.clone()),
+            RuleOrigin::Builtin(_) | RuleOrigin::Default => (None, None, None),
+        };
+        Self {
+            origin: rule.origin.to_string(),
+            policy,
+            number,
+            name,
+            tier: rule.tier,
+            action: rule.action,
+            mode: rule.mode,
+            text: rule.text(),
+        }
+    }
+}

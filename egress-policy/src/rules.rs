@@ -1,0 +1,548 @@
+//! The rules of one pod in the order of evaluation (§2): a rule's index in the list is its rank, and the first match wins.
+//!
+//! Order: builtin rules, Admin tier, Namespace tier, Baseline tier, default action. Invariant: the last rule is the default action and
+//! matches everything. Pods with equal lists (same [`RuleList::fingerprint`]) share one compiled table.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use egress_common::packet::protocol;
+use egress_common::table::Decision;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::model::{
+    Action, Config, DefaultAction, Mode, NAMESPACE_NAME_LABEL, NodeContext, Peer, PodIdentity, Policy, PolicyKey,
+    PolicyKind, PolicySet, Rule, Tier, canonical,
+};
+use crate::name::NamePattern;
+use crate::ports::{KeyRange, Ports};
+use crate::selector::LabelSelector;
+
+/// The firewall's own rules, in the order of evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Builtin {
+    /// The cluster's own prefixes and loopback (§1.2).
+    InternalCidrs,
+    /// ICMPv6 neighbour discovery and multicast listener reports on the link (§1.2).
+    NeighbourDiscovery,
+    /// `DHCPv6` on the link (§1.2).
+    Dhcpv6,
+    /// Multicast group reports (IGMP) on the link (§1.2).
+    Igmp,
+    /// `DHCPv4` broadcasts on the link (§1.2).
+    Dhcpv4,
+    /// DNS to the trusted resolvers and the pod's own node (§1.3).
+    Dns,
+    /// `excludedCIDRs` of the configuration.
+    ExcludedCidrs,
+}
+
+impl Builtin {
+    /// What messages call the rule.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InternalCidrs => "internal CIDRs",
+            Self::NeighbourDiscovery => "link control (neighbour discovery)",
+            Self::Dhcpv6 => "link control (DHCPv6)",
+            Self::Igmp => "link control (IGMP)",
+            Self::Dhcpv4 => "link control (DHCPv4)",
+            Self::Dns => "DNS to trusted resolvers",
+            Self::ExcludedCidrs => "excluded CIDRs",
+        }
+    }
+
+    /// Whether what the rule matches is internal traffic, for which no connection is remembered.
+    pub const fn is_internal(self) -> bool {
+        !matches!(self, Self::Dns | Self::ExcludedCidrs)
+    }
+}
+
+/// Where a rule comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RuleOrigin {
+    /// The firewall itself.
+    Builtin(Builtin),
+    /// A policy.
+    Policy {
+        /// Which policy.
+        key: Arc<PolicyKey>,
+        /// Which rule of it, from 1.
+        number: u32,
+        /// The rule's own name.
+        name: Option<Arc<str>>,
+    },
+    /// The default action.
+    Default,
+}
+
+impl fmt::Display for RuleOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Builtin(builtin) => f.write_str(builtin.name()),
+            Self::Policy { key, number, .. } => write!(f, "rule {number} of {key}"),
+            Self::Default => f.write_str("default action"),
+        }
+    }
+}
+
+/// The destinations of a rule in a list: like [`Peer`], with the addresses of nodes filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RankedPeer {
+    /// Every address.
+    Any,
+    /// The addresses of several prefixes.
+    Networks(Arc<[IpNet]>),
+    /// The addresses of a prefix, without those of `except`.
+    Cidr {
+        /// The prefix.
+        cidr: IpNet,
+        /// Prefixes inside it.
+        except: Arc<[IpNet]>,
+    },
+    /// The addresses of a name; none in this version.
+    DnsName(Arc<NamePattern>),
+    /// The addresses of the selected nodes.
+    Nodes {
+        /// Which nodes.
+        selector: Arc<LabelSelector>,
+        /// Their addresses, as whole-length prefixes, sorted.
+        networks: Arc<[IpNet]>,
+    },
+}
+
+/// One rule of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RankedRule {
+    /// Where it comes from.
+    pub origin: RuleOrigin,
+    /// Where it stands.
+    pub tier: Tier,
+    /// What it says.
+    pub action: Action,
+    /// Enforce for everything but the rules of policies under Audit.
+    pub mode: Mode,
+    /// About which destinations.
+    pub peer: RankedPeer,
+    /// And which protocols and ports.
+    pub ports: Ports,
+}
+
+impl RankedRule {
+    /// The verdict of the rule at `rank`, or `None` for Pass, which gives none.
+    pub const fn decision(&self, rank: u32) -> Option<Decision> {
+        match (self.action, &self.origin) {
+            (Action::Pass, _) => None,
+            (Action::Deny, _) => Some(Decision::deny(rank)),
+            (Action::Allow, RuleOrigin::Builtin(builtin)) if builtin.is_internal() => Some(Decision::internal(rank)),
+            (Action::Allow, _) => Some(Decision::allow(rank)),
+        }
+    }
+
+    /// The prefixes that the rule matches, before [`RankedRule::except`] is taken away.
+    pub fn networks(&self) -> &[IpNet] {
+        const EVERYTHING: &[IpNet] = &[
+            IpNet::V4(Ipv4Net::new_assert(std::net::Ipv4Addr::UNSPECIFIED, 0)),
+            IpNet::V6(Ipv6Net::new_assert(std::net::Ipv6Addr::UNSPECIFIED, 0)),
+        ];
+        match &self.peer {
+            RankedPeer::Any => EVERYTHING,
+            RankedPeer::Cidr { cidr, .. } => std::slice::from_ref(cidr),
+            RankedPeer::Networks(networks) | RankedPeer::Nodes { networks, .. } => networks,
+            RankedPeer::DnsName(_) => &[],
+        }
+    }
+
+    /// Prefixes that the rule does not match.
+    pub fn except(&self) -> &[IpNet] {
+        match &self.peer {
+            RankedPeer::Cidr { except, .. } => except,
+            RankedPeer::Any | RankedPeer::Networks(_) | RankedPeer::DnsName(_) | RankedPeer::Nodes { .. } => &[],
+        }
+    }
+
+    /// Whether the rule can match any address at all.
+    pub fn has_addresses(&self) -> bool {
+        !self.networks().is_empty()
+    }
+
+    /// `Allow 1.2.3.0/24 TCP/443`.
+    pub fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl fmt::Display for RankedRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.action.name(), self.peer)?;
+        match &self.ports {
+            Ports::Any => Ok(()),
+            Ports::Listed(_) => write!(f, " {}", self.ports),
+        }
+    }
+}
+
+impl fmt::Display for RankedPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("everything"),
+            Self::Networks(networks) => f.write_str(&join(networks)),
+            Self::Cidr { cidr, except } if except.is_empty() => write!(f, "{cidr}"),
+            Self::Cidr { cidr, except } => write!(f, "{cidr} except {}", join(except)),
+            Self::DnsName(name) => write!(f, "{name}"),
+            Self::Nodes { selector, .. } => write!(f, "nodes ({selector})"),
+        }
+    }
+}
+
+/// At most eight of the prefixes; rule texts are for reading.
+fn join(networks: &[IpNet]) -> String {
+    const SHOWN: usize = 8;
+    let mut texts: Vec<String> = networks.iter().take(SHOWN).map(ToString::to_string).collect();
+    if let Some(more) = networks.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        texts.push(format!("{more} more"));
+    }
+    texts.join(",")
+}
+
+/// A policy that selects the pod, for messages about the list as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SelectedPolicy {
+    /// Which one.
+    pub key: Arc<PolicyKey>,
+    /// Its tier.
+    pub tier: Tier,
+    /// Its priority.
+    pub priority: u16,
+    /// Whether it decides.
+    pub mode: Mode,
+}
+
+/// The rules of a pod, by rank.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleList {
+    /// The rules; the index is the rank, the last one is the default action.
+    pub rules: Vec<RankedRule>,
+    /// The policies that select the pod, in the order of evaluation.
+    pub policies: Vec<SelectedPolicy>,
+}
+
+impl PolicySet {
+    /// The rules that apply to `pod` on the node of `node`, in order.
+    pub fn rule_list(&self, pod: &PodIdentity, node: &NodeContext) -> RuleList {
+        self.rule_list_of(&self.selected(pod), node)
+    }
+
+    /// The policies that select `pod`, in the order of evaluation (§2.2). Pods with equal selections have equal rule lists, so callers
+    /// can build the list once per selection.
+    pub fn selected(&self, pod: &PodIdentity) -> Vec<&Policy> {
+        let mut policies: Vec<&Policy> = self
+            .policies
+            .values()
+            .filter(|policy| self.selects(policy, pod))
+            .collect();
+        policies.sort_by(|a, b| order(a).cmp(&order(b)));
+        policies
+    }
+
+    /// The rule list of a selection made by [`PolicySet::selected`].
+    pub fn rule_list_of(&self, policies: &[&Policy], node: &NodeContext) -> RuleList {
+        let mut rules = builtin_rules(&self.config, node);
+        for policy in policies {
+            rules.extend(
+                policy
+                    .rules
+                    .iter()
+                    .zip(1..)
+                    .map(|(rule, number)| ranked(policy, rule, number, node)),
+            );
+        }
+        let action = match self.config.default_action {
+            DefaultAction::Allow => Action::Allow,
+            DefaultAction::Deny => Action::Deny,
+        };
+        rules.push(RankedRule {
+            origin: RuleOrigin::Default,
+            tier: Tier::Default,
+            action,
+            mode: Mode::Enforce,
+            peer: RankedPeer::Any,
+            ports: Ports::Any,
+        });
+        let selected = |policy: &&Policy| SelectedPolicy {
+            key: Arc::clone(&policy.key),
+            tier: policy.tier,
+            priority: policy.priority,
+            mode: policy.mode,
+        };
+        RuleList {
+            rules,
+            policies: policies.iter().map(selected).collect(),
+        }
+    }
+
+    /// §2.6.
+    fn selects(&self, policy: &Policy, pod: &PodIdentity) -> bool {
+        let in_scope = match &policy.key.namespace {
+            Some(namespace) => *namespace == pod.namespace,
+            None => policy
+                .namespace_selector
+                .as_ref()
+                .is_none_or(|selector| self.selects_namespace(selector, &pod.namespace)),
+        };
+        let has_account = |accounts: &Vec<String>| {
+            pod.service_account
+                .as_ref()
+                .is_some_and(|account| accounts.contains(account))
+        };
+        in_scope
+            && policy
+                .pod_selector
+                .as_ref()
+                .is_none_or(|selector| selector.matches(&pod.labels))
+            && policy.service_accounts.as_ref().is_none_or(has_account)
+    }
+
+    fn selects_namespace(&self, selector: &LabelSelector, namespace: &str) -> bool {
+        let mut labels = self.namespaces.get(namespace).cloned().unwrap_or_default();
+        labels.insert(NAMESPACE_NAME_LABEL.to_owned(), namespace.to_owned());
+        selector.matches(&labels)
+    }
+}
+
+/// §2.1 and §2.2. The kind only separates an OpenShift object from one of ours with the same name.
+fn order(policy: &Policy) -> (Tier, u16, &str, &PolicyKey) {
+    (policy.tier, policy.priority, &policy.key.name, &policy.key)
+}
+
+fn ranked(policy: &Policy, rule: &Rule, number: u32, node: &NodeContext) -> RankedRule {
+    let peer = match &rule.peer {
+        Peer::Cidr { cidr, except } => RankedPeer::Cidr {
+            cidr: *cidr,
+            except: Arc::clone(except),
+        },
+        Peer::DnsName(name) => RankedPeer::DnsName(Arc::clone(name)),
+        Peer::Nodes(selector) => {
+            let selected = node.nodes.iter().filter(|node| selector.matches(&node.labels));
+            let addresses = selected.flat_map(|node| node.addresses.iter().copied());
+            RankedPeer::Nodes {
+                selector: Arc::clone(selector),
+                networks: hosts(addresses),
+            }
+        }
+    };
+    RankedRule {
+        origin: RuleOrigin::Policy {
+            key: Arc::clone(&policy.key),
+            number,
+            name: rule.name.clone(),
+        },
+        tier: policy.tier,
+        action: rule.action,
+        mode: policy.mode,
+        peer,
+        ports: rule.ports.clone(),
+    }
+}
+
+/// The addresses as whole-length prefixes, sorted, each once.
+fn hosts(addresses: impl Iterator<Item = IpAddr>) -> Arc<[IpNet]> {
+    networks(addresses.map(|address| IpNet::from(address.to_canonical())))
+}
+
+fn networks(prefixes: impl Iterator<Item = IpNet>) -> Arc<[IpNet]> {
+    let mut prefixes: Vec<IpNet> = prefixes.map(|prefix| canonical(prefix.trunc())).collect();
+    prefixes.sort_unstable();
+    prefixes.dedup();
+    prefixes.into()
+}
+
+const fn v4(a: u8, b: u8, c: u8, d: u8, length: u8) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(std::net::Ipv4Addr::new(a, b, c, d), length))
+}
+
+const fn v6(first: u16, last: u16, length: u8) -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(
+        std::net::Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, last),
+        length,
+    ))
+}
+
+/// §1.2, §1.3 and `excludedCIDRs`. A rule without any address is left out.
+fn builtin_rules(config: &Config, node: &NodeContext) -> Vec<RankedRule> {
+    const LINK_LOCAL: IpNet = v6(0xfe80, 0, 10);
+    const LINK_MULTICAST: IpNet = v6(0xff02, 0, 16);
+    const LOOPBACK: [IpNet; 2] = [v4(127, 0, 0, 0, 8), v6(0, 1, 128)];
+    const DNS_PORT: u16 = 53;
+
+    let internal = config.internal_cidrs.iter().flatten().copied().chain(LOOPBACK);
+    let own6 = node
+        .node_addresses
+        .iter()
+        .map(IpAddr::to_canonical)
+        .filter(IpAddr::is_ipv6)
+        .map(IpNet::from);
+    let discovery = [LINK_LOCAL, LINK_MULTICAST].into_iter().chain(own6);
+    // RFC 4861 (133–137), MLD: RFC 2710 (130–132), RFC 3810 (143).
+    let discovery_types = vec![
+        KeyRange::ports(protocol::ICMPV6, 130, 137),
+        KeyRange::ports(protocol::ICMPV6, 143, 143),
+    ];
+    let resolvers = config.resolvers.as_ref().unwrap_or(&node.resolvers);
+    let dns = resolvers
+        .iter()
+        .chain(&node.node_addresses)
+        .copied()
+        .filter(|_| config.dns.allow_resolvers);
+    let dns_ports = [protocol::UDP, protocol::TCP].map(|number| KeyRange::ports(number, DNS_PORT, DNS_PORT));
+
+    let rules = [
+        (Builtin::InternalCidrs, networks(internal), Ports::Any),
+        (
+            Builtin::NeighbourDiscovery,
+            networks(discovery),
+            Ports::new(discovery_types),
+        ),
+        (
+            Builtin::Dhcpv6,
+            networks([LINK_LOCAL, LINK_MULTICAST].into_iter()),
+            Ports::new(vec![KeyRange::ports(protocol::UDP, 547, 547)]),
+        ),
+        (
+            Builtin::Igmp,
+            networks([v4(224, 0, 0, 0, 24)].into_iter()),
+            Ports::new(vec![KeyRange::protocol(2)]),
+        ),
+        (
+            Builtin::Dhcpv4,
+            networks([v4(255, 255, 255, 255, 32)].into_iter()),
+            Ports::new(vec![KeyRange::ports(protocol::UDP, 67, 67)]),
+        ),
+        (Builtin::Dns, hosts(dns), Ports::new(dns_ports.to_vec())),
+        (
+            Builtin::ExcludedCidrs,
+            networks(config.excluded_cidrs.iter().copied()),
+            Ports::Any,
+        ),
+    ];
+    let with_addresses = rules.into_iter().filter(|(_, networks, _)| !networks.is_empty());
+    with_addresses
+        .map(|(builtin, networks, ports)| builtin_rule(builtin, networks, ports))
+        .collect()
+}
+
+fn builtin_rule(builtin: Builtin, networks: Arc<[IpNet]>, ports: Ports) -> RankedRule {
+    RankedRule {
+        origin: RuleOrigin::Builtin(builtin),
+        tier: Tier::Builtin,
+        action: Action::Allow,
+        mode: Mode::Enforce,
+        peer: RankedPeer::Networks(networks),
+        ports,
+    }
+}
+
+impl RuleList {
+    /// Names the list: lists with the same fingerprint have the same rules from the same places, hence the same table and the same
+    /// description.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut feed = Feed(Sha256::new_with_prefix(b"egress rule list 1"));
+        for rule in &self.rules {
+            feed.rule(rule);
+        }
+        feed.0.finalize().into()
+    }
+
+    /// Whether the list says nothing: no policy selects the pod and the default is Allow. Such a pod needs no endpoint (performance.md).
+    pub fn is_trivial(&self) -> bool {
+        self.policies.is_empty() && self.rules.last().is_some_and(|rule| rule.action == Action::Allow)
+    }
+}
+
+/// Feeds a hash with fields such that different rules give different bytes: every text and list has its length in front.
+struct Feed(Sha256);
+
+impl Feed {
+    fn number(&mut self, number: usize) {
+        self.0.update(u64::try_from(number).unwrap_or(u64::MAX).to_le_bytes());
+    }
+
+    fn text(&mut self, text: &str) {
+        self.number(text.len());
+        self.0.update(text);
+    }
+
+    fn networks(&mut self, networks: &[IpNet]) {
+        self.number(networks.len());
+        for network in networks {
+            self.0.update([network.max_prefix_len(), network.prefix_len()]);
+            match network.addr() {
+                IpAddr::V4(address) => self.0.update(address.octets()),
+                IpAddr::V6(address) => self.0.update(address.octets()),
+            }
+        }
+    }
+
+    fn rule(&mut self, rule: &RankedRule) {
+        match &rule.origin {
+            RuleOrigin::Builtin(builtin) => self.text(builtin.name()),
+            RuleOrigin::Default => self.text("default"),
+            RuleOrigin::Policy { key, number, name } => {
+                self.text(key.kind.name());
+                self.0
+                    .update([u8::from(key.kind == PolicyKind::OpenShiftEgressNetworkPolicy)]);
+                self.0
+                    .update([u8::from(key.namespace.is_some()), u8::from(name.is_some())]);
+                self.text(key.namespace.as_deref().unwrap_or_default());
+                self.text(&key.name);
+                self.0.update(number.to_le_bytes());
+                self.text(name.as_deref().unwrap_or_default());
+            }
+        }
+        self.text(rule.action.name());
+        self.0
+            .update([tier_number(rule.tier), u8::from(rule.mode == Mode::Audit)]);
+        self.peer(&rule.peer);
+        self.number(rule.ports.ranges().len());
+        for range in rule.ports.ranges() {
+            self.0.update(range.first.to_le_bytes());
+            self.0.update(range.last.to_le_bytes());
+        }
+    }
+
+    fn peer(&mut self, peer: &RankedPeer) {
+        match peer {
+            RankedPeer::Any => self.0.update([0]),
+            RankedPeer::Networks(networks) => {
+                self.0.update([1]);
+                self.networks(networks);
+            }
+            RankedPeer::Cidr { cidr, except } => {
+                self.0.update([2]);
+                self.networks(std::slice::from_ref(cidr));
+                self.networks(except);
+            }
+            RankedPeer::DnsName(name) => {
+                self.0.update([3]);
+                self.text(&name.to_string());
+            }
+            RankedPeer::Nodes { selector, networks } => {
+                self.0.update([4]);
+                self.text(&selector.to_string());
+                self.networks(networks);
+            }
+        }
+    }
+}
+
+const fn tier_number(tier: Tier) -> u8 {
+    match tier {
+        Tier::Builtin => 0,
+        Tier::Admin => 1,
+        Tier::Namespace => 2,
+        Tier::Baseline => 3,
+        Tier::Default => 4,
+    }
+}
