@@ -3,7 +3,7 @@
 //! choose its compiler, flags and target directory.
 
 use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -21,6 +21,7 @@ pub(crate) struct Task {
     command: Command,
     deadline: Duration,
     hint: Option<String>,
+    echo: bool,
 }
 
 /// What a program said, and how it ended.
@@ -46,17 +47,32 @@ impl Transcript {
 
     /// "exit status: 1", or that it was stopped.
     pub(crate) fn ending(&self) -> String {
-        self.status.map_or_else(|| format!("stopped after {} s", self.took.as_secs()), |status| status.to_string())
+        self.status.map_or_else(
+            || format!("stopped after {} s", self.took.as_secs()),
+            |status| status.to_string(),
+        )
+    }
+
+    fn add(&mut self, line: &str, stdout: bool) {
+        for text in [Some(&mut self.all), stdout.then_some(&mut self.stdout)]
+            .into_iter()
+            .flatten()
+        {
+            text.push_str(line);
+            text.push('\n');
+        }
     }
 
     /// The last lines of what it said.
     pub(crate) fn tail(&self, lines: usize) -> String {
         let all: Vec<&str> = self.all.lines().collect();
-        all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n")
+        all.get(all.len().saturating_sub(lines)..)
+            .unwrap_or_default()
+            .join("\n")
     }
 }
 
-const DEFAULT_DEADLINE: Duration = Duration::from_secs(30 * 60);
+const DEFAULT_DEADLINE: Duration = Duration::from_mins(30);
 const REDRAW: Duration = Duration::from_millis(250);
 /// A child of the program may keep the pipe open after the program has ended; it is not waited for longer than this.
 const AFTER_EXIT: Duration = Duration::from_secs(2);
@@ -64,7 +80,13 @@ const AFTER_EXIT: Duration = Duration::from_secs(2);
 impl Task {
     /// A step with a label for people.
     pub(crate) fn new(label: &str, command: Command) -> Self {
-        Self { label: label.to_owned(), command, deadline: DEFAULT_DEADLINE, hint: None }
+        Self {
+            label: label.to_owned(),
+            command,
+            deadline: DEFAULT_DEADLINE,
+            hint: None,
+            echo: false,
+        }
     }
 
     /// Stops the program after this long.
@@ -79,6 +101,12 @@ impl Task {
         self
     }
 
+    /// Shows every line of output as it comes.
+    pub(crate) fn echo(mut self, echo: bool) -> Self {
+        self.echo = echo;
+        self
+    }
+
     /// Runs it, reports the step, and fails with the end of its output when it fails.
     pub(crate) fn run(self, tree: &Tree) -> anyhow::Result<Transcript> {
         let (label, hint) = (self.label.clone(), self.hint.clone());
@@ -90,22 +118,37 @@ impl Task {
         progress::step(Mark::Failed, &label, &transcript.ending(), Some(transcript.took));
         progress::note(&transcript.tail(40));
         let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
-        anyhow::bail!("{label}: {} (whole output: {}){hint}", transcript.ending(), transcript.log.display())
+        anyhow::bail!(
+            "{label}: {} (whole output: {}){hint}",
+            transcript.ending(),
+            transcript.log.display()
+        )
     }
 
     /// Runs it and shows it while it runs, but leaves the report to the caller.
     pub(crate) fn watch(mut self, tree: &Tree) -> anyhow::Result<Transcript> {
         let log = log_path(tree, &self.label)?;
-        let mut live = Live::start(&self.label);
-        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut live = Live::start(&self.label, self.echo);
+        self.command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let program = self.command.get_program().to_string_lossy().into_owned();
-        let mut child = self.command.spawn().with_context(|| format!("cannot start {program}"))?;
+        let mut child = self
+            .command
+            .spawn()
+            .with_context(|| format!("cannot start {program}"))?;
         let (sender, lines) = mpsc::channel();
         read_lines(child.stdout.take(), true, &sender);
         read_lines(child.stderr.take(), false, &sender);
         drop(sender);
-        let mut transcript =
-            Transcript { stdout: String::new(), all: String::new(), status: None, took: Duration::ZERO, log };
+        let mut transcript = Transcript {
+            stdout: String::new(),
+            all: String::new(),
+            status: None,
+            took: Duration::ZERO,
+            log,
+        };
         follow(&mut child, &lines, self.deadline, &mut live, &mut transcript)?;
         live.clear();
         transcript.took = live.elapsed();
@@ -143,13 +186,9 @@ fn follow(
     let mut ended: Option<Instant> = None;
     loop {
         match lines.recv_timeout(REDRAW) {
-            Ok(line) => {
-                live.line(&line.text);
-                for text in [Some(&mut transcript.all), line.stdout.then_some(&mut transcript.stdout)].into_iter().flatten()
-                {
-                    text.push_str(&line.text);
-                    text.push('\n');
-                }
+            Ok(Line { text, stdout }) => {
+                live.line(&text);
+                transcript.add(&text, stdout);
                 if live.elapsed() < deadline {
                     continue;
                 }
@@ -176,14 +215,24 @@ fn follow(
 fn log_path(tree: &Tree, label: &str) -> anyhow::Result<PathBuf> {
     let directory = tree.target("xtask");
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
-    let name: String = label.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    let name: String = label
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
+        .collect();
     Ok(directory.join(format!("{name}.log")))
 }
 
 /// Runs a short program and returns its standard output, or `None` when it is absent or fails.
 pub(crate) fn ask(program: impl AsRef<OsStr>, arguments: &[&str]) -> Option<String> {
-    let output = outside_cargo(program.as_ref()).args(arguments).stdin(Stdio::null()).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    let output = outside_cargo(program.as_ref())
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Where a program is, looked for in `PATH` and in cargo's own directory of programs.
@@ -192,7 +241,10 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let mut directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
     directories.extend(cargo_home().map(|home| home.join("bin")));
     directories.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
-    directories.into_iter().map(|directory| directory.join(name)).find(|candidate| candidate.is_file())
+    directories
+        .into_iter()
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
 }
 
 /// Cargo's own directory (`CARGO_HOME`, else `~/.cargo`).
@@ -203,7 +255,15 @@ pub(crate) fn cargo_home() -> Option<PathBuf> {
 }
 
 /// Variables of cargo and rustup that are about the machine, not about the build that is running.
-const KEPT: &[&str] = &["CARGO_HOME", "RUSTUP_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_TERM_", "CARGO_BUILD_JOBS"];
+const KEPT: &[&str] = &[
+    "CARGO_HOME",
+    "RUSTUP_HOME",
+    "CARGO_NET_",
+    "CARGO_HTTP_",
+    "CARGO_REGISTR",
+    "CARGO_TERM_",
+    "CARGO_BUILD_JOBS",
+];
 
 /// A command that does not inherit what the outer cargo and rustup set for their own build.
 pub(crate) fn outside_cargo(program: impl AsRef<OsStr>) -> Command {
@@ -220,8 +280,13 @@ pub(crate) fn outside_cargo(program: impl AsRef<OsStr>) -> Command {
 }
 
 fn is_about_the_outer_build(name: &str) -> bool {
-    let built = ["CARGO", "RUST", "CLIPPY"].iter().any(|prefix| name.starts_with(prefix)) || name == "__CARGO_FIX_PLZ";
-    built && !name.starts_with("RUST_LOG") && !name.starts_with("RUST_BACKTRACE")
+    let built = ["CARGO", "RUST", "CLIPPY"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+        || name == "__CARGO_FIX_PLZ";
+    built
+        && !name.starts_with("RUST_LOG")
+        && !name.starts_with("RUST_BACKTRACE")
         && !KEPT.iter().any(|kept| name.starts_with(kept))
 }
 
@@ -232,19 +297,15 @@ fn set_or_remove(command: &mut Command, name: &str, value: &OsStr) {
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".rustup")));
     let own = |path: &PathBuf| {
         path.components().any(|part| part.as_os_str() == "target")
-            || toolchains.as_ref().is_some_and(|toolchains| path.starts_with(toolchains))
+            || toolchains
+                .as_ref()
+                .is_some_and(|toolchains| path.starts_with(toolchains))
     };
     let kept: Vec<PathBuf> = std::env::split_paths(value).filter(|path| !own(path)).collect();
     match std::env::join_paths(&kept) {
         Ok(joined) if !kept.is_empty() => command.env(name, joined),
         _ => command.env_remove(name),
     };
-}
-
-/// Writes all of `text` to a file and says which file when it cannot.
-pub(crate) fn write(path: &Path, text: &[u8]) -> anyhow::Result<()> {
-    let mut file = std::fs::File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
-    file.write_all(text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -259,10 +320,24 @@ mod tests {
 
     #[test]
     fn the_outer_build_leaks_nothing_and_the_machine_settings_stay() {
-        for name in ["RUSTC", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO", "CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR"] {
+        for name in [
+            "RUSTC",
+            "RUSTFLAGS",
+            "RUSTUP_TOOLCHAIN",
+            "CARGO",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "CARGO_TARGET_DIR",
+        ] {
             assert!(is_about_the_outer_build(name), "{name}");
         }
-        for name in ["CARGO_HOME", "RUSTUP_HOME", "CARGO_NET_OFFLINE", "RUST_LOG", "PATH", "CARGO_HTTP_CAINFO"] {
+        for name in [
+            "CARGO_HOME",
+            "RUSTUP_HOME",
+            "CARGO_NET_OFFLINE",
+            "RUST_LOG",
+            "PATH",
+            "CARGO_HTTP_CAINFO",
+        ] {
             assert!(!is_about_the_outer_build(name), "{name}");
         }
     }
@@ -277,7 +352,11 @@ mod tests {
 
     #[test]
     fn a_program_that_fails_is_an_error_that_names_its_status() {
-        let error = shell("exit 7").hint("do this").run(&Tree::locate().unwrap()).unwrap_err().to_string();
+        let error = shell("exit 7")
+            .hint("do this")
+            .run(&Tree::locate().unwrap())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("exit status: 7") && error.contains("do this"), "{error}");
     }
 

@@ -41,7 +41,11 @@ pub(crate) fn heading(text: &str) {
 pub(crate) fn step(mark: Mark, label: &str, detail: &str, took: Option<Duration>) {
     let (sign, style) = mark.sign();
     let took = took.map_or_else(String::new, |took| format!("  {:.1} s", took.as_secs_f64()));
-    eprintln!("  {} {label:<34} {detail}{}", paint(sign, style), paint(&took, Style::new().dimmed()));
+    eprintln!(
+        "  {} {label:<34} {detail}{}",
+        paint(sign, style),
+        paint(&took, Style::new().dimmed())
+    );
 }
 
 /// A line below a step.
@@ -66,7 +70,8 @@ pub(crate) fn result(line: &str) {
 }
 
 fn paint(text: &str, style: Style) -> String {
-    text.if_supports_color(Stream::Stderr, |text| text.style(style)).to_string()
+    text.if_supports_color(Stream::Stderr, |text| text.style(style))
+        .to_string()
 }
 
 /// A step that is under way: on a terminal one line that shows its latest output, elsewhere a line now and then.
@@ -76,17 +81,25 @@ pub(crate) struct Live {
     started: Instant,
     spoken: Instant,
     terminal: bool,
+    echo: bool,
     latest: String,
 }
 
 const BETWEEN_SIGNS_OF_LIFE: Duration = Duration::from_secs(30);
 
 impl Live {
-    /// Begins.
-    pub(crate) fn start(label: &str) -> Self {
+    /// Begins. With `echo` every line is shown, and there is no moving line.
+    pub(crate) fn start(label: &str, echo: bool) -> Self {
         let now = Instant::now();
-        let terminal = std::io::stderr().is_terminal();
-        Self { label: label.to_owned(), started: now, spoken: now, terminal, latest: String::new() }
+        let terminal = !echo && std::io::stderr().is_terminal();
+        Self {
+            label: label.to_owned(),
+            started: now,
+            spoken: now,
+            terminal,
+            echo,
+            latest: String::new(),
+        }
     }
 
     /// How long it has been running.
@@ -96,7 +109,9 @@ impl Live {
 
     /// Notes the latest line of output.
     pub(crate) fn line(&mut self, line: &str) {
-        if !line.trim().is_empty() {
+        if self.echo {
+            eprintln!("    | {line}");
+        } else if !line.trim().is_empty() {
             self.latest = line.trim().chars().take(70).collect();
         }
     }
@@ -104,8 +119,13 @@ impl Live {
     /// Draws, if it is time to.
     pub(crate) fn draw(&mut self) {
         if self.terminal {
-            eprint!("\r\x1b[K  ◌ {:<34} {} s  {}", self.label, self.elapsed().as_secs(), self.latest);
-        } else if self.spoken.elapsed() >= BETWEEN_SIGNS_OF_LIFE {
+            eprint!(
+                "\r\x1b[K  ◌ {:<34} {} s  {}",
+                self.label,
+                self.elapsed().as_secs(),
+                self.latest
+            );
+        } else if !self.echo && self.spoken.elapsed() >= BETWEEN_SIGNS_OF_LIFE {
             self.spoken = Instant::now();
             eprintln!("  … {:<34} {} s  {}", self.label, self.elapsed().as_secs(), self.latest);
         }

@@ -14,7 +14,7 @@ use clap::ValueEnum;
 
 pub(crate) use linker::Linker;
 pub(crate) use packages::refresh as refresh_package_lists;
-pub(crate) use toolchain::{Toolchain, Via};
+pub(crate) use toolchain::Toolchain;
 
 use crate::progress;
 use crate::tree::Tree;

@@ -31,7 +31,11 @@ pub(crate) fn run(tree: &Tree, ready: Option<&Ready>, tally: &mut Tally) -> anyh
     if find_program("cargo-deny").is_some() {
         check(tree, "dependencies", deny(tree), tally)?;
     } else {
-        skip(tally, "dependencies", "cargo-deny is absent: `cargo install cargo-deny --locked`");
+        skip(
+            tally,
+            "dependencies",
+            "cargo-deny is absent: `cargo install cargo-deny --locked`",
+        );
     }
     Ok(())
 }
@@ -42,7 +46,10 @@ fn format(tree: &Tree, label: &str, manifest: &str, tally: &mut Tally) -> anyhow
         return Ok(());
     }
     let mut command = outside_cargo("cargo");
-    command.args(["fmt", "--all", "--check", "--manifest-path"]).arg(tree.path(manifest)).current_dir(tree.root());
+    command
+        .args(["fmt", "--all", "--check", "--manifest-path"])
+        .arg(tree.path(manifest))
+        .current_dir(tree.root());
     check(tree, label, command, tally)
 }
 
@@ -52,13 +59,27 @@ fn pages(tree: &Tree, tally: &mut Tally) {
         progress::step(Mark::Done, "generated documentation", "current", None);
         tally.pass(1);
     } else {
-        super::failed(tally, "generated documentation", &format!("run `cargo xtask docs`: {}", stale.join(", ")));
+        super::failed(
+            tally,
+            "generated documentation",
+            &format!("run `cargo xtask docs`: {}", stale.join(", ")),
+        );
     }
 }
 
 fn clippy(tree: &Tree) -> Command {
     let mut command = outside_cargo("cargo");
-    command.args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]).current_dir(tree.root());
+    command
+        .args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ])
+        .current_dir(tree.root());
     command
 }
 
@@ -74,7 +95,11 @@ fn check(tree: &Tree, label: &str, command: Command, tally: &mut Tally) -> anyho
         progress::step(Mark::Done, label, "", Some(transcript.took));
         tally.pass(1);
     } else {
-        super::failed(tally, label, &format!("{}; whole output: {}", transcript.ending(), transcript.log.display()));
+        super::failed(
+            tally,
+            label,
+            &format!("{}; whole output: {}", transcript.ending(), transcript.log.display()),
+        );
         progress::note(&transcript.tail(60));
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! Runs one test program and reports it as one step.
 
+use std::fmt::Write as _;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,23 +12,43 @@ use crate::test::tally::Tally;
 use crate::tree::Tree;
 
 /// A test program that takes longer than this hangs.
-const DEADLINE: Duration = Duration::from_secs(15 * 60);
+const DEADLINE: Duration = Duration::from_mins(15);
 
 /// Runs a test program; returns how many tests it announced.
-pub(crate) fn run(tree: &Tree, program: &TestProgram, filter: Option<&str>, tally: &mut Tally) -> anyhow::Result<usize> {
+pub(crate) fn run(
+    tree: &Tree,
+    program: &TestProgram,
+    filter: Option<&str>,
+    tally: &mut Tally,
+) -> anyhow::Result<usize> {
     let mut command = Command::new(&program.path);
-    command.arg("--show-output").args(filter).current_dir(&program.directory);
-    command.env("CARGO_MANIFEST_DIR", &program.directory).env("CARGO_PKG_NAME", &program.package);
+    command
+        .arg("--show-output")
+        .args(filter)
+        .current_dir(&program.directory);
+    command
+        .env("CARGO_MANIFEST_DIR", &program.directory)
+        .env("CARGO_PKG_NAME", &program.package);
     let transcript = Task::new(&program.name(), command).deadline(DEADLINE).watch(tree)?;
     Ok(report(&program.name(), &transcript, tally))
 }
 
 /// Runs the examples in the documentation, which only cargo can.
-pub(crate) fn run_doctests(tree: &Tree, selection: &[String], filter: Option<&str>, tally: &mut Tally) -> anyhow::Result<()> {
+pub(crate) fn run_doctests(
+    tree: &Tree,
+    selection: &[String],
+    filter: Option<&str>,
+    tally: &mut Tally,
+) -> anyhow::Result<()> {
     let mut command = outside_cargo("cargo");
-    command.args(["test", "--locked", "--doc"]).args(selection).current_dir(tree.root());
+    command
+        .args(["test", "--locked", "--doc"])
+        .args(selection)
+        .current_dir(tree.root());
     command.args(["--", "--show-output"]).args(filter);
-    let transcript = Task::new("examples in the documentation", command).deadline(DEADLINE).watch(tree)?;
+    let transcript = Task::new("examples in the documentation", command)
+        .deadline(DEADLINE)
+        .watch(tree)?;
     if transcript.all.contains("no library targets found") {
         return Ok(());
     }
@@ -48,7 +69,7 @@ fn report(name: &str, transcript: &Transcript, tally: &mut Tally) -> usize {
         let mut detail = format!("{passed} passed");
         for (count, word) in [(failed, "failed"), (skipped, "skipped")] {
             if count > 0 {
-                detail.push_str(&format!(", {count} {word}"));
+                let _ = write!(detail, ", {count} {word}");
             }
         }
         progress::step(mark, name, &detail, Some(transcript.took));
@@ -57,7 +78,11 @@ fn report(name: &str, transcript: &Transcript, tally: &mut Tally) -> usize {
         progress::note(&format!("skipped {test}: {why}"));
     }
     if failed > 0 {
-        progress::note(&format!("{}; whole output: {}", transcript.ending(), transcript.log.display()));
+        progress::note(&format!(
+            "{}; whole output: {}",
+            transcript.ending(),
+            transcript.log.display()
+        ));
         progress::note(&failures_of(&transcript.all));
     }
     tally.add("", &counted);
@@ -68,6 +93,15 @@ fn report(name: &str, transcript: &Transcript, tally: &mut Tally) -> usize {
 fn failures_of(output: &str) -> String {
     const MOST: usize = 200;
     let lines: Vec<&str> = output.lines().collect();
-    let from = lines.iter().position(|line| *line == "failures:").unwrap_or(lines.len().saturating_sub(40));
-    lines.iter().skip(from).take(MOST).copied().collect::<Vec<_>>().join("\n")
+    let from = lines
+        .iter()
+        .position(|line| *line == "failures:")
+        .unwrap_or(lines.len().saturating_sub(40));
+    lines
+        .iter()
+        .skip(from)
+        .take(MOST)
+        .copied()
+        .collect::<Vec<_>>()
+        .join("\n")
 }

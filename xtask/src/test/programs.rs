@@ -42,7 +42,13 @@ impl TestProgram {
 pub(crate) fn run_all(tree: &Tree, packages: &[String], filter: Option<&str>, tally: &mut Tally) -> anyhow::Result<()> {
     progress::heading("tests");
     let mut command = outside_cargo("cargo");
-    command.args(["test", "--locked", "--no-run", "--message-format", "json-render-diagnostics"]);
+    command.args([
+        "test",
+        "--locked",
+        "--no-run",
+        "--message-format",
+        "json-render-diagnostics",
+    ]);
     command.args(selection(packages)).current_dir(tree.root());
     let built = Task::new("compile the tests", command).run(tree)?;
     let programs = from_cargo_messages(&built.stdout)?;
@@ -65,17 +71,25 @@ fn selection(packages: &[String]) -> Vec<String> {
     if packages.is_empty() {
         return vec!["--workspace".to_owned()];
     }
-    packages.iter().flat_map(|package| ["--package".to_owned(), package.clone()]).collect()
+    packages
+        .iter()
+        .flat_map(|package| ["--package".to_owned(), package.clone()])
+        .collect()
 }
 
 /// The packages that must have tests: all, but those whose manifest says why not
 /// (`[package.metadata.xtask] no-tests = "reason"`).
 fn members(tree: &Tree, packages: &[String]) -> anyhow::Result<BTreeSet<String>> {
     let mut command = outside_cargo("cargo");
-    command.args(["metadata", "--no-deps", "--format-version", "1", "--locked"]).current_dir(tree.root());
+    command
+        .args(["metadata", "--no-deps", "--format-version", "1", "--locked"])
+        .current_dir(tree.root());
     let output = command.output().context("cannot start cargo")?;
     let metadata: Value = serde_json::from_slice(&output.stdout).context("`cargo metadata` does not answer")?;
-    let all = metadata.get("packages").and_then(Value::as_array).context("`cargo metadata` lists no packages")?;
+    let all = metadata
+        .get("packages")
+        .and_then(Value::as_array)
+        .context("`cargo metadata` lists no packages")?;
     Ok(all
         .iter()
         .filter(|package| package.pointer("/metadata/xtask/no-tests").is_none())
@@ -124,8 +138,14 @@ mod tests {
 
     #[test]
     fn a_package_is_named_by_its_directory_or_by_its_fragment() {
-        assert_eq!(package_name("path+file:///x/egress-policy#0.1.0"), Some("egress-policy"));
-        assert_eq!(package_name("path+file:///x/tests/e2e#egress-e2e@0.1.0"), Some("egress-e2e"));
+        assert_eq!(
+            package_name("path+file:///x/egress-policy#0.1.0"),
+            Some("egress-policy")
+        );
+        assert_eq!(
+            package_name("path+file:///x/tests/e2e#egress-e2e@0.1.0"),
+            Some("egress-e2e")
+        );
     }
 
     #[test]
@@ -135,7 +155,12 @@ mod tests {
                 r#"{{"reason":"compiler-artifact","package_id":"path+file:///x/a#0.1.0","manifest_path":"/x/a/Cargo.toml","target":{{"name":"a","kind":["lib"]}},"profile":{{"test":{test}}},"executable":{executable}}}"#
             )
         };
-        let messages = [artifact(true, "\"/x/a-1\""), artifact(false, "\"/x/a\""), artifact(true, "null")].join("\n");
+        let messages = [
+            artifact(true, "\"/x/a-1\""),
+            artifact(false, "\"/x/a\""),
+            artifact(true, "null"),
+        ]
+        .join("\n");
         let programs = from_cargo_messages(&messages).unwrap();
         assert_eq!(programs.len(), 1);
         assert_eq!(programs[0].name(), "a (library)");
