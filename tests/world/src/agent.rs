@@ -72,14 +72,21 @@ impl<'a> Agent<'a> {
     /// Starts the agent and waits until it has applied what there is.
     pub fn start(&mut self) {
         self.launch();
-        eventually(|| self.generation().is_some() || !self.is_running());
-        assert!(self.generation().is_some(), "the agent is not ready:\n{}", self.log());
+        eventually(|| self.is_ready() || !self.is_running());
+        assert!(self.is_ready(), "the agent is not ready:\n{}", self.log());
+    }
+
+    /// Whether the status is this process's own, and not one that an earlier agent left.
+    fn is_ready(&self) -> bool {
+        let written_by = self.status().and_then(|status| status.get("pid")?.as_u64());
+        self.process
+            .as_ref()
+            .is_some_and(|process| written_by == Some(u64::from(process.id())))
     }
 
     /// Starts the agent without waiting for it.
     pub fn launch(&mut self) {
         assert!(self.process.is_none(), "the agent runs already");
-        let _ = fs::remove_file(self.state("status.json"));
         let log = File::options()
             .create(true)
             .append(true)
@@ -192,6 +199,11 @@ impl<'a> Agent<'a> {
     /// `status.json`, if it is there.
     pub fn status(&self) -> Option<Value> {
         serde_json::from_slice(&fs::read(self.state("status.json")).ok()?).ok()
+    }
+
+    /// What the agent finds wrong with its files and its machine, as JSON; `[]` for nothing.
+    pub fn problems(&self) -> String {
+        self.status().expect("an agent that was ready once")["problems"].to_string()
     }
 
     fn generation(&self) -> Option<u64> {

@@ -50,7 +50,7 @@ impl Outside {
     /// Watches what arrives from the node from now on.
     pub fn sniff(&self) -> Wire {
         Wire {
-            sniffer: Sniffer::new(&self.network, "eth0"),
+            sniffer: Sniffer::new(&self.network, "eth0", false),
             node: Arc::clone(&self.node),
         }
     }
@@ -94,6 +94,11 @@ impl Wire {
     pub fn wait_for(&mut self, destination: IpAddr, mut fits: impl FnMut(&Seen) -> bool) -> bool {
         self.sniffer
             .wait_for(|seen| !seen.outgoing && seen.destination == destination && fits(seen))
+    }
+
+    /// Takes what has arrived out of the kernel's buffer, which a long stream would fill.
+    pub fn pump(&mut self) {
+        self.sniffer.seen();
     }
 
     /// Forgets what has arrived so far.

@@ -27,10 +27,8 @@ impl Place {
         let cgroups = cgroup2_mount();
         let roots = [cgroups.clone(), BPFFS.into(), std::env::temp_dir()];
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        if number == 0 {
-            for root in &roots {
-                sweep(root);
-            }
+        for root in &roots {
+            sweep(root);
         }
         let name = format!("{PREFIX}{}-{number}", std::process::id());
         let [cgroup, bpffs, files] = roots.map(|root| root.join(&name));

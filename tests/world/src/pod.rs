@@ -166,7 +166,7 @@ impl Pod {
 
     /// Sees the packets of the pod's own interface.
     pub fn sniff(&self) -> Sniffer {
-        Sniffer::new(&self.network, "eth0")
+        Sniffer::new(&self.network, "eth0", true)
     }
 
     /// A frame from the pod to the node around an IP packet; `tags` are VLAN tag control words.

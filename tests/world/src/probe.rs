@@ -17,7 +17,7 @@ pub use icmp::{ping, ping_raw};
 pub use raw::{frame, raw_ip};
 pub use sctp::sctp;
 pub use tcp::{tcp, tcp_echo, tcp_fast_open};
-pub use udp::{udp_connected, udp_unconnected};
+pub use udp::{udp_connected, udp_large, udp_unconnected};
 
 /// How long an answer may take on this machine before it counts as none. A refusal must not need it.
 pub const PATIENCE: Duration = Duration::from_secs(3);

@@ -13,7 +13,7 @@ use crate::packet::Seen;
 /// Longest that a packet may be under way inside of one kernel.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of packets that may wait to be asked for.
-static BUFFER: i32 = 64 << 20;
+const BUFFER: i32 = 64 << 20;
 /// Port of the marked packets (discard). No test uses it.
 const FENCE_PORT: u16 = 9;
 
@@ -24,13 +24,16 @@ pub struct Sniffer {
 }
 
 impl Sniffer {
-    /// Listens on `interface` of `namespace`.
-    pub fn new(namespace: &Namespace, interface: &str) -> Self {
+    /// Listens on `interface` of `namespace`, in both directions or only to what arrives.
+    pub fn new(namespace: &Namespace, interface: &str, both: bool) -> Self {
         let socket = namespace.enter(|| {
             let protocol = Protocol::from(i32::from(u16::try_from(libc::ETH_P_ALL).expect("small").to_be()));
             // Bound before packets are asked for, so that no other interface's get in.
             let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None).expect("a packet socket");
-            grow(&socket);
+            set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, BUFFER);
+            if !both {
+                set(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1);
+            }
             let index = nix::net::if_::if_nametoindex(interface).expect("the interface");
             bind(&socket, index, protocol);
             socket
@@ -82,6 +85,7 @@ impl Sniffer {
                 );
             }
         }
+        assert_eq!(lost(&self.socket), 0, "packets that the sniffer had no room for");
         self.seen
             .retain(|seen| seen.destination_port != FENCE_PORT && seen.source_port != FENCE_PORT);
         &self.seen
@@ -112,17 +116,29 @@ impl Sniffer {
     }
 }
 
-fn grow(socket: &Socket) {
-    // SAFETY: the kernel reads an int.
-    unsafe {
-        libc::setsockopt(
+fn set(socket: &Socket, level: libc::c_int, option: libc::c_int, value: libc::c_int) {
+    let size = libc::socklen_t::try_from(size_of_val(&value)).expect("small");
+    // SAFETY: the kernel reads one int.
+    let set = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), size) };
+    assert_eq!(set, 0, "socket option {option}: {}", std::io::Error::last_os_error());
+}
+
+/// How many packets did not fit the buffer since this was asked last.
+fn lost(socket: &Socket) -> u32 {
+    let mut statistics = [0_u32; 2];
+    let mut size = libc::socklen_t::try_from(size_of_val(&statistics)).expect("small");
+    // SAFETY: the kernel writes a tpacket_stats, two unsigned ints, within `size`.
+    let got = unsafe {
+        libc::getsockopt(
             socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUFFORCE,
-            (&raw const BUFFER).cast(),
-            4,
-        );
-    }
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            statistics.as_mut_ptr().cast(),
+            &raw mut size,
+        )
+    };
+    assert_eq!(got, 0, "packet statistics: {}", std::io::Error::last_os_error());
+    statistics[1]
 }
 
 fn bind(socket: &Socket, index: u32, protocol: Protocol) {

@@ -75,10 +75,12 @@ impl World {
             "link set lo up\n\
              addr add 169.254.1.2/30 dev eth0\n\
              addr add fe80::2/64 dev eth0 nodad\n\
+             addr add 1.2.3.4/32 dev lo\n\
+             addr add 2001:db8:1::4/128 dev lo nodad\n\
              link set eth0 up\n\
              {}\n\
-             route add 0.0.0.0/0 via 169.254.1.1\n\
-             route add ::/0 via fe80::1 dev eth0\n",
+             route add 0.0.0.0/0 via 169.254.1.1 src 1.2.3.4\n\
+             route add ::/0 via fe80::1 dev eth0 src 2001:db8:1::4\n",
             locals.join("\n")
         ));
         let mut world = Self {

@@ -98,3 +98,71 @@ fn a_pod_serves_clients_from_outside() {
         assert!(neighbour.is_answered());
     }
 }
+
+#[test]
+fn a_world_that_ends_leaves_nothing() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(&["default/client"]);
+    let places = [world.cgroup(), world.bpffs(), world.files()].map(std::path::Path::to_path_buf);
+    let running = world.pod("client").start(|shared| {
+        while !shared.stopped() {
+            std::thread::yield_now();
+        }
+    });
+    assert!(places.iter().all(|place| place.is_dir()));
+    drop(running);
+    drop(world);
+    assert!(!places.iter().any(|place| place.exists()), "{places:?}");
+}
+
+#[test]
+fn what_a_killed_run_left_is_swept_by_the_next_world() {
+    if !is_root() {
+        return;
+    }
+    let mut dead = std::process::Command::new("/proc/self/exe")
+        .arg("--list")
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    dead.wait().unwrap();
+    let first = World::new(&[]);
+    let name = format!("egress-test-{}-0", dead.id());
+    let left = [first.cgroup(), first.bpffs(), first.files()].map(|place| place.with_file_name(&name));
+    for place in &left {
+        std::fs::create_dir_all(place.join("kubepods")).unwrap();
+    }
+    let _second = World::new(&[]);
+    assert!(!left.iter().any(|place| place.exists()), "{left:?}");
+    assert!(first.cgroup().exists(), "the living are left alone");
+}
+
+#[test]
+fn two_worlds_at_once_have_the_same_names_and_addresses_and_do_not_meet() {
+    if !is_root() {
+        return;
+    }
+    let worlds = [World::new(&["default/client"]), World::new(&["default/client"])];
+    let mut wires = worlds.each_ref().map(|world| world.outside().sniff());
+    assert!(
+        worlds[0]
+            .pod("client")
+            .run(|| probe::tcp_echo(socket("1.2.3.4", 443)))
+            .is_answered()
+    );
+    assert!(!wires[0].arrived(address("1.2.3.4")).is_empty());
+    assert!(wires[1].arrived(address("1.2.3.4")).is_empty());
+}
+
+#[test]
+fn a_pods_process_reports_its_panic() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(&["default/client"]);
+    let run = || world.pod("client").run(|| assert_eq!(1, 2, "of its own"));
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_err();
+    assert!(panic.downcast_ref::<String>().unwrap().contains("of its own"));
+}

@@ -1,0 +1,117 @@
+//! Reads what the agent says of its work: counters by `dump`, refusals by `events.jsonl`.
+
+use std::net::IpAddr;
+
+use egress_world::{Agent, Pod};
+use serde_json::Value;
+
+/// A record of a refusal, or of a verdict that an Audit policy would have changed.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// `namespace/name` of the pod.
+    pub pod: String,
+    /// The destination.
+    pub remote: String,
+    /// Its port.
+    pub port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// `denied`, `would-deny` or `would-allow`.
+    pub outcome: String,
+    /// Origin and text of the rule.
+    pub rule: String,
+    /// Where it was decided.
+    pub hook: String,
+    /// Why.
+    pub reason: String,
+    /// Name of the calling thread.
+    pub comm: String,
+    /// Equal ones that were only counted.
+    pub repeats: u64,
+}
+
+/// What can be asked of the agent's records.
+pub trait Evidence {
+    /// Packets and calls that rules with this text in origin, name or text were charged with, over all tables.
+    fn charged(&self, rule: &str) -> u64;
+    /// Packets and calls that were dropped for this reason.
+    fn dropped(&self, reason: &str) -> u64;
+    /// A figure of `dump stats`.
+    fn stat(&self, name: &str) -> u64;
+    /// Every record about the pod.
+    fn records(&self, pod: &Pod) -> Vec<Told>;
+    /// Waits for a record about the pod and the destination.
+    fn told(&self, pod: &Pod, remote: IpAddr, protocol: u8) -> Told;
+    /// Waits for the record of a refusal.
+    fn denied(&self, pod: &Pod, remote: IpAddr, protocol: u8) -> Told {
+        let told = self.told(pod, remote, protocol);
+        assert_eq!(told.outcome, "denied", "{told:?}");
+        told
+    }
+}
+
+impl Evidence for Agent<'_> {
+    fn charged(&self, rule: &str) -> u64 {
+        let dump = self.dump("rules");
+        let tables = dump["tables"].as_array().expect("tables");
+        let rules = tables
+            .iter()
+            .flat_map(|table| table["rules"].as_array().into_iter().flatten());
+        rules
+            .filter(|entry| text(entry).contains(rule))
+            .map(|entry| number(&entry["packets"]))
+            .sum()
+    }
+
+    fn dropped(&self, reason: &str) -> u64 {
+        let dump = self.dump("counters");
+        let drops = dump["drops"].as_array().into_iter().flatten();
+        drops
+            .filter(|entry| entry["reason"] == reason)
+            .map(|entry| number(&entry["packets"]))
+            .sum()
+    }
+
+    fn stat(&self, name: &str) -> u64 {
+        number(&self.dump("stats")["stats"][name])
+    }
+
+    fn records(&self, pod: &Pod) -> Vec<Told> {
+        let records = self.events().into_iter().map(|record| read(&record));
+        records.filter(|told| told.pod == pod.full_name()).collect()
+    }
+
+    fn told(&self, pod: &Pod, remote: IpAddr, protocol: u8) -> Told {
+        let fits = |record: &Value| {
+            let told = read(record);
+            told.pod == pod.full_name() && told.remote == remote.to_string() && told.protocol == protocol
+        };
+        read(&self.wait_for_event(fits))
+    }
+}
+
+fn read(record: &Value) -> Told {
+    let string = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
+    Told {
+        pod: string("pod"),
+        remote: string("destination"),
+        port: u16::try_from(number(&record["port"])).expect("a port"),
+        protocol: u8::try_from(number(&record["protocol"])).expect("a protocol"),
+        outcome: string("outcome"),
+        rule: text(record),
+        hook: string("hook"),
+        reason: string("reason"),
+        comm: string("comm"),
+        repeats: number(&record["repeats"]),
+    }
+}
+
+/// Everything that a record or a line of a dump says of a rule.
+fn text(entry: &Value) -> String {
+    let words = ["origin", "name", "rule", "text"].map(|name| entry[name].as_str().unwrap_or_default());
+    words.join(" | ")
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
+}

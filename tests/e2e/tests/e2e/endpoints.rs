@@ -1,0 +1,204 @@
+//! How pods are found: by interface, by network namespace, by cgroup, and what happens when one of them is not there.
+
+use egress_e2e::{
+    ALLOWED, DENIED, Evidence as _, Lab, OFFICE, PORT, RULES, Way, at, config, document, ip, policy, reaches, world,
+};
+use egress_world::probe::{self, Outcome};
+use egress_world::{Agent, Endpoint, World, eventually};
+
+const REFUSED: Outcome = Outcome::Failed(libc::EPERM);
+
+/// An agent whose endpoints file says of each pod what `change` leaves.
+fn lab<'a>(world: &'a World, policies: &str, change: impl Fn(Endpoint) -> Endpoint) -> Lab<'a> {
+    let mut agent = Agent::new(world);
+    let endpoints: Vec<_> = world.pods().iter().map(|pod| change(pod.endpoint())).collect();
+    agent.write_endpoints(&endpoints);
+    agent.write("policies.yaml", policies);
+    agent.start();
+    Lab::with_agent(world, agent)
+}
+
+/// Whether a frame gets from the pod to the address.
+fn frame_passes(lab: &mut Lab<'_>, pod: &str, remote: &str) -> bool {
+    lab.wire.forget();
+    assert_eq!(
+        Way::Frame.attempt(lab.world.pod(pod), ip(remote), false).outcome,
+        Outcome::Silence
+    );
+    // The outside's RST would come back to the pod, so what is asked for is the pod's own SYN.
+    lab.wire
+        .arrived(ip(remote))
+        .iter()
+        .any(|seen| seen.source_port == 40_001)
+}
+
+#[test]
+fn a_pod_without_an_interface_is_judged_by_its_cgroup() {
+    let Some(world) = world(&["default/client"]) else {
+        return;
+    };
+    let without = |endpoint| Endpoint {
+        interface: None,
+        netns: None,
+        ..endpoint
+    };
+    let mut lab = lab(&world, &policy(&OFFICE), without);
+    let pod = world.pod("client");
+    for way in [
+        Way::Tcp,
+        Way::TcpFastOpen,
+        Way::UdpConnected,
+        Way::UdpUnconnected,
+        Way::Ping,
+        Way::RawPing,
+        Way::RawUdp,
+    ] {
+        for family in [0, 1] {
+            let (allowing, denying) = RULES[family];
+            lab.insist_allowed(pod, way, ALLOWED[family], allowing);
+            // cgroup_skb refuses the packet in the sender's own call.
+            lab.insist_denied_with(pod, way, DENIED[family], denying, REFUSED);
+        }
+    }
+}
+
+#[test]
+fn a_pod_known_by_its_namespace_alone_is_refused_in_its_calls() {
+    let Some(world) = world(&["default/client"]) else {
+        return;
+    };
+    let without = |endpoint| Endpoint {
+        interface: None,
+        cgroup: None,
+        ..endpoint
+    };
+    let mut lab = lab(&world, &policy(&OFFICE), without);
+    let pod = world.pod("client");
+    for way in [Way::Tcp, Way::TcpFastOpen, Way::UdpConnected, Way::UdpUnconnected] {
+        for family in [0, 1] {
+            let (_, denying) = RULES[family];
+            lab.insist_denied(pod, way, DENIED[family], denying);
+        }
+    }
+    assert_eq!(ALLOWED.map(|remote| reaches(pod, at(remote, PORT))), [true; 2]);
+}
+
+#[test]
+fn a_pod_known_by_its_interface_alone_is_judged_at_the_interface() {
+    let Some(world) = world(&["default/client"]) else {
+        return;
+    };
+    let without = |endpoint| Endpoint {
+        netns: None,
+        cgroup: None,
+        ..endpoint
+    };
+    let mut lab = lab(&world, &policy(&OFFICE), without);
+    for family in [0, 1] {
+        assert!(frame_passes(&mut lab, "client", ALLOWED[family]));
+        assert!(!frame_passes(&mut lab, "client", DENIED[family]));
+    }
+}
+
+#[test]
+fn host_network_pods_are_judged_by_cgroup_when_asked_for() {
+    let Some(mut world) = world(&[]) else { return };
+    world.add_host_network_pod("default/hosted");
+    let office = document("office", &[], &OFFICE);
+    let mut lab = Lab::new(&world, &(config(&["hostNetworkPods: Enforce"]) + &office));
+    let pod = world.pod("hosted");
+    for family in [0, 1] {
+        let (allowing, denying) = RULES[family];
+        for way in [Way::Tcp, Way::UdpConnected, Way::UdpUnconnected] {
+            lab.insist_allowed(pod, way, ALLOWED[family], allowing);
+            lab.insist_denied(pod, way, DENIED[family], denying);
+        }
+        // Other processes of the node are not the pod's.
+        let other = world.node().enter(|| probe::tcp_echo(at(DENIED[family], PORT)));
+        assert!(other.is_answered(), "{other:?}");
+    }
+}
+
+#[test]
+fn host_network_pods_are_left_alone_otherwise() {
+    let Some(mut world) = world(&["default/client"]) else {
+        return;
+    };
+    world.add_host_network_pod("default/hosted");
+    let _lab = Lab::new(&world, &policy(&OFFICE));
+    assert_eq!(
+        DENIED.map(|remote| reaches(world.pod("hosted"), at(remote, PORT))),
+        [true; 2]
+    );
+    assert_eq!(
+        DENIED.map(|remote| reaches(world.pod("client"), at(remote, PORT))),
+        [false; 2]
+    );
+}
+
+#[test]
+fn a_missing_interface_is_reported_and_does_not_harm_other_pods() {
+    let Some(world) = world(&["default/client", "default/other"]) else {
+        return;
+    };
+    let rename = |endpoint: Endpoint| match endpoint.name.as_str() {
+        "client" => Endpoint {
+            interface: Some("absent0".to_owned()),
+            ..endpoint
+        },
+        _ => endpoint,
+    };
+    let mut lab = lab(&world, &policy(&OFFICE), rename);
+    let problems = lab.agent.problems();
+    assert!(
+        problems.contains("absent0") && problems.contains("default/client"),
+        "{problems}"
+    );
+    for family in [0, 1] {
+        let (allowing, denying) = RULES[family];
+        lab.insist_denied(world.pod("other"), Way::Frame, DENIED[family], denying);
+        lab.insist_allowed(world.pod("other"), Way::Tcp, ALLOWED[family], allowing);
+        assert!(
+            !reaches(world.pod("client"), at(DENIED[family], PORT)),
+            "known by its namespace"
+        );
+    }
+}
+
+#[test]
+fn an_interface_that_comes_back_under_its_name_is_guarded_again() {
+    let Some(world) = world(&["default/client"]) else {
+        return;
+    };
+    let mut lab = Lab::new(&world, &policy(&OFFICE));
+    assert!(!frame_passes(&mut lab, "client", DENIED[0]));
+    for _ in 0..3 {
+        world.replug(world.pod("client"));
+        for family in [0, 1] {
+            assert!(
+                eventually(|| !frame_passes(&mut lab, "client", DENIED[family])),
+                "the new interface is not guarded"
+            );
+            assert!(frame_passes(&mut lab, "client", ALLOWED[family]));
+        }
+    }
+}
+
+#[test]
+fn a_pod_that_is_added_to_the_file_is_judged_and_one_that_leaves_it_is_not() {
+    let Some(world) = world(&["default/client", "default/other"]) else {
+        return;
+    };
+    let lab = Lab::new(&world, &policy(&OFFICE));
+    let refused = |pod: &str| DENIED.map(|remote| !reaches(world.pod(pod), at(remote, PORT)));
+    assert_eq!((refused("client"), refused("other")), ([true; 2], [true; 2]));
+    lab.agent
+        .change(|| lab.agent.write_endpoints(&[world.pod("other").endpoint()]));
+    assert_eq!((refused("client"), refused("other")), ([false; 2], [true; 2]));
+    lab.agent.change(|| {
+        lab.agent
+            .write_endpoints(&[world.pod("client").endpoint(), world.pod("other").endpoint()]);
+    });
+    assert_eq!((refused("client"), refused("other")), ([true; 2], [true; 2]));
+    assert_eq!(lab.agent.stat("events_lost"), 0);
+}

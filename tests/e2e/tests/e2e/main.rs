@@ -1,0 +1,17 @@
+//! End to end: the real agent on a node of its own, pods with real interfaces and cgroups, and what really arrived outside.
+//!
+//! One program, so that it can be carried to other kernels. Every test builds its own world; all need root and say so without it.
+
+mod agent_life;
+mod audit;
+mod capacity;
+mod changes;
+mod endpoints;
+mod events;
+mod files;
+mod fragments;
+mod order;
+mod reject;
+mod scope;
+mod serving;
+mod ways_out;
