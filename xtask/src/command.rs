@@ -63,9 +63,9 @@ impl Transcript {
         }
     }
 
-    /// The last lines of what it said.
+    /// The last lines of what it said to people.
     pub(crate) fn tail(&self, lines: usize) -> String {
-        let all: Vec<&str> = self.all.lines().collect();
+        let all: Vec<&str> = self.all.lines().filter(|line| is_for_people(line)).collect();
         all.get(all.len().saturating_sub(lines)..)
             .unwrap_or_default()
             .join("\n")
@@ -158,6 +158,11 @@ impl Task {
     }
 }
 
+/// Cargo's messages for programs are long and say nothing to people.
+fn is_for_people(line: &str) -> bool {
+    !line.starts_with("{\"reason\":")
+}
+
 struct Line {
     text: String,
     stdout: bool,
@@ -187,7 +192,9 @@ fn follow(
     loop {
         match lines.recv_timeout(REDRAW) {
             Ok(Line { text, stdout }) => {
-                live.line(&text);
+                if is_for_people(&text) {
+                    live.line(&text);
+                }
                 transcript.add(&text, stdout);
                 if live.elapsed() < deadline {
                     continue;
@@ -263,6 +270,7 @@ const KEPT: &[&str] = &[
     "CARGO_REGISTR",
     "CARGO_TERM_",
     "CARGO_BUILD_JOBS",
+    "CARGO_INCREMENTAL",
 ];
 
 /// A command that does not inherit what the outer cargo and rustup set for their own build.

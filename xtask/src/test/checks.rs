@@ -14,8 +14,14 @@ use crate::tree::Tree;
 /// Runs them. Without a compiler for the eBPF programs (`--quick`) only those that compile nothing.
 pub(crate) fn run(tree: &Tree, ready: Option<&Ready>, tally: &mut Tally) -> anyhow::Result<()> {
     progress::heading("checks");
-    format(tree, "format", "Cargo.toml", tally)?;
-    format(tree, "format (eBPF)", "egress-ebpf/Cargo.toml", tally)?;
+    // For the eBPF crate not `--all`, which would follow its path dependency back into the host workspace.
+    format(tree, "format", &["--all", "--manifest-path", "Cargo.toml"], tally)?;
+    format(
+        tree,
+        "format (eBPF)",
+        &["--manifest-path", "egress-ebpf/Cargo.toml"],
+        tally,
+    )?;
     pages(tree, tally);
     let Some(ready) = ready else { return Ok(()) };
     if subcommand_exists("clippy") {
@@ -40,15 +46,16 @@ pub(crate) fn run(tree: &Tree, ready: Option<&Ready>, tally: &mut Tally) -> anyh
     Ok(())
 }
 
-fn format(tree: &Tree, label: &str, manifest: &str, tally: &mut Tally) -> anyhow::Result<()> {
+fn format(tree: &Tree, label: &str, selection: &[&str], tally: &mut Tally) -> anyhow::Result<()> {
     if !subcommand_exists("fmt") {
         skip(tally, label, "cargo fmt is absent: `rustup component add rustfmt`");
         return Ok(());
     }
     let mut command = outside_cargo("cargo");
     command
-        .args(["fmt", "--all", "--check", "--manifest-path"])
-        .arg(tree.path(manifest))
+        .args(["fmt", "--check"])
+        .args(selection)
+        .args(["--", "--files-with-diff"])
         .current_dir(tree.root());
     check(tree, label, command, tally)
 }

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::command::{Task, outside_cargo};
-use crate::progress;
+use crate::progress::{self, Mark};
 use crate::test::execution;
 use crate::test::tally::Tally;
 use crate::tree::Tree;
@@ -41,23 +41,25 @@ impl TestProgram {
 /// Builds and runs the tests of these packages, or of all.
 pub(crate) fn run_all(tree: &Tree, packages: &[String], filter: Option<&str>, tally: &mut Tally) -> anyhow::Result<()> {
     progress::heading("tests");
-    let mut command = outside_cargo("cargo");
-    command.args([
-        "test",
-        "--locked",
-        "--no-run",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
-    command.args(selection(packages)).current_dir(tree.root());
-    let built = Task::new("compile the tests", command).run(tree)?;
-    let programs = from_cargo_messages(&built.stdout)?;
-    let mut found: BTreeMap<String, usize> = BTreeMap::new();
-    for program in &programs {
-        *found.entry(program.package.clone()).or_default() += execution::run(tree, program, filter, tally)?;
+    if packages.is_empty() || packages.iter().any(|package| RUN_THE_AGENT.contains(&package.as_str())) {
+        // Cargo does not see that the end-to-end tests run the agent's binary.
+        compile(
+            tree,
+            "compile the agent",
+            &["build", "--package", "egress-agent"],
+            tally,
+        )?;
     }
-    execution::run_doctests(tree, &selection(packages), filter, tally)?;
-    if filter.is_none() {
+    let mut arguments = vec!["test", "--no-run", "--no-fail-fast"];
+    let selection = selection(packages);
+    arguments.extend(selection.iter().map(String::as_str));
+    let mut found: BTreeMap<String, usize> = BTreeMap::new();
+    for program in compile(tree, "compile the tests", &arguments, tally)? {
+        *found.entry(program.package.clone()).or_default() += execution::run(tree, &program, filter, tally)?;
+    }
+    execution::run_doctests(tree, &selection, filter, tally)?;
+    // Where something did not compile, absent tests say nothing.
+    if filter.is_none() && tally.failures().iter().all(|(name, _)| !name.starts_with("compile ")) {
         for package in members(tree, packages)? {
             if found.get(&package).copied().unwrap_or(0) == 0 {
                 super::failed(tally, &package, "has no tests");
@@ -66,6 +68,30 @@ pub(crate) fn run_all(tree: &Tree, packages: &[String], filter: Option<&str>, ta
     }
     Ok(())
 }
+
+/// Runs cargo and returns the test programs that it built. What does not compile is a failure, and the rest is still run.
+fn compile(tree: &Tree, label: &str, arguments: &[&str], tally: &mut Tally) -> anyhow::Result<Vec<TestProgram>> {
+    let mut command = outside_cargo("cargo");
+    command
+        .args(arguments)
+        .args(["--locked", "--message-format", "json-render-diagnostics"])
+        .current_dir(tree.root());
+    let built = Task::new(label, command).watch(tree)?;
+    if built.success() {
+        progress::step(Mark::Done, label, "", Some(built.took));
+    } else {
+        super::failed(
+            tally,
+            label,
+            &format!("{}; whole output: {}", built.ending(), built.log.display()),
+        );
+        progress::note(&built.tail(60));
+    }
+    from_cargo_messages(&built.stdout)
+}
+
+/// Packages whose tests run the agent's binary.
+const RUN_THE_AGENT: &[&str] = &["egress-agent", "egress-e2e", "egress-world"];
 
 fn selection(packages: &[String]) -> Vec<String> {
     if packages.is_empty() {
