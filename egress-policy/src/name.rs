@@ -57,6 +57,21 @@ pub enum NameError {
     Idna(String),
 }
 
+impl NameError {
+    /// What to write instead.
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Empty => "write a name such as www.example.com",
+            Self::Address(_) => "use cidrSelector for addresses",
+            Self::Wildcard => "write *.example.com or **.example.com",
+            Self::TooLong(_) | Self::Label { .. } => {
+                "correct the name; labels are at most 63 letters, digits and hyphens, with dots between"
+            }
+            Self::Idna(_) => "write the name in its ASCII form (xn--…)",
+        }
+    }
+}
+
 impl NamePattern {
     /// Reads a `dnsName`.
     pub fn parse(text: &str) -> Result<Self, NameError> {
