@@ -47,17 +47,11 @@ impl Transcript {
 
     /// "exit status: 1", or that it was stopped.
     pub(crate) fn ending(&self) -> String {
-        self.status.map_or_else(
-            || format!("stopped after {} s", self.took.as_secs()),
-            |status| status.to_string(),
-        )
+        self.status.map_or_else(|| format!("stopped after {} s", self.took.as_secs()), |status| status.to_string())
     }
 
     fn add(&mut self, line: &str, stdout: bool) {
-        for text in [Some(&mut self.all), stdout.then_some(&mut self.stdout)]
-            .into_iter()
-            .flatten()
-        {
+        for text in [Some(&mut self.all), stdout.then_some(&mut self.stdout)].into_iter().flatten() {
             text.push_str(line);
             text.push('\n');
         }
@@ -66,9 +60,7 @@ impl Transcript {
     /// The last lines of what it said to people.
     pub(crate) fn tail(&self, lines: usize) -> String {
         let all: Vec<&str> = self.all.lines().filter(|line| is_for_people(line)).collect();
-        all.get(all.len().saturating_sub(lines)..)
-            .unwrap_or_default()
-            .join("\n")
+        all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n")
     }
 }
 
@@ -80,13 +72,7 @@ const AFTER_EXIT: Duration = Duration::from_secs(2);
 impl Task {
     /// A step with a label for people.
     pub(crate) fn new(label: &str, command: Command) -> Self {
-        Self {
-            label: label.to_owned(),
-            command,
-            deadline: DEFAULT_DEADLINE,
-            hint: None,
-            echo: false,
-        }
+        Self { label: label.to_owned(), command, deadline: DEFAULT_DEADLINE, hint: None, echo: false }
     }
 
     /// Stops the program after this long.
@@ -118,37 +104,22 @@ impl Task {
         progress::step(Mark::Failed, &label, &transcript.ending(), Some(transcript.took));
         progress::note(&transcript.tail(40));
         let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
-        anyhow::bail!(
-            "{label}: {} (whole output: {}){hint}",
-            transcript.ending(),
-            transcript.log.display()
-        )
+        anyhow::bail!("{label}: {} (whole output: {}){hint}", transcript.ending(), transcript.log.display())
     }
 
     /// Runs it and shows it while it runs, but leaves the report to the caller.
     pub(crate) fn watch(mut self, tree: &Tree) -> anyhow::Result<Transcript> {
         let log = log_path(tree, &self.label)?;
         let mut live = Live::start(&self.label, self.echo);
-        self.command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let program = self.command.get_program().to_string_lossy().into_owned();
-        let mut child = self
-            .command
-            .spawn()
-            .with_context(|| format!("cannot start {program}"))?;
+        let mut child = self.command.spawn().with_context(|| format!("cannot start {program}"))?;
         let (sender, lines) = mpsc::channel();
         read_lines(child.stdout.take(), true, &sender);
         read_lines(child.stderr.take(), false, &sender);
         drop(sender);
-        let mut transcript = Transcript {
-            stdout: String::new(),
-            all: String::new(),
-            status: None,
-            took: Duration::ZERO,
-            log,
-        };
+        let mut transcript =
+            Transcript { stdout: String::new(), all: String::new(), status: None, took: Duration::ZERO, log };
         follow(&mut child, &lines, self.deadline, &mut live, &mut transcript)?;
         live.clear();
         transcript.took = live.elapsed();
@@ -222,24 +193,14 @@ fn follow(
 fn log_path(tree: &Tree, label: &str) -> anyhow::Result<PathBuf> {
     let directory = tree.target("xtask");
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
-    let name: String = label
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
-        .collect();
+    let name: String = label.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
     Ok(directory.join(format!("{name}.log")))
 }
 
 /// Runs a short program and returns its standard output, or `None` when it is absent or fails.
 pub(crate) fn ask(program: impl AsRef<OsStr>, arguments: &[&str]) -> Option<String> {
-    let output = outside_cargo(program.as_ref())
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    let output = outside_cargo(program.as_ref()).args(arguments).stdin(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Where a program is, looked for in `PATH` and in cargo's own directory of programs.
@@ -248,10 +209,7 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let mut directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
     directories.extend(cargo_home().map(|home| home.join("bin")));
     directories.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
-    directories
-        .into_iter()
-        .map(|directory| directory.join(name))
-        .find(|candidate| candidate.is_file())
+    directories.into_iter().map(|directory| directory.join(name)).find(|candidate| candidate.is_file())
 }
 
 /// Cargo's own directory (`CARGO_HOME`, else `~/.cargo`).
@@ -264,7 +222,9 @@ pub(crate) fn cargo_home() -> Option<PathBuf> {
 /// Variables of cargo and rustup that are about the machine, not about the build that is running.
 const KEPT: &[&str] = &[
     "CARGO_HOME",
-    "RUSTUP_HOME",
+    "RUSTUP_",
+    "RUST_LOG",
+    "RUST_BACKTRACE",
     "CARGO_NET_",
     "CARGO_HTTP_",
     "CARGO_REGISTR",
@@ -288,14 +248,8 @@ pub(crate) fn outside_cargo(program: impl AsRef<OsStr>) -> Command {
 }
 
 fn is_about_the_outer_build(name: &str) -> bool {
-    let built = ["CARGO", "RUST", "CLIPPY"]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
-        || name == "__CARGO_FIX_PLZ";
-    built
-        && !name.starts_with("RUST_LOG")
-        && !name.starts_with("RUST_BACKTRACE")
-        && !KEPT.iter().any(|kept| name.starts_with(kept))
+    let of_a_build = ["CARGO", "RUST", "CLIPPY"].iter().any(|prefix| name.starts_with(prefix));
+    of_a_build && (name.starts_with("RUSTUP_TOOLCHAIN") || !KEPT.iter().any(|kept| name.starts_with(kept)))
 }
 
 /// `cargo run` puts its toolchain and target directories first on the library path.
@@ -305,9 +259,7 @@ fn set_or_remove(command: &mut Command, name: &str, value: &OsStr) {
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".rustup")));
     let own = |path: &PathBuf| {
         path.components().any(|part| part.as_os_str() == "target")
-            || toolchains
-                .as_ref()
-                .is_some_and(|toolchains| path.starts_with(toolchains))
+            || toolchains.as_ref().is_some_and(|toolchains| path.starts_with(toolchains))
     };
     let kept: Vec<PathBuf> = std::env::split_paths(value).filter(|path| !own(path)).collect();
     match std::env::join_paths(&kept) {
@@ -328,19 +280,14 @@ mod tests {
 
     #[test]
     fn the_outer_build_leaks_nothing_and_the_machine_settings_stay() {
-        for name in [
-            "RUSTC",
-            "RUSTFLAGS",
-            "RUSTUP_TOOLCHAIN",
-            "CARGO",
-            "CARGO_ENCODED_RUSTFLAGS",
-            "CARGO_TARGET_DIR",
-        ] {
+        for name in ["RUSTC", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO", "CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR"] {
             assert!(is_about_the_outer_build(name), "{name}");
         }
         for name in [
             "CARGO_HOME",
-            "RUSTUP_HOME",
+            "RUSTUP_",
+            "RUST_LOG",
+            "RUST_BACKTRACE",
             "CARGO_NET_OFFLINE",
             "RUST_LOG",
             "PATH",
@@ -360,11 +307,7 @@ mod tests {
 
     #[test]
     fn a_program_that_fails_is_an_error_that_names_its_status() {
-        let error = shell("exit 7")
-            .hint("do this")
-            .run(&Tree::locate().unwrap())
-            .unwrap_err()
-            .to_string();
+        let error = shell("exit 7").hint("do this").run(&Tree::locate().unwrap()).unwrap_err().to_string();
         assert!(error.contains("exit status: 7") && error.contains("do this"), "{error}");
     }
 

@@ -26,18 +26,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.check {
         let stale = stale(&tree);
         for path in &stale {
-            progress::step(
-                Mark::Failed,
-                path,
-                "is not what the code says: run `cargo xtask docs`",
-                None,
-            );
+            progress::step(Mark::Failed, path, "is not what the code says: run `cargo xtask docs`", None);
         }
-        return Ok(if stale.is_empty() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        });
+        return Ok(if stale.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     for (path, text) in pages() {
         let changed = tree::write_if_changed(&tree.path(path), text.as_bytes())?;
@@ -49,11 +40,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// The pages whose text is not what the code says.
 pub(crate) fn stale(tree: &Tree) -> Vec<&'static str> {
     let current = |path: &str, text: &str| std::fs::read_to_string(tree.path(path)).is_ok_and(|old| old == text);
-    pages()
-        .into_iter()
-        .filter(|(path, text)| !current(path, text))
-        .map(|(path, _)| path)
-        .collect()
+    pages().into_iter().filter(|(path, text)| !current(path, text)).map(|(path, _)| path).collect()
 }
 
 fn pages() -> Vec<Page> {
@@ -69,13 +56,7 @@ fn drop_reasons() -> String {
     );
     for reason in DropReason::ALL {
         // Writing to a String cannot fail.
-        let _ = writeln!(
-            page,
-            "| {} | `{}` | {} |",
-            *reason as u8,
-            reason.name(),
-            reason.explanation()
-        );
+        let _ = writeln!(page, "| {} | `{}` | {} |", *reason as u8, reason.name(), reason.explanation());
     }
     page
 }

@@ -43,11 +43,7 @@ pub(crate) fn build(tree: &Tree, ready: &Ready, debug_log: bool) -> anyhow::Resu
     let object = tree.ebpf_object();
     let changed = tree::write_if_changed(&object, &content)?;
     let state = if changed { Mark::Done } else { Mark::Present };
-    let what = format!(
-        "{} bytes, {}",
-        content.len(),
-        if changed { "changed" } else { "unchanged" }
-    );
+    let what = format!("{} bytes, {}", content.len(), if changed { "changed" } else { "unchanged" });
     progress::step(state, "target/ebpf/egress-ebpf", &what, None);
     Ok(object)
 }
@@ -62,16 +58,7 @@ pub(crate) fn clippy(tree: &Tree, ready: &Ready) -> Command {
 fn cargo(tree: &Tree, ready: &Ready, subcommand: &str) -> Command {
     let mut command = ready.toolchain.cargo();
     command
-        .args([
-            subcommand,
-            "--release",
-            "--locked",
-            "-Z",
-            "build-std=core",
-            "--target",
-            TARGET,
-            "--target-dir",
-        ])
+        .args([subcommand, "--release", "--locked", "-Z", "build-std=core", "--target", TARGET, "--target-dir"])
         .arg(build_directory(tree))
         .arg("--manifest-path")
         .arg(tree.path("egress-ebpf/Cargo.toml"))

@@ -41,11 +41,7 @@ pub(crate) fn heading(text: &str) {
 pub(crate) fn step(mark: Mark, label: &str, detail: &str, took: Option<Duration>) {
     let (sign, style) = mark.sign();
     let took = took.map_or_else(String::new, |took| format!("  {:.1} s", took.as_secs_f64()));
-    eprintln!(
-        "  {} {label:<34} {detail}{}",
-        paint(sign, style),
-        paint(&took, Style::new().dimmed())
-    );
+    eprintln!("  {} {label:<34} {detail}{}", paint(sign, style), paint(&took, Style::new().dimmed()));
 }
 
 /// A line below a step.
@@ -70,8 +66,7 @@ pub(crate) fn result(line: &str) {
 }
 
 fn paint(text: &str, style: Style) -> String {
-    text.if_supports_color(Stream::Stderr, |text| text.style(style))
-        .to_string()
+    text.if_supports_color(Stream::Stderr, |text| text.style(style)).to_string()
 }
 
 /// A step that is under way: on a terminal one line that shows its latest output, elsewhere a line now and then.
@@ -92,14 +87,7 @@ impl Live {
     pub(crate) fn start(label: &str, echo: bool) -> Self {
         let now = Instant::now();
         let terminal = !echo && std::io::stderr().is_terminal();
-        Self {
-            label: label.to_owned(),
-            started: now,
-            spoken: now,
-            terminal,
-            echo,
-            latest: String::new(),
-        }
+        Self { label: label.to_owned(), started: now, spoken: now, terminal, echo, latest: String::new() }
     }
 
     /// How long it has been running.
@@ -119,12 +107,7 @@ impl Live {
     /// Draws, if it is time to.
     pub(crate) fn draw(&mut self) {
         if self.terminal {
-            eprint!(
-                "\r\x1b[K  ◌ {:<34} {} s  {}",
-                self.label,
-                self.elapsed().as_secs(),
-                self.latest
-            );
+            eprint!("\r\x1b[K  ◌ {:<34} {} s  {}", self.label, self.elapsed().as_secs(), self.latest);
         } else if !self.echo && self.spoken.elapsed() >= BETWEEN_SIGNS_OF_LIFE {
             self.spoken = Instant::now();
             eprintln!("  … {:<34} {} s  {}", self.label, self.elapsed().as_secs(), self.latest);

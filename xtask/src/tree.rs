@@ -22,9 +22,7 @@ impl Tree {
             .ancestors()
             .find(|path| path.join("egress-ebpf").is_dir() && path.join("xtask").is_dir())
             .context("not inside the source tree: run this from a clone of the repository")?;
-        Ok(Self {
-            root: root.to_path_buf(),
-        })
+        Ok(Self { root: root.to_path_buf() })
     }
 
     /// The root.
@@ -49,9 +47,7 @@ impl Tree {
 }
 
 fn parent(path: &Path) -> Option<PathBuf> {
-    path.parent()
-        .filter(|root| root.join("egress-ebpf").is_dir())
-        .map(Path::to_path_buf)
+    path.parent().filter(|root| root.join("egress-ebpf").is_dir()).map(Path::to_path_buf)
 }
 
 /// Writes a file only when its content differs, so that what depends on it is not built again. True if written.

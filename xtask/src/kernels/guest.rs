@@ -23,36 +23,15 @@ pub(crate) fn run(
 ) -> anyhow::Result<KernelRun> {
     let mut command = Command::new("qemu-system-x86_64");
     command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", MEMORY]);
-    command.args([
-        "-display",
-        "none",
-        "-serial",
-        "stdio",
-        "-monitor",
-        "none",
-        "-no-reboot",
-        "-nic",
-        "none",
-    ]);
-    command
-        .arg("-kernel")
-        .arg(image.kernel())
-        .arg("-initrd")
-        .arg(initramfs)
-        .args(["-append", COMMAND_LINE]);
-    let task = Task::new(&format!("guest {}", image.series), command)
-        .deadline(deadline)
-        .echo(console);
+    command.args(["-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot", "-nic", "none"]);
+    command.arg("-kernel").arg(image.kernel()).arg("-initrd").arg(initramfs).args(["-append", COMMAND_LINE]);
+    let task = Task::new(&format!("guest {}", image.series), command).deadline(deadline).echo(console);
     let transcript = task.watch(tree)?;
     let mut run = KernelRun::new(&image.series, &image.release, &image.version);
     run.seconds = transcript.took.as_secs();
     read_console(&transcript.all, &mut run);
     if !transcript.all.lines().any(|line| line == "@@finished") {
-        let why = format!(
-            "the guest did not come to its end ({}): {}",
-            transcript.ending(),
-            transcript.log.display()
-        );
+        let why = format!("the guest did not come to its end ({}): {}", transcript.ending(), transcript.log.display());
         run.problem(&why, &transcript.tail(30));
     }
     run.report();

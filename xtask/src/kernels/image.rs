@@ -55,9 +55,7 @@ pub(crate) fn find(tree: &Tree, series: &str) -> anyhow::Result<Found> {
         package = newest(series);
     }
     let Some((name, version)) = package else {
-        return Ok(Found::Unavailable(format!(
-            "apt knows no linux-image-{series}…-cloud-amd64"
-        )));
+        return Ok(Found::Unavailable(format!("apt knows no linux-image-{series}…-cloud-amd64")));
     };
     let root = tree.target("kernels/images").join(format!("{name}_{version}"));
     if !root.join(".complete").is_file() && download(tree, &name, &version, &root).is_err() {
@@ -73,12 +71,7 @@ pub(crate) fn find(tree: &Tree, series: &str) -> anyhow::Result<Found> {
 
 fn image(series: &str, name: &str, version: &str, root: PathBuf) -> anyhow::Result<Image> {
     let release = name.trim_start_matches("linux-image-").to_owned();
-    let image = Image {
-        series: series.to_owned(),
-        release,
-        version: version.to_owned(),
-        root,
-    };
+    let image = Image { series: series.to_owned(), release, version: version.to_owned(), root };
     anyhow::ensure!(image.kernel().is_file(), "{name} has no {}", image.kernel().display());
     progress::step(Mark::Present, "image", &format!("{} ({version})", image.release), None);
     Ok(image)
@@ -97,8 +90,7 @@ fn image_package(record: &str, series: &str) -> Option<(String, String)> {
     let prefix = format!("linux-image-{series}.");
     depends.split(", ").find_map(|dependency| {
         let (name, version) = dependency.split_once(" (= ")?;
-        name.starts_with(&prefix)
-            .then(|| (name.to_owned(), version.trim_end_matches(')').to_owned()))
+        name.starts_with(&prefix).then(|| (name.to_owned(), version.trim_end_matches(')').to_owned()))
     })
 }
 
@@ -110,13 +102,7 @@ fn download(tree: &Tree, name: &str, version: &str, root: &Path) -> anyhow::Resu
     let mut command = Command::new("apt-get");
     // The sandbox user may not write below a home directory.
     command
-        .args([
-            "-q",
-            "-o",
-            "APT::Sandbox::User=root",
-            "download",
-            &format!("{name}={version}"),
-        ])
+        .args(["-q", "-o", "APT::Sandbox::User=root", "download", &format!("{name}={version}")])
         .current_dir(&packages);
     Task::new(&format!("download {name}"), command).run(tree)?;
     let prefix = format!("{name}_");
@@ -139,10 +125,7 @@ mod tests {
     fn the_image_of_a_metapackage_is_taken_only_for_its_own_series() {
         let record = "Package: linux-image-cloud-amd64\nDepends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2)\n";
         let found = image_package(record, "6.1").unwrap();
-        assert_eq!(
-            found,
-            ("linux-image-6.1.0-56-cloud-amd64".to_owned(), "6.1.192-2".to_owned())
-        );
+        assert_eq!(found, ("linux-image-6.1.0-56-cloud-amd64".to_owned(), "6.1.192-2".to_owned()));
         assert_eq!(image_package(record, "6.12"), None);
         let record = "Depends: linux-image-6.12.117+deb12-cloud-amd64 (= 6.12.117-1~deb12u1)\n";
         assert_eq!(image_package(record, "6.1"), None);

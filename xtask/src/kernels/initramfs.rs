@@ -22,15 +22,10 @@ pub(crate) fn build(tree: &Tree, image: &Image, payload: &Payload) -> anyhow::Re
     if root.exists() {
         fs::remove_dir_all(&root).with_context(|| format!("cannot empty {}", root.display()))?;
     }
-    for directory in [
-        "bin", "dev", "etc", "proc", "run", "sys", "tmp", "root", "programs", "host",
-    ] {
+    for directory in ["bin", "dev", "etc", "proc", "run", "sys", "tmp", "root", "programs", "host"] {
         fs::create_dir_all(root.join(directory))?;
     }
-    copy(
-        &find_program("busybox").context("busybox is absent")?,
-        &root.join("bin/busybox"),
-    )?;
+    copy(&find_program("busybox").context("busybox is absent")?, &root.join("bin/busybox"))?;
     modules::copy(tree, image, &root.join("modules"))?;
     copy(&payload.object, &root.join("egress-ebpf"))?;
     if let Some(agent) = &payload.agent {
@@ -49,10 +44,7 @@ pub(crate) fn build(tree: &Tree, image: &Image, payload: &Payload) -> anyhow::Re
         writeln!(jobs, "{number}|{}|{}", job.name, job.arguments)?;
     }
     fs::write(root.join("jobs"), jobs)?;
-    fs::write(
-        root.join("etc/passwd"),
-        "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
-    )?;
+    fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")?;
     fs::write(root.join("etc/hosts"), "127.0.0.1 localhost\n::1 localhost\n")?;
     let init = root.join("init");
     fs::write(&init, include_str!("init.sh"))?;

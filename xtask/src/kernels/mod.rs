@@ -50,9 +50,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let payload = programs::build(&tree, args.verifier_only)?;
     let mut results = Results::new(&today(), &command_line());
     results.kernels.push(programs::on_this_kernel(&tree, &payload)?);
-    for series in image::SERIES
-        .iter()
-        .filter(|series| args.series.is_empty() || args.series.iter().any(|s| s == *series))
+    for series in
+        image::SERIES.iter().filter(|series| args.series.is_empty() || args.series.iter().any(|s| s == *series))
     {
         results.kernels.push(one_kernel(&tree, args, series, &payload)?);
     }
@@ -103,13 +102,9 @@ fn finish(tree: &Tree, args: &Args, results: &Results, took: Duration) -> anyhow
 
 fn today() -> String {
     let date = outside_cargo("date").args(["--utc", "+%F"]).output();
-    date.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        .unwrap_or_default()
+    date.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }
 
 fn command_line() -> String {
-    std::iter::once("cargo xtask".to_owned())
-        .chain(std::env::args().skip(1))
-        .collect::<Vec<_>>()
-        .join(" ")
+    std::iter::once("cargo xtask".to_owned()).chain(std::env::args().skip(1)).collect::<Vec<_>>().join(" ")
 }

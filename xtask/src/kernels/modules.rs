@@ -36,10 +36,7 @@ pub(crate) fn copy(tree: &Tree, image: &Image, to: &Path) -> anyhow::Result<()> 
     let directory = modules_directory(image)?;
     let dependencies = directory.join("modules.dep");
     if !dependencies.is_file() {
-        let base = directory
-            .ancestors()
-            .nth(3)
-            .context("the modules directory is not below lib/modules")?;
+        let base = directory.ancestors().nth(3).context("the modules directory is not below lib/modules")?;
         let mut command = Command::new(find_program("depmod").context("depmod is absent: the package kmod has it")?);
         command.arg("-b").arg(base).arg(&image.release);
         Task::new(&format!("depmod {}", image.release), command).run(tree)?;
@@ -55,10 +52,7 @@ pub(crate) fn copy(tree: &Tree, image: &Image, to: &Path) -> anyhow::Result<()> 
 
 fn modules_directory(image: &Image) -> anyhow::Result<PathBuf> {
     let places = ["lib/modules", "usr/lib/modules"].map(|place| image.root.join(place).join(&image.release));
-    places
-        .into_iter()
-        .find(|place| place.is_dir())
-        .with_context(|| format!("{} brings no modules", image.release))
+    places.into_iter().find(|place| place.is_dir()).with_context(|| format!("{} brings no modules", image.release))
 }
 
 fn read(text: &str) -> Dependencies {
@@ -96,11 +90,8 @@ fn uncompressed(file: &Path) -> anyhow::Result<Vec<u8>> {
         Some("gz") => "gzip",
         _ => return std::fs::read(file).with_context(|| format!("cannot read {}", file.display())),
     };
-    let output = Command::new(program)
-        .arg("-dc")
-        .arg(file)
-        .output()
-        .with_context(|| format!("cannot start {program}"))?;
+    let output =
+        Command::new(program).arg("-dc").arg(file).output().with_context(|| format!("cannot start {program}"))?;
     anyhow::ensure!(output.status.success(), "{program} cannot unpack {}", file.display());
     Ok(output.stdout)
 }
@@ -116,10 +107,7 @@ mod tests {
              kernel/net/bridge/bridge.ko.xz: kernel/net/802/stp.ko kernel/net/llc/llc.ko\n\
              kernel/net/8021q/8021q.ko: kernel/net/802/garp.ko kernel/net/802/stp.ko kernel/net/llc/llc.ko\n",
         );
-        let order: Vec<String> = in_loading_order(&dependencies)
-            .iter()
-            .map(|file| name_of(file))
-            .collect();
+        let order: Vec<String> = in_loading_order(&dependencies).iter().map(|file| name_of(file)).collect();
         assert_eq!(order, ["llc", "stp", "garp", "8021q", "bridge"]);
     }
 

@@ -55,30 +55,18 @@ pub(crate) fn build(tree: &Tree, verifier_only: bool) -> anyhow::Result<Payload>
     command.arg("--bins");
     let built = Task::new("compile the agent, statically", command).run(tree)?;
     let verifier = executable(&built.stdout, "egress-kernels").context("cargo built no egress-kernels")?;
-    let mut jobs = vec![Job {
-        name: VERIFIER.to_owned(),
-        path: verifier,
-        arguments: "/egress-ebpf".to_owned(),
-    }];
+    let mut jobs = vec![Job { name: VERIFIER.to_owned(), path: verifier, arguments: "/egress-ebpf".to_owned() }];
     if !verifier_only {
         let mut command = cargo(tree, "test", TESTED);
         command.arg("--no-run");
         let tests = Task::new("compile the tests, statically", command).run(tree)?;
         jobs.extend(from_cargo_messages(&tests.stdout)?.into_iter().map(job));
     }
-    Ok(Payload {
-        jobs,
-        agent: executable(&built.stdout, "egress-agent"),
-        object: tree.ebpf_object(),
-    })
+    Ok(Payload { jobs, agent: executable(&built.stdout, "egress-agent"), object: tree.ebpf_object() })
 }
 
 fn job(program: TestProgram) -> Job {
-    Job {
-        name: program.name(),
-        path: program.path,
-        arguments: "--show-output".to_owned(),
-    }
+    Job { name: program.name(), path: program.path, arguments: "--show-output".to_owned() }
 }
 
 /// Emulation is slow, so the programs are optimised a little, and symbols would only fill the guest's memory.
@@ -93,9 +81,7 @@ fn cargo(tree: &Tree, subcommand: &str, packages: &[&str]) -> Command {
         "json-render-diagnostics",
         "--target-dir",
     ]);
-    command
-        .arg(tree.target("static"))
-        .args(packages.iter().flat_map(|package| ["--package", package]));
+    command.arg(tree.target("static")).args(packages.iter().flat_map(|package| ["--package", package]));
     command
         .current_dir(tree.root())
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
@@ -107,9 +93,7 @@ fn cargo(tree: &Tree, subcommand: &str, packages: &[&str]) -> Command {
 }
 
 fn executable(messages: &str, target: &str) -> Option<PathBuf> {
-    let messages = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     messages
         .filter(|message| message.pointer("/target/name").and_then(Value::as_str) == Some(target))
         .find_map(|message| message.get("executable").and_then(Value::as_str).map(PathBuf::from))
@@ -117,16 +101,9 @@ fn executable(messages: &str, target: &str) -> Option<PathBuf> {
 
 /// The verifier's figures on the kernel that is running here.
 pub(crate) fn on_this_kernel(tree: &Tree, payload: &Payload) -> anyhow::Result<KernelRun> {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")
-        .unwrap_or_default()
-        .trim()
-        .to_owned();
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
     progress::heading(&format!("Linux {release} (this machine)"));
-    let verifier = payload
-        .jobs
-        .iter()
-        .find(|job| job.name == VERIFIER)
-        .context("no verifier program")?;
+    let verifier = payload.jobs.iter().find(|job| job.name == VERIFIER).context("no verifier program")?;
     let mut command = Command::new(&verifier.path);
     command.arg(&payload.object);
     let transcript = Task::new("verifier", command).watch(tree)?;
@@ -151,12 +128,6 @@ pub(crate) fn from_this_machine() -> Vec<(PathBuf, Vec<PathBuf>)> {
 }
 
 fn libraries(program: &Path) -> Vec<PathBuf> {
-    let text = program
-        .to_str()
-        .and_then(|program| ask("ldd", &[program]))
-        .unwrap_or_default();
-    text.split_whitespace()
-        .filter(|word| word.starts_with('/'))
-        .map(PathBuf::from)
-        .collect()
+    let text = program.to_str().and_then(|program| ask("ldd", &[program])).unwrap_or_default();
+    text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
 }

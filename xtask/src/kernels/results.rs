@@ -73,18 +73,12 @@ impl KernelRun {
 
     /// A kernel that this machine cannot have.
     pub(crate) fn unavailable(series: &str, why: &str) -> Self {
-        Self {
-            unavailable: Some(why.to_owned()),
-            ..Self::new(series, "", "")
-        }
+        Self { unavailable: Some(why.to_owned()), ..Self::new(series, "", "") }
     }
 
     /// A kernel that could not be run.
     pub(crate) fn broken(series: &str, why: &str) -> Self {
-        Self {
-            problems: vec![why.to_owned()],
-            ..Self::new(series, "", "")
-        }
+        Self { problems: vec![why.to_owned()], ..Self::new(series, "", "") }
     }
 
     /// Whether it was run at all.
@@ -110,22 +104,14 @@ impl KernelRun {
         let tally = Report::read(output).count(name, ended_well);
         if !tally.failures().is_empty() {
             let lines: Vec<&str> = output.lines().collect();
-            let from = lines
-                .iter()
-                .position(|line| *line == "failures:")
-                .unwrap_or(lines.len().saturating_sub(40));
+            let from = lines.iter().position(|line| *line == "failures:").unwrap_or(lines.len().saturating_sub(40));
             progress::note(&lines.iter().skip(from).take(80).copied().collect::<Vec<_>>().join("\n"));
         }
         let (passed, _, _) = tally.counts();
         let announced = Report::read(output).announced();
         if announced > 0 || !tally.failures().is_empty() {
             let (failed, skipped) = (tally.failures().to_vec(), tally.skips().to_vec());
-            self.tests.push(TestRun {
-                name: name.to_owned(),
-                passed,
-                failed,
-                skipped,
-            });
+            self.tests.push(TestRun { name: name.to_owned(), passed, failed, skipped });
         }
     }
 
@@ -140,17 +126,9 @@ impl KernelRun {
             progress::note(program.refusal.as_deref().unwrap_or_default());
         }
         for test in &self.tests {
-            let mark = if test.failed.is_empty() {
-                Mark::Done
-            } else {
-                Mark::Failed
-            };
-            let counts = format!(
-                "{} passed, {} failed, {} skipped",
-                test.passed,
-                test.failed.len(),
-                test.skipped.len()
-            );
+            let mark = if test.failed.is_empty() { Mark::Done } else { Mark::Failed };
+            let counts =
+                format!("{} passed, {} failed, {} skipped", test.passed, test.failed.len(), test.skipped.len());
             progress::step(mark, &test.name, &counts, None);
         }
         for problem in &self.problems {
@@ -212,20 +190,12 @@ impl KernelRun {
 impl Results {
     /// A run that has seen nothing yet.
     pub(crate) fn new(date: &str, command: &str) -> Self {
-        Self {
-            date: date.to_owned(),
-            command: command.to_owned(),
-            kernels: Vec::new(),
-        }
+        Self { date: date.to_owned(), command: command.to_owned(), kernels: Vec::new() }
     }
 
     fn program_names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self
-            .kernels
-            .iter()
-            .flat_map(|kernel| &kernel.programs)
-            .map(|program| program.name.as_str())
-            .collect();
+        let mut names: Vec<&str> =
+            self.kernels.iter().flat_map(|kernel| &kernel.programs).map(|program| program.name.as_str()).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -265,11 +235,7 @@ impl Results {
             date = self.date
         );
         for kernel in &self.kernels {
-            let accepted = kernel
-                .programs
-                .iter()
-                .filter(|program| program.refusal.is_none())
-                .count();
+            let accepted = kernel.programs.iter().filter(|program| program.refusal.is_none()).count();
             let _ = writeln!(
                 page,
                 "| {} | {} | {accepted} of {} | {} | {} |",
@@ -302,10 +268,7 @@ impl Results {
             .kernels
             .iter()
             .flat_map(|kernel| {
-                kernel
-                    .tests
-                    .iter()
-                    .flat_map(move |test| test.skipped.iter().map(move |skip| (kernel, skip)))
+                kernel.tests.iter().flat_map(move |test| test.skipped.iter().map(move |skip| (kernel, skip)))
             })
             .map(|(kernel, (name, why))| format!("- {}: {name}: {why}\n", kernel.series))
             .collect();
@@ -324,11 +287,7 @@ mod tests {
         let programs = r#"@@programs [{"name":"a","instructions":7,"machine_code":1,"load_micros":1,"refusal":null},
             {"name":"b","instructions":0,"machine_code":0,"load_micros":1,"refusal":"stack"}]"#;
         run.add_job(VERIFIER, &programs.replace('\n', ""), false);
-        run.add_job(
-            "egress-packets (library)",
-            "running 1 test\ntest x ... ok\ntest result: ok.\n",
-            true,
-        );
+        run.add_job("egress-packets (library)", "running 1 test\ntest x ... ok\ntest result: ok.\n", true);
         run
     }
 
@@ -354,14 +313,7 @@ mod tests {
         let mut results = Results::new("2026-01-02", "cargo xtask kernels");
         results.kernels.push(run());
         let page = results.page();
-        for part in [
-            "2026-01-02",
-            "cargo xtask kernels",
-            "| `a` | 7 |",
-            "| `b` | refused |",
-            "1 of 2",
-            "1 passed",
-        ] {
+        for part in ["2026-01-02", "cargo xtask kernels", "| `a` | 7 |", "| `b` | refused |", "1 of 2", "1 passed"] {
             assert!(page.contains(part), "{part} is not in\n{page}");
         }
     }

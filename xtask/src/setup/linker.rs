@@ -40,10 +40,7 @@ pub(crate) fn ensure(tree: &Tree, machine: &Machine, toolchain: &Toolchain) -> a
         anyhow::anyhow!("bpf-linker was installed and is not to be found: is cargo's bin directory in PATH?")
     })?;
     examine(&path, toolchain.llvm).map_err(|reason| {
-        anyhow::anyhow!(
-            "{} does not fit: {reason}; remove it and run setup again",
-            path.display()
-        )
+        anyhow::anyhow!("{} does not fit: {reason}; remove it and run setup again", path.display())
     })?;
     Ok(Linker { path })
 }
@@ -63,24 +60,15 @@ fn install(tree: &Tree, machine: &Machine, toolchain: &Toolchain) -> anyhow::Res
          put a bpf-linker from https://github.com/aya-rs/bpf-linker/releases in PATH"
     );
     let polly = format!("libpolly-{llvm}-dev");
-    let wanted: BTreeSet<String> = [&development, &polly, "libzstd-dev", "zlib1g-dev", "libxml2-dev", "g++"]
-        .map(str::to_owned)
-        .into();
+    let wanted: BTreeSet<String> =
+        [&development, &polly, "libzstd-dev", "zlib1g-dev", "libxml2-dev", "g++"].map(str::to_owned).into();
     packages::install(tree, machine, "packages for bpf-linker", &wanted)?;
     let prefix = format!("/usr/lib/llvm-{llvm}");
     let mut path = std::ffi::OsString::from(format!("{prefix}/bin:"));
     path.push(std::env::var_os("PATH").unwrap_or_default());
     let mut command = outside_cargo("cargo");
     command
-        .args([
-            "install",
-            "bpf-linker",
-            "--version",
-            VERSION,
-            "--locked",
-            "--force",
-            "--no-default-features",
-        ])
+        .args(["install", "bpf-linker", "--version", VERSION, "--locked", "--force", "--no-default-features"])
         .args(["--features", &format!("llvm-{llvm}")])
         .env("PATH", path)
         .env(format!("LLVM_SYS_{llvm}1_PREFIX"), prefix);
@@ -114,11 +102,7 @@ fn minor(version: &str) -> Option<u32> {
 
 fn llvm_of(libraries: &str) -> Option<u32> {
     let name = libraries.split_whitespace().find(|word| word.starts_with("libLLVM"))?;
-    let digits: String = name
-        .chars()
-        .skip_while(|c| !c.is_ascii_digit())
-        .take_while(char::is_ascii_digit)
-        .collect();
+    let digits: String = name.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
 }
 

@@ -24,11 +24,7 @@ impl Machine {
         let root = std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0);
         let apt = find_program("apt-get").is_some() && find_program("dpkg-query").is_some();
         let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-        Self {
-            root,
-            apt,
-            system: pretty_name(&release).unwrap_or("an unknown system").to_owned(),
-        }
+        Self { root, apt, system: pretty_name(&release).unwrap_or("an unknown system").to_owned() }
     }
 
     /// One line about it.
@@ -67,28 +63,18 @@ impl Machine {
             return Ok(());
         }
         if !self.root {
-            progress::step(
-                Mark::Skipped,
-                "BPF file system",
-                "not mounted; mounting it needs root",
-                None,
-            );
+            progress::step(Mark::Skipped, "BPF file system", "not mounted; mounting it needs root", None);
             return Ok(());
         }
         let mut command = Command::new("mount");
         command.args(["-t", "bpf", "bpf", "/sys/fs/bpf"]);
-        Task::new("mount /sys/fs/bpf", command)
-            .hint("the kernel may lack CONFIG_BPF_SYSCALL")
-            .run(tree)?;
+        Task::new("mount /sys/fs/bpf", command).hint("the kernel may lack CONFIG_BPF_SYSCALL").run(tree)?;
         Ok(())
     }
 }
 
 fn pretty_name(release: &str) -> Option<&str> {
-    release
-        .lines()
-        .find_map(|line| line.strip_prefix("PRETTY_NAME="))
-        .map(|name| name.trim_matches('"'))
+    release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).map(|name| name.trim_matches('"'))
 }
 
 #[cfg(test)]
@@ -97,38 +83,15 @@ mod tests {
 
     #[test]
     fn the_name_of_the_system_is_read_without_its_quotes() {
-        assert_eq!(
-            pretty_name("ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n"),
-            Some("Debian GNU/Linux 12")
-        );
+        assert_eq!(pretty_name("ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n"), Some("Debian GNU/Linux 12"));
         assert_eq!(pretty_name("ID=debian\n"), None);
     }
 
     #[test]
     fn a_user_without_root_is_told_to_become_root_only_when_something_is_missing() {
-        let machine = Machine {
-            root: false,
-            apt: true,
-            system: "Debian".to_owned(),
-        };
-        assert!(
-            machine
-                .require_installing("qemu")
-                .unwrap_err()
-                .to_string()
-                .contains("needs root")
-        );
-        let machine = Machine {
-            root: true,
-            apt: false,
-            system: "Other".to_owned(),
-        };
-        assert!(
-            machine
-                .require_installing("qemu")
-                .unwrap_err()
-                .to_string()
-                .contains("no apt")
-        );
+        let machine = Machine { root: false, apt: true, system: "Debian".to_owned() };
+        assert!(machine.require_installing("qemu").unwrap_err().to_string().contains("needs root"));
+        let machine = Machine { root: true, apt: false, system: "Other".to_owned() };
+        assert!(machine.require_installing("qemu").unwrap_err().to_string().contains("no apt"));
     }
 }

@@ -15,55 +15,34 @@ fn of_group(group: Group) -> &'static [&'static str] {
     match group {
         Group::Build => &["gcc", "libc6-dev"],
         Group::Test => &["iproute2", "iputils-ping", "kmod", "procps"],
-        Group::Kernels => &[
-            "qemu-system-x86",
-            "busybox-static",
-            "cpio",
-            "kmod",
-            "xz-utils",
-            "iproute2",
-            "iputils-ping",
-        ],
+        Group::Kernels => {
+            &["qemu-system-x86", "busybox-static", "cpio", "kmod", "xz-utils", "iproute2", "iputils-ping"]
+        }
         Group::Bench => &["nftables", "ipset", "iptables", "iperf3", "iproute2"],
     }
 }
 
 /// The packages of several groups.
 pub(crate) fn of_groups(groups: &[Group]) -> BTreeSet<String> {
-    groups
-        .iter()
-        .flat_map(|group| of_group(*group))
-        .map(|name| (*name).to_owned())
-        .collect()
+    groups.iter().flat_map(|group| of_group(*group)).map(|name| (*name).to_owned()).collect()
 }
 
 /// Installs those of the packages that are missing.
 pub(crate) fn install(tree: &Tree, machine: &Machine, label: &str, wanted: &BTreeSet<String>) -> anyhow::Result<()> {
-    let missing = if machine.apt {
-        missing(wanted)
-    } else {
-        missing_programs(wanted)
-    };
+    let missing = if machine.apt { missing(wanted) } else { missing_programs(wanted) };
     if missing.is_empty() {
         progress::step(Mark::Present, label, &format!("{} present", wanted.len()), None);
         return Ok(());
     }
     let list = missing.join(" ");
     machine.require_installing(&list)?;
-    progress::step(
-        Mark::Present,
-        label,
-        &format!("{} to install: {list}", missing.len()),
-        None,
-    );
+    progress::step(Mark::Present, label, &format!("{} to install: {list}", missing.len()), None);
     if let Err(error) = refresh(tree) {
         // One unreachable third-party source fails the whole update; the packages may still be known.
         progress::note(&format!("{error}; trying with the lists at hand"));
     }
     let mut command = apt_get();
-    command
-        .args(["install", "--yes", "--no-install-recommends", "--no-remove"])
-        .args(&missing);
+    command.args(["install", "--yes", "--no-install-recommends", "--no-remove"]).args(&missing);
     Task::new("apt-get install", command)
         .hint("see the lines above; `apt-get update` and the apt sources are the usual causes")
         .run(tree)?;
@@ -88,10 +67,7 @@ pub(crate) fn available(package: &str) -> bool {
 }
 
 fn has_candidate(policy: &str) -> bool {
-    policy
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("Candidate:"))
-        .any(|version| version.trim() != "(none)")
+    policy.lines().filter_map(|line| line.trim().strip_prefix("Candidate:")).any(|version| version.trim() != "(none)")
 }
 
 /// Whether a package is installed.
@@ -105,18 +81,9 @@ fn missing(wanted: &BTreeSet<String>) -> Vec<String> {
         .args(["--show", "--showformat=${Package} ${db:Status-Status}\n"])
         .args(wanted)
         .output();
-    let present = output
-        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-        .unwrap_or_default();
-    let present: BTreeSet<&str> = present
-        .lines()
-        .filter_map(|line| line.strip_suffix(" installed"))
-        .collect();
-    wanted
-        .iter()
-        .filter(|name| !present.contains(name.as_str()))
-        .cloned()
-        .collect()
+    let present = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let present: BTreeSet<&str> = present.lines().filter_map(|line| line.strip_suffix(" installed")).collect();
+    wanted.iter().filter(|name| !present.contains(name.as_str())).cloned().collect()
 }
 
 /// Without dpkg, the packages whose chief program is not to be found.

@@ -68,11 +68,7 @@ fn decide(found: &Found) -> anyhow::Result<Choice> {
     }
     let (rustup, debian) = (overrule != Some("debian"), overrule != Some("rustup"));
     if let Some(name) = found.nightly_with_source.clone().filter(|_| rustup) {
-        return Ok(Choice {
-            via: Via::Rustup(name),
-            fetch: false,
-            why: "rustup has it with rust-src".to_owned(),
-        });
+        return Ok(Choice { via: Via::Rustup(name), fetch: false, why: "rustup has it with rust-src".to_owned() });
     }
     if found.debian && debian {
         let why = match (&found.nightly, overrule) {
@@ -80,22 +76,14 @@ fn decide(found: &Found) -> anyhow::Result<Choice> {
             (Some(name), None) => format!("rustup's {name} has no rust-src"),
             (None, None) => "rustup has no nightly".to_owned(),
         };
-        return Ok(Choice {
-            via: Via::Debian,
-            fetch: false,
-            why,
-        });
+        return Ok(Choice { via: Via::Debian, fetch: false, why });
     }
     anyhow::ensure!(
         found.rustup && rustup,
         "no compiler can build the eBPF programs: install rustup and run \
          `rustup toolchain install nightly --component rust-src`, or use a Debian with the package rustc-web 1.{OLDEST_MINOR} or later"
     );
-    Ok(Choice {
-        via: Via::Rustup("nightly".to_owned()),
-        fetch: true,
-        why: "apt has no recent rustc-web".to_owned(),
-    })
+    Ok(Choice { via: Via::Rustup("nightly".to_owned()), fetch: true, why: "apt has no recent rustc-web".to_owned() })
 }
 
 impl Found {
@@ -124,9 +112,7 @@ fn has_source(toolchain: &str) -> bool {
         return false;
     };
     let root = Path::new(rustc.trim()).parent().and_then(Path::parent);
-    let recent = ask(rustc.trim(), &["-vV"])
-        .and_then(|text| minor(&text))
-        .is_some_and(|minor| minor >= OLDEST_MINOR);
+    let recent = ask(rustc.trim(), &["-vV"]).and_then(|text| minor(&text)).is_some_and(|minor| minor >= OLDEST_MINOR);
     recent && root.is_some_and(|root| root.join(LIBRARY).is_file())
 }
 
@@ -140,12 +126,8 @@ fn debian_has_it(tree: &Tree, machine: &Machine) -> bool {
 
 fn candidate_is_recent() -> bool {
     let policy = ask("apt-cache", &["policy", "rustc-web"]).unwrap_or_default();
-    let candidate = policy
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Candidate: 1."));
-    let minor = candidate
-        .and_then(|rest| rest.split('.').next())
-        .and_then(|minor| minor.parse::<u32>().ok());
+    let candidate = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: 1."));
+    let minor = candidate.and_then(|rest| rest.split('.').next()).and_then(|minor| minor.parse::<u32>().ok());
     minor.is_some_and(|minor| minor >= OLDEST_MINOR)
 }
 
@@ -164,44 +146,17 @@ impl Choice {
     pub(crate) fn make_ready(self, tree: &Tree) -> anyhow::Result<Toolchain> {
         if let (Via::Rustup(name), true) = (&self.via, self.fetch) {
             let mut command = outside_cargo("rustup");
-            command.args([
-                "toolchain",
-                "install",
-                name,
-                "--profile",
-                "minimal",
-                "--component",
-                "rust-src",
-            ]);
-            Task::new("rustup toolchain install", command)
-                .hint("is static.rust-lang.org reachable?")
-                .run(tree)?;
+            command.args(["toolchain", "install", name, "--profile", "minimal", "--component", "rust-src"]);
+            Task::new("rustup toolchain install", command).hint("is static.rust-lang.org reachable?").run(tree)?;
         }
         let text = ask_rustc(&self.via).context("the eBPF compiler does not answer `rustc -vV`")?;
-        let version = field(&text, "release: ")
-            .context("`rustc -vV` names no release")?
-            .to_owned();
-        let llvm = field(&text, "LLVM version: ")
-            .and_then(|llvm| llvm.split('.').next())
-            .and_then(|major| major.parse().ok());
-        let toolchain = Toolchain {
-            via: self.via,
-            version,
-            llvm: llvm.context("`rustc -vV` names no LLVM version")?,
-        };
+        let version = field(&text, "release: ").context("`rustc -vV` names no release")?.to_owned();
+        let llvm =
+            field(&text, "LLVM version: ").and_then(|llvm| llvm.split('.').next()).and_then(|major| major.parse().ok());
+        let toolchain = Toolchain { via: self.via, version, llvm: llvm.context("`rustc -vV` names no LLVM version")? };
         let source = toolchain.root()?.join(LIBRARY);
-        anyhow::ensure!(
-            source.is_file(),
-            "{} has no library source at {}",
-            toolchain.name(),
-            source.display()
-        );
-        progress::step(
-            Mark::Present,
-            "eBPF compiler",
-            &format!("{} ({})", toolchain.name(), self.why),
-            None,
-        );
+        anyhow::ensure!(source.is_file(), "{} has no library source at {}", toolchain.name(), source.display());
+        progress::step(Mark::Present, "eBPF compiler", &format!("{} ({})", toolchain.name(), self.why), None);
         Ok(toolchain)
     }
 }
@@ -226,10 +181,7 @@ impl Toolchain {
             Via::Debian => {
                 let mut command = outside_cargo("/usr/bin/cargo");
                 // clippy is found beside this cargo, not beside the first one in PATH.
-                command
-                    .env("RUSTC", "/usr/bin/rustc")
-                    .env("RUSTC_BOOTSTRAP", "1")
-                    .env("PATH", path_with_usr_first());
+                command.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1").env("PATH", path_with_usr_first());
                 command
             }
         }
@@ -249,10 +201,7 @@ impl Toolchain {
             Via::Rustup(name) => {
                 let rustc =
                     ask("rustup", &["which", "--toolchain", name, "rustc"]).context("rustup has no such toolchain")?;
-                let root = Path::new(rustc.trim())
-                    .parent()
-                    .and_then(Path::parent)
-                    .map(Path::to_path_buf);
+                let root = Path::new(rustc.trim()).parent().and_then(Path::parent).map(Path::to_path_buf);
                 root.context("rustup names no directory for its rustc")
             }
         }
@@ -285,19 +234,12 @@ mod tests {
     use super::*;
 
     fn found() -> Found {
-        Found {
-            rustup: true,
-            ..Found::default()
-        }
+        Found { rustup: true, ..Found::default() }
     }
 
     #[test]
     fn a_nightly_with_its_source_is_preferred() {
-        let found = Found {
-            nightly_with_source: Some("nightly-x".to_owned()),
-            debian: true,
-            ..found()
-        };
+        let found = Found { nightly_with_source: Some("nightly-x".to_owned()), debian: true, ..found() };
         let choice = decide(&found).unwrap();
         assert_eq!(choice.via, Via::Rustup("nightly-x".to_owned()));
         assert!(!choice.fetch && choice.packages(true).is_empty());
@@ -305,12 +247,7 @@ mod tests {
 
     #[test]
     fn a_nightly_without_its_source_gives_way_to_debian() {
-        let choice = decide(&Found {
-            nightly: Some("nightly-x".to_owned()),
-            debian: true,
-            ..found()
-        })
-        .unwrap();
+        let choice = decide(&Found { nightly: Some("nightly-x".to_owned()), debian: true, ..found() }).unwrap();
         assert_eq!(choice.via, Via::Debian);
         assert!(choice.why.contains("no rust-src"));
         assert!(choice.packages(false).contains(&"rust-web-src".to_owned()));
@@ -324,10 +261,7 @@ mod tests {
     #[test]
     fn without_rustup_and_debian_the_error_says_what_to_install() {
         let error = decide(&Found::default()).unwrap_err().to_string();
-        assert!(
-            error.contains("rustup toolchain install nightly --component rust-src"),
-            "{error}"
-        );
+        assert!(error.contains("rustup toolchain install nightly --component rust-src"), "{error}");
     }
 
     #[test]
@@ -339,10 +273,7 @@ mod tests {
             ..found()
         };
         assert_eq!(decide(&both("debian")).unwrap().via, Via::Debian);
-        assert_eq!(
-            decide(&both("rustup")).unwrap().via,
-            Via::Rustup("nightly-x".to_owned())
-        );
+        assert_eq!(decide(&both("rustup")).unwrap().via, Via::Rustup("nightly-x".to_owned()));
         assert!(decide(&both("gentoo")).is_err());
     }
 

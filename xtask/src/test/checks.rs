@@ -16,12 +16,7 @@ pub(crate) fn run(tree: &Tree, ready: Option<&Ready>, tally: &mut Tally) -> anyh
     progress::heading("checks");
     // For the eBPF crate not `--all`, which would follow its path dependency back into the host workspace.
     format(tree, "format", &["--all", "--manifest-path", "Cargo.toml"], tally)?;
-    format(
-        tree,
-        "format (eBPF)",
-        &["--manifest-path", "egress-ebpf/Cargo.toml"],
-        tally,
-    )?;
+    format(tree, "format (eBPF)", &["--manifest-path", "egress-ebpf/Cargo.toml"], tally)?;
     pages(tree, tally);
     let Some(ready) = ready else { return Ok(()) };
     if subcommand_exists("clippy") {
@@ -37,11 +32,7 @@ pub(crate) fn run(tree: &Tree, ready: Option<&Ready>, tally: &mut Tally) -> anyh
     if find_program("cargo-deny").is_some() {
         check(tree, "dependencies", deny(tree), tally)?;
     } else {
-        skip(
-            tally,
-            "dependencies",
-            "cargo-deny is absent: `cargo install cargo-deny --locked`",
-        );
+        skip(tally, "dependencies", "cargo-deny is absent: `cargo install cargo-deny --locked`");
     }
     Ok(())
 }
@@ -52,11 +43,7 @@ fn format(tree: &Tree, label: &str, selection: &[&str], tally: &mut Tally) -> an
         return Ok(());
     }
     let mut command = outside_cargo("cargo");
-    command
-        .args(["fmt", "--check"])
-        .args(selection)
-        .args(["--", "--files-with-diff"])
-        .current_dir(tree.root());
+    command.args(["fmt", "--check"]).args(selection).args(["--", "--files-with-diff"]).current_dir(tree.root());
     check(tree, label, command, tally)
 }
 
@@ -66,26 +53,14 @@ fn pages(tree: &Tree, tally: &mut Tally) {
         progress::step(Mark::Done, "generated documentation", "current", None);
         tally.pass(1);
     } else {
-        super::failed(
-            tally,
-            "generated documentation",
-            &format!("run `cargo xtask docs`: {}", stale.join(", ")),
-        );
+        super::failed(tally, "generated documentation", &format!("run `cargo xtask docs`: {}", stale.join(", ")));
     }
 }
 
 fn clippy(tree: &Tree) -> Command {
     let mut command = outside_cargo("cargo");
     command
-        .args([
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--locked",
-            "--",
-            "-D",
-            "warnings",
-        ])
+        .args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])
         .current_dir(tree.root());
     command
 }
@@ -102,11 +77,7 @@ fn check(tree: &Tree, label: &str, command: Command, tally: &mut Tally) -> anyho
         progress::step(Mark::Done, label, "", Some(transcript.took));
         tally.pass(1);
     } else {
-        super::failed(
-            tally,
-            label,
-            &format!("{}; whole output: {}", transcript.ending(), transcript.log.display()),
-        );
+        super::failed(tally, label, &format!("{}; whole output: {}", transcript.ending(), transcript.log.display()));
         progress::note(&transcript.tail(60));
     }
     Ok(())

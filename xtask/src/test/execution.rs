@@ -22,13 +22,8 @@ pub(crate) fn run(
     tally: &mut Tally,
 ) -> anyhow::Result<usize> {
     let mut command = Command::new(&program.path);
-    command
-        .arg("--show-output")
-        .args(filter)
-        .current_dir(&program.directory);
-    command
-        .env("CARGO_MANIFEST_DIR", &program.directory)
-        .env("CARGO_PKG_NAME", &program.package);
+    command.arg("--show-output").args(filter).current_dir(&program.directory);
+    command.env("CARGO_MANIFEST_DIR", &program.directory).env("CARGO_PKG_NAME", &program.package);
     let transcript = Task::new(&program.name(), command).deadline(DEADLINE).watch(tree)?;
     Ok(report(&program.name(), &transcript, tally))
 }
@@ -41,14 +36,9 @@ pub(crate) fn run_doctests(
     tally: &mut Tally,
 ) -> anyhow::Result<()> {
     let mut command = outside_cargo("cargo");
-    command
-        .args(["test", "--locked", "--doc"])
-        .args(selection)
-        .current_dir(tree.root());
+    command.args(["test", "--locked", "--doc"]).args(selection).current_dir(tree.root());
     command.args(["--", "--show-output"]).args(filter);
-    let transcript = Task::new("examples in the documentation", command)
-        .deadline(DEADLINE)
-        .watch(tree)?;
+    let transcript = Task::new("examples in the documentation", command).deadline(DEADLINE).watch(tree)?;
     if transcript.all.contains("no library targets found") {
         return Ok(());
     }
@@ -78,11 +68,7 @@ fn report(name: &str, transcript: &Transcript, tally: &mut Tally) -> usize {
         progress::note(&format!("skipped {test}: {why}"));
     }
     if failed > 0 {
-        progress::note(&format!(
-            "{}; whole output: {}",
-            transcript.ending(),
-            transcript.log.display()
-        ));
+        progress::note(&format!("{}; whole output: {}", transcript.ending(), transcript.log.display()));
         progress::note(&failures_of(&transcript.all));
     }
     tally.add("", &counted);
@@ -93,15 +79,6 @@ fn report(name: &str, transcript: &Transcript, tally: &mut Tally) -> usize {
 fn failures_of(output: &str) -> String {
     const MOST: usize = 200;
     let lines: Vec<&str> = output.lines().collect();
-    let from = lines
-        .iter()
-        .position(|line| *line == "failures:")
-        .unwrap_or(lines.len().saturating_sub(40));
-    lines
-        .iter()
-        .skip(from)
-        .take(MOST)
-        .copied()
-        .collect::<Vec<_>>()
-        .join("\n")
+    let from = lines.iter().position(|line| *line == "failures:").unwrap_or(lines.len().saturating_sub(40));
+    lines.iter().skip(from).take(MOST).copied().collect::<Vec<_>>().join("\n")
 }

@@ -70,14 +70,7 @@ impl Report {
             self.passed.insert(name);
         } else if outcome.starts_with("ignored") {
             let reason = outcome.trim_start_matches("ignored").trim_start_matches([',', ' ']);
-            self.skipped.insert(
-                name,
-                if reason.is_empty() {
-                    "ignored".to_owned()
-                } else {
-                    reason.to_owned()
-                },
-            );
+            self.skipped.insert(name, if reason.is_empty() { "ignored".to_owned() } else { reason.to_owned() });
         } else {
             self.failed.insert(name);
         }
@@ -115,28 +108,18 @@ impl Report {
 fn skip_reason(line: &str) -> Option<&str> {
     let line = line.trim_start();
     // Uncaptured output can stand behind the harness's own "test name ... ".
-    let at = if line.starts_with(SKIPPED) {
-        Some(0)
-    } else {
-        line.find(&format!("... {SKIPPED}")).map(|at| at + 4)
-    };
+    let at = if line.starts_with(SKIPPED) { Some(0) } else { line.find(&format!("... {SKIPPED}")).map(|at| at + 4) };
     at.and_then(|at| line.get(at + SKIPPED.len()..)).map(str::trim)
 }
 
 fn section_of(line: &str) -> Option<&str> {
     let inner = line.strip_prefix("---- ")?;
-    inner
-        .strip_suffix(" stdout ----")
-        .or_else(|| inner.strip_suffix(" stderr ----"))
+    inner.strip_suffix(" stdout ----").or_else(|| inner.strip_suffix(" stderr ----"))
 }
 
 fn announced(line: &str) -> Option<usize> {
     let count = line.strip_prefix("running ")?;
-    count
-        .strip_suffix(" tests")
-        .or_else(|| count.strip_suffix(" test"))?
-        .parse()
-        .ok()
+    count.strip_suffix(" tests").or_else(|| count.strip_suffix(" test"))?.parse().ok()
 }
 
 #[cfg(test)]

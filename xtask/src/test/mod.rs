@@ -44,11 +44,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let tree = Tree::locate()?;
     let mut tally = Tally::default();
-    let ready = if args.quick {
-        None
-    } else {
-        Some(setup::ensure(&tree, &[Group::Build, Group::Test])?)
-    };
+    let ready = if args.quick { None } else { Some(setup::ensure(&tree, &[Group::Build, Group::Test])?) };
     if let Some(ready) = &ready {
         ebpf::build(&tree, ready, false)?;
     }

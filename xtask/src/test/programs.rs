@@ -43,12 +43,7 @@ pub(crate) fn run_all(tree: &Tree, packages: &[String], filter: Option<&str>, ta
     progress::heading("tests");
     if packages.is_empty() || packages.iter().any(|package| RUN_THE_AGENT.contains(&package.as_str())) {
         // Cargo does not see that the end-to-end tests run the agent's binary.
-        compile(
-            tree,
-            "compile the agent",
-            &["build", "--package", "egress-agent"],
-            tally,
-        )?;
+        compile(tree, "compile the agent", &["build", "--package", "egress-agent"], tally)?;
     }
     let mut arguments = vec!["test", "--no-run", "--no-fail-fast"];
     let selection = selection(packages);
@@ -72,19 +67,12 @@ pub(crate) fn run_all(tree: &Tree, packages: &[String], filter: Option<&str>, ta
 /// Runs cargo and returns the test programs that it built. What does not compile is a failure, and the rest is still run.
 fn compile(tree: &Tree, label: &str, arguments: &[&str], tally: &mut Tally) -> anyhow::Result<Vec<TestProgram>> {
     let mut command = outside_cargo("cargo");
-    command
-        .args(arguments)
-        .args(["--locked", "--message-format", "json-render-diagnostics"])
-        .current_dir(tree.root());
+    command.args(arguments).args(["--locked", "--message-format", "json-render-diagnostics"]).current_dir(tree.root());
     let built = Task::new(label, command).watch(tree)?;
     if built.success() {
         progress::step(Mark::Done, label, "", Some(built.took));
     } else {
-        super::failed(
-            tally,
-            label,
-            &format!("{}; whole output: {}", built.ending(), built.log.display()),
-        );
+        super::failed(tally, label, &format!("{}; whole output: {}", built.ending(), built.log.display()));
         progress::note(&built.tail(60));
     }
     from_cargo_messages(&built.stdout)
@@ -97,25 +85,17 @@ fn selection(packages: &[String]) -> Vec<String> {
     if packages.is_empty() {
         return vec!["--workspace".to_owned()];
     }
-    packages
-        .iter()
-        .flat_map(|package| ["--package".to_owned(), package.clone()])
-        .collect()
+    packages.iter().flat_map(|package| ["--package".to_owned(), package.clone()]).collect()
 }
 
 /// The packages that must have tests: all, but those whose manifest says why not
 /// (`[package.metadata.xtask] no-tests = "reason"`).
 fn members(tree: &Tree, packages: &[String]) -> anyhow::Result<BTreeSet<String>> {
     let mut command = outside_cargo("cargo");
-    command
-        .args(["metadata", "--no-deps", "--format-version", "1", "--locked"])
-        .current_dir(tree.root());
+    command.args(["metadata", "--no-deps", "--format-version", "1", "--locked"]).current_dir(tree.root());
     let output = command.output().context("cannot start cargo")?;
     let metadata: Value = serde_json::from_slice(&output.stdout).context("`cargo metadata` does not answer")?;
-    let all = metadata
-        .get("packages")
-        .and_then(Value::as_array)
-        .context("`cargo metadata` lists no packages")?;
+    let all = metadata.get("packages").and_then(Value::as_array).context("`cargo metadata` lists no packages")?;
     Ok(all
         .iter()
         .filter(|package| package.pointer("/metadata/xtask/no-tests").is_none())
@@ -164,14 +144,8 @@ mod tests {
 
     #[test]
     fn a_package_is_named_by_its_directory_or_by_its_fragment() {
-        assert_eq!(
-            package_name("path+file:///x/egress-policy#0.1.0"),
-            Some("egress-policy")
-        );
-        assert_eq!(
-            package_name("path+file:///x/tests/e2e#egress-e2e@0.1.0"),
-            Some("egress-e2e")
-        );
+        assert_eq!(package_name("path+file:///x/egress-policy#0.1.0"), Some("egress-policy"));
+        assert_eq!(package_name("path+file:///x/tests/e2e#egress-e2e@0.1.0"), Some("egress-e2e"));
     }
 
     #[test]
@@ -181,12 +155,7 @@ mod tests {
                 r#"{{"reason":"compiler-artifact","package_id":"path+file:///x/a#0.1.0","manifest_path":"/x/a/Cargo.toml","target":{{"name":"a","kind":["lib"]}},"profile":{{"test":{test}}},"executable":{executable}}}"#
             )
         };
-        let messages = [
-            artifact(true, "\"/x/a-1\""),
-            artifact(false, "\"/x/a\""),
-            artifact(true, "null"),
-        ]
-        .join("\n");
+        let messages = [artifact(true, "\"/x/a-1\""), artifact(false, "\"/x/a\""), artifact(true, "null")].join("\n");
         let programs = from_cargo_messages(&messages).unwrap();
         assert_eq!(programs.len(), 1);
         assert_eq!(programs[0].name(), "a (library)");

@@ -73,11 +73,7 @@ impl Tally {
 
     /// 0 when something passed and nothing failed, else 1.
     pub(crate) fn exit_code(&self) -> ExitCode {
-        if self.failed.is_empty() && self.passed > 0 {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
+        if self.failed.is_empty() && self.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
