@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use egress_world::packet::protocol;
 use egress_world::{Agent, Pod};
 use serde_json::Value;
 
@@ -14,8 +15,8 @@ pub struct Told {
     pub remote: String,
     /// Its port.
     pub port: u16,
-    /// IP protocol number.
-    pub protocol: u8,
+    /// `TCP`, `UDP`, `ICMP`, `ICMPv6`, `SCTP`, or a number.
+    pub protocol: String,
     /// `denied`, `would-deny` or `would-allow`.
     pub outcome: String,
     /// Origin and text of the rule.
@@ -54,22 +55,14 @@ impl Evidence for Agent<'_> {
     fn charged(&self, rule: &str) -> u64 {
         let dump = self.dump("rules");
         let tables = dump["tables"].as_array().expect("tables");
-        let rules = tables
-            .iter()
-            .flat_map(|table| table["rules"].as_array().into_iter().flatten());
-        rules
-            .filter(|entry| text(entry).contains(rule))
-            .map(|entry| number(&entry["packets"]))
-            .sum()
+        let rules = tables.iter().flat_map(|table| table["rules"].as_array().into_iter().flatten());
+        rules.filter(|entry| text(entry).contains(rule)).map(|entry| number(&entry["packets"])).sum()
     }
 
     fn dropped(&self, reason: &str) -> u64 {
         let dump = self.dump("counters");
         let drops = dump["drops"].as_array().into_iter().flatten();
-        drops
-            .filter(|entry| entry["reason"] == reason)
-            .map(|entry| number(&entry["packets"]))
-            .sum()
+        drops.filter(|entry| entry["reason"] == reason).map(|entry| number(&entry["packets"])).sum()
     }
 
     fn stat(&self, name: &str) -> u64 {
@@ -84,7 +77,7 @@ impl Evidence for Agent<'_> {
     fn told(&self, pod: &Pod, remote: IpAddr, protocol: u8) -> Told {
         let fits = |record: &Value| {
             let told = read(record);
-            told.pod == pod.full_name() && told.remote == remote.to_string() && told.protocol == protocol
+            told.pod == pod.full_name() && told.remote == remote.to_string() && told.protocol == name(protocol)
         };
         read(&self.wait_for_event(fits))
     }
@@ -96,7 +89,7 @@ fn read(record: &Value) -> Told {
         pod: string("pod"),
         remote: string("destination"),
         port: u16::try_from(number(&record["port"])).expect("a port"),
-        protocol: u8::try_from(number(&record["protocol"])).expect("a protocol"),
+        protocol: string("protocol"),
         outcome: string("outcome"),
         rule: text(record),
         hook: string("hook"),
@@ -108,8 +101,19 @@ fn read(record: &Value) -> Told {
 
 /// Everything that a record or a line of a dump says of a rule.
 fn text(entry: &Value) -> String {
-    let words = ["origin", "name", "rule", "text"].map(|name| entry[name].as_str().unwrap_or_default());
+    let words = ["origin", "name", "rule", "ruleName", "text"].map(|name| entry[name].as_str().unwrap_or_default());
     words.join(" | ")
+}
+
+fn name(protocol: u8) -> String {
+    match protocol {
+        protocol::ICMP => "ICMP".to_owned(),
+        protocol::TCP => "TCP".to_owned(),
+        protocol::UDP => "UDP".to_owned(),
+        protocol::ICMPV6 => "ICMPv6".to_owned(),
+        protocol::SCTP => "SCTP".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 fn number(value: &Value) -> u64 {

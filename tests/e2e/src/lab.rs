@@ -44,17 +44,10 @@ impl<'a> Lab<'a> {
         if is_unsupported(way, &attempt) {
             return;
         }
-        assert_eq!(
-            attempt.outcome,
-            way.when_allowed(),
-            "{way:?} to {remote}, which {rule} allows"
-        );
+        assert_eq!(attempt.outcome, way.when_allowed(), "{way:?} to {remote}, which {rule} allows");
         let arrived = self.arrived(way, remote);
         assert!(!arrived.is_empty(), "{way:?} to {remote}: nothing arrived");
-        assert!(
-            self.agent.charged(rule) > before,
-            "{way:?} to {remote}: {rule} has not counted"
-        );
+        assert!(self.agent.charged(rule) > before, "{way:?} to {remote}: {rule} has not counted");
     }
 
     /// Insists that `way` is closed from `pod` to `remote`: for the caller, on the wire, in the counter of `rule` and in the events.
@@ -73,35 +66,20 @@ impl<'a> Lab<'a> {
         }
         assert_eq!(attempt.outcome, expected, "{way:?} to {remote}, which {rule} denies");
         if matches!(expected, Outcome::Failed(_)) {
-            assert!(
-                attempt.elapsed < AT_ONCE,
-                "{way:?} to {remote} was refused only after {:?}",
-                attempt.elapsed
-            );
+            assert!(attempt.elapsed < AT_ONCE, "{way:?} to {remote} was refused only after {:?}", attempt.elapsed);
         }
         let arrived = self.wire.arrived(remote);
         assert!(arrived.is_empty(), "{way:?} to {remote}: {arrived:?} arrived");
-        assert!(
-            self.agent.charged(rule) > before,
-            "{way:?} to {remote}: {rule} has not counted"
-        );
+        assert!(self.agent.charged(rule) > before, "{way:?} to {remote}: {rule} has not counted");
         let protocol = way.protocol(remote);
         let told = self.agent.denied(pod, remote, protocol);
-        assert!(
-            told.rule.contains(rule),
-            "{way:?} to {remote}: the event names {}, not {rule}",
-            told.rule
-        );
+        assert!(told.rule.contains(rule), "{way:?} to {remote}: the event names {}, not {rule}", told.rule);
     }
 
     /// Packets of `way` that arrived at `remote`.
     fn arrived(&mut self, way: Way, remote: IpAddr) -> Vec<Seen> {
         let protocol = way.protocol(remote);
-        self.wire
-            .arrived(remote)
-            .into_iter()
-            .filter(|seen| seen.protocol == protocol)
-            .collect()
+        self.wire.arrived(remote).into_iter().filter(|seen| seen.protocol == protocol).collect()
     }
 }
 

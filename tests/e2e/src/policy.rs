@@ -10,12 +10,7 @@ spec:
 ";
 
 /// The office network is allowed, the rest denied, in both families.
-pub const OFFICE: [&str; 4] = [
-    "Allow 1.2.3.0/24",
-    "Allow 2001:db8:1::/48",
-    "Deny 0.0.0.0/0",
-    "Deny ::/0",
-];
+pub const OFFICE: [&str; 4] = ["Allow 1.2.3.0/24", "Allow 2001:db8:1::/48", "Deny 0.0.0.0/0", "Deny ::/0"];
 
 /// [`CONFIG`] with more lines of `spec`, as YAML (`defaultAction: Deny`).
 pub fn config(lines: &[&str]) -> String {
@@ -56,11 +51,7 @@ fn rule_yaml(text: &str) -> String {
     let mut words = text.split(' ');
     let (action, cidr) = (words.next().expect("an action"), words.next().expect("a CIDR"));
     let ports: Vec<String> = words.map(port_yaml).collect();
-    let ports = if ports.is_empty() {
-        String::new()
-    } else {
-        format!(", ports: [{}]", ports.join(", "))
-    };
+    let ports = if ports.is_empty() { String::new() } else { format!(", ports: [{}]", ports.join(", ")) };
     format!("  - {{name: '{text}', type: {action}, to: {{cidrSelector: '{cidr}'}}{ports}}}\n")
 }
 

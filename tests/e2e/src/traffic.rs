@@ -68,10 +68,7 @@ impl Traffic {
         Tally {
             rounds,
             mistakes,
-            lost: ALLOWED
-                .iter()
-                .map(|remote| (PACKETS * rounds).abs_diff(arrived(remote)))
-                .sum(),
+            lost: ALLOWED.iter().map(|remote| (PACKETS * rounds).abs_diff(arrived(remote))).sum(),
             leaked: DENIED.iter().map(|remote| arrived(remote)).sum(),
         }
     }
@@ -113,11 +110,7 @@ impl Caller {
     fn new(allowed: &str, denied: &str, own: std::net::IpAddr) -> Self {
         let (allowed, denied) = (at(allowed, PORT), at(denied, PORT));
         let socket = || UdpSocket::bind(SocketAddr::new(own, 0)).expect("a socket");
-        let raw = Socket::new(
-            Domain::for_address(denied),
-            Type::RAW,
-            Some(Protocol::from(libc::IPPROTO_RAW)),
-        );
+        let raw = Socket::new(Domain::for_address(denied), Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)));
         let header = Ip::new(own, denied.ip(), protocol::UDP);
         Self {
             allowed,
@@ -135,24 +128,12 @@ impl Caller {
             ("connect, allowed", self.connected.connect(self.allowed).is_ok()),
             ("send, allowed", self.connected.send(b"hello").is_ok()),
             ("connect, denied", is_refused(self.connected.connect(self.denied).err())),
-            (
-                "sendto, allowed",
-                self.unconnected.send_to(b"hello", self.allowed).is_ok(),
-            ),
-            (
-                "sendto, denied",
-                is_refused(self.unconnected.send_to(b"hello", self.denied).err()),
-            ),
+            ("sendto, allowed", self.unconnected.send_to(b"hello", self.allowed).is_ok()),
+            ("sendto, denied", is_refused(self.unconnected.send_to(b"hello", self.denied).err())),
         ];
         // Dropped behind the pod's back or not at all: nothing to see here.
-        let _ = self
-            .raw
-            .send_to(&self.packet, &SocketAddr::new(self.denied.ip(), 0).into());
+        let _ = self.raw.send_to(&self.packet, &SocketAddr::new(self.denied.ip(), 0).into());
         let wrong = results.iter().filter(|(_, right)| !right);
-        mistakes.extend(
-            wrong
-                .take(10)
-                .map(|(call, _)| format!("round {number}: {call}, {}", self.allowed)),
-        );
+        mistakes.extend(wrong.take(10).map(|(call, _)| format!("round {number}: {call}, {}", self.allowed)));
     }
 }

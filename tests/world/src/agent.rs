@@ -28,11 +28,7 @@ pub struct Agent<'a> {
 impl<'a> Agent<'a> {
     /// Writes the endpoints file, with every pod of the world, and no policy. Nothing runs yet.
     pub fn new(world: &'a World) -> Self {
-        let agent = Self {
-            world,
-            process: None,
-            arguments: Vec::new(),
-        };
+        let agent = Self { world, process: None, arguments: Vec::new() };
         for folder in ["policies", "state", "aside"] {
             fs::create_dir_all(world.files().join(folder)).expect("a folder of the world");
         }
@@ -59,9 +55,7 @@ impl<'a> Agent<'a> {
         let built = || {
             let own = std::env::current_exe().expect("the path of this program");
             let folders = own.ancestors().skip(1).take(2);
-            folders
-                .map(|folder| folder.join("egress-agent"))
-                .find(|path| path.is_file())
+            folders.map(|folder| folder.join("egress-agent")).find(|path| path.is_file())
         };
         std::env::var_os("EGRESS_AGENT")
             .map(PathBuf::from)
@@ -79,19 +73,13 @@ impl<'a> Agent<'a> {
     /// Whether the status is this process's own, and not one that an earlier agent left.
     fn is_ready(&self) -> bool {
         let written_by = self.status().and_then(|status| status.get("pid")?.as_u64());
-        self.process
-            .as_ref()
-            .is_some_and(|process| written_by == Some(u64::from(process.id())))
+        self.process.as_ref().is_some_and(|process| written_by == Some(u64::from(process.id())))
     }
 
     /// Starts the agent without waiting for it.
     pub fn launch(&mut self) {
         assert!(self.process.is_none(), "the agent runs already");
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.state("log"))
-            .expect("the log file");
+        let log = File::options().create(true).append(true).open(self.state("log")).expect("the log file");
         let mut command = self.world.node().command(Self::binary());
         command
             .args(["run", "--log-format", "json", "--policies"])
@@ -114,9 +102,7 @@ impl<'a> Agent<'a> {
 
     /// Whether the process is there.
     pub fn is_running(&mut self) -> bool {
-        self.process
-            .as_mut()
-            .is_some_and(|process| matches!(process.try_wait(), Ok(None)))
+        self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
     }
 
     /// Kills it, as the kernel would for want of memory.
@@ -124,12 +110,7 @@ impl<'a> Agent<'a> {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
             let status = process.wait().expect("waiting for the agent");
-            assert_eq!(
-                status.signal(),
-                Some(libc::SIGKILL),
-                "the agent had ended before: {}",
-                self.log()
-            );
+            assert_eq!(status.signal(), Some(libc::SIGKILL), "the agent had ended before: {}", self.log());
         }
     }
 
@@ -213,9 +194,7 @@ impl<'a> Agent<'a> {
     /// The events written so far, the oldest first.
     pub fn events(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.state("events.jsonl")).unwrap_or_default();
-        text.lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect()
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// Waits for an event that fits.
@@ -239,11 +218,7 @@ impl<'a> Agent<'a> {
     /// `egress-agent dump` with these arguments.
     pub fn dump_output(&self, arguments: &[&str]) -> Output {
         let mut command = self.world.node().command(Self::binary());
-        command
-            .arg("dump")
-            .args(arguments)
-            .arg("--bpffs")
-            .arg(self.world.bpffs());
+        command.arg("dump").args(arguments).arg("--bpffs").arg(self.world.bpffs());
         command.output().expect("running the agent")
     }
 
@@ -286,9 +261,7 @@ impl Drop for Agent<'_> {
 fn replace(aside: &Path, path: &Path, text: &str) {
     let name = path.file_name().expect("a file");
     let new = aside.join(name);
-    fs::write(&new, text)
-        .and_then(|()| fs::rename(&new, path))
-        .unwrap_or_else(|error| {
-            panic!("writing {}: {error}", path.display());
-        });
+    fs::write(&new, text).and_then(|()| fs::rename(&new, path)).unwrap_or_else(|error| {
+        panic!("writing {}: {error}", path.display());
+    });
 }

@@ -31,13 +31,7 @@ pub(crate) fn tcp_socket(port: u16) -> Socket {
     let queue: libc::c_int = 64;
     // SAFETY: the kernel reads an int. A kernel without TCP Fast Open refuses, and the tests of it notice.
     unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_FASTOPEN,
-            (&raw const queue).cast(),
-            4,
-        );
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_FASTOPEN, (&raw const queue).cast(), 4);
     }
     socket.listen(1024).expect("listening");
     socket
@@ -56,9 +50,7 @@ fn bound(kind: Type, port: u16) -> Socket {
     socket.set_reuse_address(true).expect("reuse");
     socket.set_read_timeout(Some(PULSE)).expect("a timeout");
     let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    socket
-        .bind(&address.into())
-        .unwrap_or_else(|error| panic!("binding port {port}: {error}"));
+    socket.bind(&address.into()).unwrap_or_else(|error| panic!("binding port {port}: {error}"));
     socket
 }
 
@@ -119,17 +111,8 @@ fn echo_datagram(socket: &Socket) -> nix::Result<()> {
         _ => None,
     });
     let (length, sender) = (message.bytes, message.address);
-    let called = called.map(|info| libc::in6_pktinfo {
-        ipi6_ifindex: 0,
-        ..info
-    });
+    let called = called.map(|info| libc::in6_pktinfo { ipi6_ifindex: 0, ..info });
     let control: Vec<_> = called.iter().map(ControlMessage::Ipv6PacketInfo).collect();
-    sendmsg(
-        socket.as_raw_fd(),
-        &[IoSlice::new(&buffer[..length])],
-        &control,
-        MsgFlags::empty(),
-        sender.as_ref(),
-    )?;
+    sendmsg(socket.as_raw_fd(), &[IoSlice::new(&buffer[..length])], &control, MsgFlags::empty(), sender.as_ref())?;
     Ok(())
 }

@@ -23,9 +23,7 @@ impl Namespace {
     pub fn new(name: &str) -> Self {
         let make = || {
             unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace (needs root)");
-            File::open("/proc/thread-self/ns/net")
-                .expect("the namespace of this thread")
-                .into()
+            File::open("/proc/thread-self/ns/net").expect("the namespace of this thread").into()
         };
         Self {
             descriptor: std::thread::spawn(make).join().expect("a thread in a new namespace"),
@@ -109,10 +107,7 @@ impl Namespace {
             .expect("`ip` of iproute2 is needed");
         let mut input = child.stdin.take().expect("the pipe to ip");
         input.write_all(batch.as_bytes()).expect("writing to ip");
-        Batch {
-            child,
-            text: format!("in {}:\n{batch}", self.name),
-        }
+        Batch { child, text: format!("in {}:\n{batch}", self.name) }
     }
 }
 

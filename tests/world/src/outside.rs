@@ -49,10 +49,7 @@ impl Outside {
 
     /// Watches what arrives from the node from now on.
     pub fn sniff(&self) -> Wire {
-        Wire {
-            sniffer: Sniffer::new(&self.network, "eth0", false),
-            node: Arc::clone(&self.node),
-        }
+        Wire { sniffer: Sniffer::new(&self.network, "eth0", false), node: Arc::clone(&self.node) }
     }
 
     /// Connects from the external address `from`.
@@ -67,8 +64,7 @@ impl Outside {
 
     /// A UDP socket at the external address `from`.
     pub fn udp(&self, from: SocketAddr) -> UdpSocket {
-        self.network
-            .enter(|| UdpSocket::bind(from).expect("an external address"))
+        self.network.enter(|| UdpSocket::bind(from).expect("an external address"))
     }
 }
 
@@ -81,19 +77,13 @@ pub struct Wire {
 impl Wire {
     /// The packets to `destination` that have arrived, everything that was under way included.
     pub fn arrived(&mut self, destination: IpAddr) -> Vec<Seen> {
-        let seen = self
-            .sniffer
-            .seen_behind_fence(&self.node, FENCE.parse().expect("an address"));
-        seen.iter()
-            .filter(|seen| !seen.outgoing && seen.destination == destination)
-            .cloned()
-            .collect()
+        let seen = self.sniffer.seen_behind_fence(&self.node, FENCE.parse().expect("an address"));
+        seen.iter().filter(|seen| !seen.outgoing && seen.destination == destination).cloned().collect()
     }
 
     /// Waits until a packet to `destination` has arrived that fits; `false` after 10 seconds.
     pub fn wait_for(&mut self, destination: IpAddr, mut fits: impl FnMut(&Seen) -> bool) -> bool {
-        self.sniffer
-            .wait_for(|seen| !seen.outgoing && seen.destination == destination && fits(seen))
+        self.sniffer.wait_for(|seen| !seen.outgoing && seen.destination == destination && fits(seen))
     }
 
     /// Takes what has arrived out of the kernel's buffer, which a long stream would fill.

@@ -41,21 +41,13 @@ pub struct Ip {
 impl Ip {
     /// An unfragmented packet.
     pub fn new(source: IpAddr, destination: IpAddr, protocol: u8) -> Self {
-        Self {
-            source,
-            destination,
-            protocol,
-            fragment: None,
-        }
+        Self { source, destination, protocol, fragment: None }
     }
 
     /// The same as a fragment at `offset` bytes.
     #[must_use]
     pub fn fragment(self, identification: u16, offset: u16, more: bool) -> Self {
-        Self {
-            fragment: Some((identification, offset, more)),
-            ..self
-        }
+        Self { fragment: Some((identification, offset, more)), ..self }
     }
 
     /// The packet with `payload`.
@@ -189,17 +181,14 @@ pub(crate) fn echo_request(remote: IpAddr, identifier: u16, sequence: u16) -> Ve
 }
 
 fn length(bytes: usize) -> [u8; 2] {
-    u16::try_from(bytes)
-        .expect("a packet of at most 65,535 bytes")
-        .to_be_bytes()
+    u16::try_from(bytes).expect("a packet of at most 65,535 bytes").to_be_bytes()
 }
 
 /// RFC 1071, over parts of even length (the last may be odd).
 fn checksum(parts: &[&[u8]]) -> u16 {
     let words = parts.iter().flat_map(|part| part.chunks(2));
-    let sum = words.fold(0_u32, |sum, word| {
-        sum + u32::from(u16::from_be_bytes([word[0], word.get(1).copied().unwrap_or(0)]))
-    });
+    let sum = words
+        .fold(0_u32, |sum, word| sum + u32::from(u16::from_be_bytes([word[0], word.get(1).copied().unwrap_or(0)])));
     let folded = (sum >> 16) + (sum & 0xffff);
     let folded = (folded >> 16) + (folded & 0xffff);
     !u16::try_from(folded & 0xffff).expect("masked")
@@ -247,23 +236,13 @@ impl Seen {
         let offset = (word(packet, 6)? & 0x1fff) * 8;
         let header = usize::from(packet.first()? & 15) * 4;
         let transport = packet.get(header..total.min(packet.len()))?;
-        Some(Self::with_transport(
-            outgoing,
-            address(12)?,
-            address(16)?,
-            *packet.get(9)?,
-            offset,
-            transport,
-        ))
+        Some(Self::with_transport(outgoing, address(12)?, address(16)?, *packet.get(9)?, offset, transport))
     }
 
     fn read6(packet: &[u8], outgoing: bool) -> Option<Self> {
         let address = |at: usize| Some(IpAddr::from(<[u8; 16]>::try_from(packet.get(at..at + 16)?).ok()?));
         let (mut next, mut at, mut offset) = (*packet.get(6)?, 40, 0);
-        while matches!(
-            next,
-            0 | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION_OPTIONS
-        ) && offset == 0
+        while matches!(next, 0 | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION_OPTIONS) && offset == 0
         {
             let size = match next {
                 protocol::FRAGMENT => {
@@ -276,14 +255,7 @@ impl Seen {
             at += size;
         }
         let transport = packet.get(at..)?;
-        Some(Self::with_transport(
-            outgoing,
-            address(8)?,
-            address(24)?,
-            next,
-            offset,
-            transport,
-        ))
+        Some(Self::with_transport(outgoing, address(8)?, address(24)?, next, offset, transport))
     }
 
     fn with_transport(
@@ -327,11 +299,7 @@ mod tests {
     fn both_families() -> [Ip; 2] {
         [
             Ip::new([10, 244, 0, 2].into(), [1, 2, 3, 4].into(), protocol::UDP),
-            Ip::new(
-                "fd00:10:244::2".parse().unwrap(),
-                "2001:db8:1::4".parse().unwrap(),
-                protocol::UDP,
-            ),
+            Ip::new("fd00:10:244::2".parse().unwrap(), "2001:db8:1::4".parse().unwrap(), protocol::UDP),
         ]
     }
 
@@ -341,10 +309,7 @@ mod tests {
             let frame = ethernet([1; 6], [2; 6], &[], &ip.packet(&ip.udp(1000, 53, b"hello")));
             let seen = Seen::read(&frame, false).unwrap();
             assert_eq!((seen.source, seen.destination), (ip.source, ip.destination));
-            assert_eq!(
-                (seen.protocol, seen.source_port, seen.destination_port),
-                (protocol::UDP, 1000, 53)
-            );
+            assert_eq!((seen.protocol, seen.source_port, seen.destination_port), (protocol::UDP, 1000, 53));
             assert_eq!(&seen.transport[8..], b"hello");
         }
     }
@@ -354,10 +319,7 @@ mod tests {
         for ip in both_families() {
             let frame = ethernet([1; 6], [2; 6], &[], &ip.fragment(7, 64, false).packet(&[0xff; 16]));
             let seen = Seen::read(&frame, true).unwrap();
-            assert_eq!(
-                (seen.protocol, seen.offset, seen.destination_port),
-                (protocol::UDP, 64, 0)
-            );
+            assert_eq!((seen.protocol, seen.offset, seen.destination_port), (protocol::UDP, 64, 0));
         }
     }
 

@@ -35,12 +35,7 @@ impl Place {
         for folder in [&cgroup, &bpffs, &files] {
             fs::create_dir(folder).unwrap_or_else(|error| panic!("making {}: {error}", folder.display()));
         }
-        Self {
-            name,
-            cgroup,
-            bpffs,
-            files,
-        }
+        Self { name, cgroup, bpffs, files }
     }
 
     /// The name that the folders share.
@@ -89,10 +84,7 @@ fn mount_bpffs() {
         let flags = nix::mount::MsFlags::empty();
         let mounted = nix::mount::mount(Some("bpf"), BPFFS, Some("bpf"), flags, None::<&str>);
         // Another test process may have been quicker.
-        assert!(
-            matches!(mounted, Ok(()) | Err(nix::errno::Errno::EBUSY)),
-            "mounting {BPFFS}: {mounted:?}"
-        );
+        assert!(matches!(mounted, Ok(()) | Err(nix::errno::Errno::EBUSY)), "mounting {BPFFS}: {mounted:?}");
     }
 }
 
@@ -100,9 +92,7 @@ fn mount_bpffs() {
 fn sweep(root: &Path) {
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let owner = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok());
+        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok());
         if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
             remove(&entry.path());
         }

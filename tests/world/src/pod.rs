@@ -103,16 +103,11 @@ impl Pod {
 
     /// Its address of the same family as `other`.
     pub fn address_like(&self, other: IpAddr) -> IpAddr {
-        if other.is_ipv4() {
-            self.address4()
-        } else {
-            self.address6()
-        }
+        if other.is_ipv4() { self.address4() } else { self.address6() }
     }
 
     fn numbered(&self) -> u8 {
-        self.number
-            .expect("a pod on the host network has no interface or address of its own")
+        self.number.expect("a pod on the host network has no interface or address of its own")
     }
 
     /// What the endpoints file says of it: labels `app=<name>`, and everything else that exists.
@@ -154,13 +149,9 @@ impl Pod {
 
     /// Serves TCP and UDP echo on `port`, on every address of the pod.
     pub fn serve(&self, port: u16) {
-        let tcp = self
-            .socket(|| Ok(echo::tcp_socket(port).into()))
-            .expect("a listener in the pod");
+        let tcp = self.socket(|| Ok(echo::tcp_socket(port).into())).expect("a listener in the pod");
         self.servers.serve_tcp(Socket::from(tcp));
-        let udp = self
-            .socket(|| Ok(echo::udp_socket(port).into()))
-            .expect("a socket in the pod");
+        let udp = self.socket(|| Ok(echo::udp_socket(port).into())).expect("a socket in the pod");
         self.servers.serve_udp(Socket::from(udp));
     }
 

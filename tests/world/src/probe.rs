@@ -65,10 +65,7 @@ fn attempt(try_it: impl FnOnce() -> std::io::Result<Outcome>) -> Attempt {
         Ok(outcome) => outcome,
         Err(error) => from_error(&error),
     };
-    Attempt {
-        outcome,
-        elapsed: start.elapsed(),
-    }
+    Attempt { outcome, elapsed: start.elapsed() }
 }
 
 fn from_error(error: &std::io::Error) -> Outcome {

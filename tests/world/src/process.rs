@@ -119,13 +119,9 @@ where
     // SAFETY: the child runs on one thread and leaves by `_exit`. It allocates, which glibc makes safe after fork, and takes no lock
     // that another thread of this process could have held.
     match unsafe { fork() }.expect("fork") {
-        ForkResult::Parent { child } => Process {
-            pid: child,
-            channel: ours,
-            shared,
-            reaped: false,
-            result: PhantomData,
-        },
+        ForkResult::Parent { child } => {
+            Process { pid: child, channel: ours, shared, reaped: false, result: PhantomData }
+        }
         ForkResult::Child => {
             let answer = catch_unwind(AssertUnwindSafe(|| {
                 enter(namespace, procs.as_deref(), name, &theirs);
@@ -169,11 +165,7 @@ fn reply<T: Serialize>(answer: std::thread::Result<(T, Option<OwnedFd>)>) {
     let length = u64::try_from(bytes.len()).unwrap_or(0).to_ne_bytes();
     let descriptors: Vec<RawFd> = descriptor.iter().map(AsRawFd::as_raw_fd).collect();
     let messages = [ControlMessage::ScmRights(&descriptors)];
-    let control = if descriptors.is_empty() {
-        &messages[..0]
-    } else {
-        &messages[..]
-    };
+    let control = if descriptors.is_empty() { &messages[..0] } else { &messages[..] };
     let _ = sendmsg::<()>(CHANNEL, &[IoSlice::new(&length)], control, MsgFlags::empty(), None);
     // SAFETY: the channel's descriptor belongs to the child, and nothing else closes it.
     let mut channel = unsafe { UnixStream::from_raw_fd(CHANNEL) };
@@ -182,8 +174,7 @@ fn reply<T: Serialize>(answer: std::thread::Result<(T, Option<OwnedFd>)>) {
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "panicked".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panicked".to_owned())
 }
 
 impl<T: DeserializeOwned> Process<T> {
@@ -210,19 +201,14 @@ impl<T: DeserializeOwned> Process<T> {
 
     pub(crate) fn wait_with_descriptor(mut self) -> (T, Option<OwnedFd>) {
         let deadline = Instant::now() + PATIENCE;
-        self.channel
-            .set_read_timeout(Some(Duration::from_millis(100)))
-            .expect("a timeout");
+        self.channel.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
         let (length, descriptor) = loop {
             // Asked before the channel: a process that has ended may have answered.
             let ended = self.ended();
             match self.receive() {
                 Some(header) => break header,
                 None if ended => panic!("the process ended without a result"),
-                None => assert!(
-                    Instant::now() < deadline,
-                    "the process gave no result within {PATIENCE:?}"
-                ),
+                None => assert!(Instant::now() < deadline, "the process gave no result within {PATIENCE:?}"),
             }
         };
         let mut bytes = vec![0; length];
@@ -250,11 +236,8 @@ impl<T: DeserializeOwned> Process<T> {
     }
 
     fn ended(&mut self) -> bool {
-        self.reaped = self.reaped
-            || !matches!(
-                waitpid(self.pid, Some(WaitPidFlag::WNOHANG)),
-                Ok(WaitStatus::StillAlive)
-            );
+        self.reaped =
+            self.reaped || !matches!(waitpid(self.pid, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive));
         self.reaped
     }
 }

@@ -38,10 +38,7 @@ impl Sniffer {
             bind(&socket, index, protocol);
             socket
         });
-        Self {
-            socket,
-            seen: Vec::new(),
-        }
+        Self { socket, seen: Vec::new() }
     }
 
     /// What has been seen so far, both directions.
@@ -79,15 +76,11 @@ impl Sniffer {
         for _ in 0..2 {
             let tokens = from.enter(|| send_fences(to));
             for token in tokens {
-                assert!(
-                    self.wait_for(|seen| seen.transport.get(8..) == Some(&token[..])),
-                    "the fence did not arrive"
-                );
+                assert!(self.wait_for(|seen| seen.transport.get(8..) == Some(&token[..])), "the fence did not arrive");
             }
         }
         assert_eq!(lost(&self.socket), 0, "packets that the sniffer had no room for");
-        self.seen
-            .retain(|seen| seen.destination_port != FENCE_PORT && seen.source_port != FENCE_PORT);
+        self.seen.retain(|seen| seen.destination_port != FENCE_PORT && seen.source_port != FENCE_PORT);
         &self.seen
     }
 
@@ -98,18 +91,13 @@ impl Sniffer {
             unsafe { frame.set_len(length) };
             // SAFETY: a packet socket gives a sockaddr_ll, which the storage has room for.
             let link = unsafe { &*address.as_ptr().cast::<libc::sockaddr_ll>() };
-            self.seen
-                .extend(Seen::read(&frame, link.sll_pkttype == libc::PACKET_OUTGOING));
+            self.seen.extend(Seen::read(&frame, link.sll_pkttype == libc::PACKET_OUTGOING));
             frame.clear();
         }
     }
 
     fn poll(&self, patience: Duration) {
-        let mut poll = libc::pollfd {
-            fd: self.socket.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let mut poll = libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let milliseconds = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: one pollfd, alive during the call.
         unsafe { libc::poll(&raw mut poll, 1, milliseconds) };
@@ -169,9 +157,7 @@ fn send_fences(to: IpAddr) -> Vec<[u8; 16]> {
         nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &one).expect("running on a CPU of ours");
         let mut token = *b"fence...........";
         token[8..].copy_from_slice(&NUMBER.fetch_add(1, Ordering::Relaxed).to_ne_bytes());
-        socket
-            .send_to(&token, SocketAddr::new(to, FENCE_PORT))
-            .expect("sending the fence");
+        socket.send_to(&token, SocketAddr::new(to, FENCE_PORT)).expect("sending the fence");
         tokens.push(token);
     }
     tokens

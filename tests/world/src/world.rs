@@ -12,14 +12,8 @@ use crate::pod::{Pod, node_mac, pod_mac};
 /// The pods' network, which policies take as internal.
 pub const POD_CIDRS: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/48"];
 
-const OUTSIDE_CIDRS: [&str; 6] = [
-    "1.2.3.0/24",
-    "5.6.7.0/24",
-    "10.1.0.0/16",
-    "10.2.0.0/16",
-    "198.51.100.0/24",
-    "2001:db8::/32",
-];
+const OUTSIDE_CIDRS: [&str; 6] =
+    ["1.2.3.0/24", "5.6.7.0/24", "10.1.0.0/16", "10.2.0.0/16", "198.51.100.0/24", "2001:db8::/32"];
 
 const EVERYWHERE: [(&str, &str); 8] = [
     ("ipv6/conf/all/accept_dad", "0"),
@@ -83,13 +77,8 @@ impl World {
              route add ::/0 via fe80::1 dev eth0 src 2001:db8:1::4\n",
             locals.join("\n")
         ));
-        let mut world = Self {
-            pods: Vec::new(),
-            outside: Outside::new(outside, Arc::clone(&node)),
-            node,
-            pods_made: 0,
-            place,
-        };
+        let mut world =
+            Self { pods: Vec::new(), outside: Outside::new(outside, Arc::clone(&node)), node, pods_made: 0, place };
         for pod in pods {
             world.add_pod(pod);
         }
@@ -149,10 +138,7 @@ impl World {
 
     /// The pod of this name (without namespace).
     pub fn pod(&self, name: &str) -> &Pod {
-        self.pods
-            .iter()
-            .find(|pod| pod.name() == name)
-            .unwrap_or_else(|| panic!("no pod {name} in this world"))
+        self.pods.iter().find(|pod| pod.name() == name).unwrap_or_else(|| panic!("no pod {name} in this world"))
     }
 
     /// Every pod.

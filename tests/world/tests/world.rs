@@ -40,10 +40,7 @@ fn every_way_out_of_a_pod_is_open() {
             eprintln!("{name} to {remote}: {attempt:?}");
         }
         let sctp = pod.run(|| probe::sctp(web, PATIENCE));
-        assert!(
-            matches!(sctp.outcome, Outcome::Answered | Outcome::Unsupported),
-            "{sctp:?}"
-        );
+        assert!(matches!(sctp.outcome, Outcome::Answered | Outcome::Unsupported), "{sctp:?}");
     }
     let mapped = pod.run(|| probe::tcp_echo(socket("::ffff:1.2.3.4", 443)));
     assert!(mapped.is_answered(), "{mapped:?}");
@@ -122,11 +119,8 @@ fn what_a_killed_run_left_is_swept_by_the_next_world() {
     if !is_root() {
         return;
     }
-    let mut dead = std::process::Command::new("/proc/self/exe")
-        .arg("--list")
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut dead =
+        std::process::Command::new("/proc/self/exe").arg("--list").stdout(std::process::Stdio::null()).spawn().unwrap();
     dead.wait().unwrap();
     let first = World::new(&[]);
     let name = format!("egress-test-{}-0", dead.id());
@@ -146,12 +140,7 @@ fn two_worlds_at_once_have_the_same_names_and_addresses_and_do_not_meet() {
     }
     let worlds = [World::new(&["default/client"]), World::new(&["default/client"])];
     let mut wires = worlds.each_ref().map(|world| world.outside().sniff());
-    assert!(
-        worlds[0]
-            .pod("client")
-            .run(|| probe::tcp_echo(socket("1.2.3.4", 443)))
-            .is_answered()
-    );
+    assert!(worlds[0].pod("client").run(|| probe::tcp_echo(socket("1.2.3.4", 443))).is_answered());
     assert!(!wires[0].arrived(address("1.2.3.4")).is_empty());
     assert!(wires[1].arrived(address("1.2.3.4")).is_empty());
 }

@@ -76,23 +76,10 @@ fn the_dump_names_rules_and_counts_while_no_agent_lives() {
         assert!(!reaches(pod, at(DENIED[family], PORT)));
         assert!(egress_e2e::Evidence::charged(&lab.agent, denying) > before);
     }
-    for subject in [
-        "endpoints",
-        "tables",
-        "rules",
-        "counters",
-        "flows",
-        "config",
-        "stats",
-        "all",
-    ] {
+    for subject in ["endpoints", "tables", "rules", "counters", "flows", "config", "stats", "all"] {
         assert!(lab.agent.dump(subject).is_object(), "{subject}");
         let table = lab.agent.dump_output(&[subject]);
-        assert!(
-            table.status.success(),
-            "{subject}: {}",
-            String::from_utf8_lossy(&table.stderr)
-        );
+        assert!(table.status.success(), "{subject}: {}", String::from_utf8_lossy(&table.stderr));
     }
 }
 
@@ -107,37 +94,18 @@ fn cleanup_leaves_nothing() {
     assert!(lab.agent.terminate().success());
     let output = lab.agent.cleanup();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let left: Vec<_> = std::fs::read_dir(world.bpffs())
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .collect();
+    let left: Vec<_> =
+        std::fs::read_dir(world.bpffs()).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     assert!(left.is_empty(), "{left:?}");
     assert_eq!(verdicts(pod), [true; 4]);
     let remote = egress_e2e::ip(DENIED[0]);
     assert_eq!(Way::Frame.attempt(pod, remote, false).outcome, Outcome::Silence);
-    assert!(
-        lab.wire.wait_for(remote, |seen| seen.source_port == 40_001),
-        "frames pass again"
-    );
-    let filters = world
-        .node()
-        .command("tc")
-        .args(["filter", "show", "dev", "pod1", "ingress"])
-        .output();
+    assert!(lab.wire.wait_for(remote, |seen| seen.source_port == 40_001), "frames pass again");
+    let filters = world.node().command("tc").args(["filter", "show", "dev", "pod1", "ingress"]).output();
     if let Ok(filters) = filters {
-        assert!(
-            filters.stdout.is_empty(),
-            "{}",
-            String::from_utf8_lossy(&filters.stdout)
-        );
+        assert!(filters.stdout.is_empty(), "{}", String::from_utf8_lossy(&filters.stdout));
     }
-    assert_eq!(
-        lab.agent.dump_output(&["endpoints"]).status.code(),
-        Some(1),
-        "a negative answer"
-    );
+    assert_eq!(lab.agent.dump_output(&["endpoints"]).status.code(), Some(1), "a negative answer");
     assert!(lab.agent.cleanup().status.success(), "nothing to clean up is no error");
 }
 
@@ -165,8 +133,5 @@ fn a_missing_policies_folder_is_a_usage_error_with_its_path() {
     assert_eq!(status.code(), Some(2), "{}", agent.log());
     assert!(agent.log().contains("policies"), "{}", agent.log());
     let pod = world.pod("client");
-    assert!(
-        pod.run(|| probe::tcp_echo(at(DENIED[0], PORT))).is_answered(),
-        "nothing is enforced"
-    );
+    assert!(pod.run(|| probe::tcp_echo(at(DENIED[0], PORT))).is_answered(), "nothing is enforced");
 }

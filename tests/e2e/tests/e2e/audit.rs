@@ -8,10 +8,7 @@ fn a_policy_under_audit_passes_what_it_would_deny_and_says_so() {
     let Some(world) = world(&["default/client"]) else {
         return;
     };
-    let lab = Lab::new(
-        &world,
-        &document("trial", &["mode: Audit"], &["Deny 0.0.0.0/0", "Deny ::/0"]),
-    );
+    let lab = Lab::new(&world, &document("trial", &["mode: Audit"], &["Deny 0.0.0.0/0", "Deny ::/0"]));
     let pod = world.pod("client");
     for (remote, rule) in DENIED.into_iter().zip(["Deny 0.0.0.0/0", "Deny ::/0"]) {
         assert!(reaches(pod, at(remote, PORT)));
@@ -26,11 +23,7 @@ fn a_policy_under_audit_does_not_open_what_another_denies_and_says_so() {
     let Some(world) = world(&["default/client"]) else {
         return;
     };
-    let trial = document(
-        "a-trial",
-        &["mode: Audit"],
-        &["Allow 5.6.7.0/24", "Allow 2001:db8:2::/48"],
-    );
+    let trial = document("a-trial", &["mode: Audit"], &["Allow 5.6.7.0/24", "Allow 2001:db8:2::/48"]);
     let lab = Lab::new(&world, &(policy(&["Deny 0.0.0.0/0", "Deny ::/0"]) + &trial));
     let pod = world.pod("client");
     for remote in DENIED {

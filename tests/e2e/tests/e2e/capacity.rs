@@ -33,10 +33,7 @@ fn more_pods_than_fit_are_reported_and_those_that_fitted_stay_guarded() {
     }));
     lab.agent.change(|| lab.agent.write_endpoints(&endpoints));
     let problems = lab.agent.problems();
-    assert!(
-        problems.contains("default/crowd-") && problems.contains(&ENDPOINTS.to_string()),
-        "{problems:.2000}"
-    );
+    assert!(problems.contains("default/crowd-") && problems.contains(&ENDPOINTS.to_string()), "{problems:.2000}");
     assert!(refused());
     lab.agent.change(|| lab.agent.write_endpoints(&[pod.endpoint()]));
     assert!(eventually(|| lab.agent.problems() == "[]"), "{}", lab.agent.problems());
@@ -49,9 +46,7 @@ fn rules_beyond_the_counters_are_enforced_and_counted_together() {
         return;
     };
     // More rules than there are counters; the last ones decide.
-    let many: Vec<String> = (0..8000)
-        .map(|n| format!("Deny 100.{}.{}.0/24", 64 + n / 256, n % 256))
-        .collect();
+    let many: Vec<String> = (0..8000).map(|n| format!("Deny 100.{}.{}.0/24", 64 + n / 256, n % 256)).collect();
     let rules: Vec<&str> = many.iter().map(String::as_str).collect();
     let crowd: String = (0..9).map(|n| document(&format!("crowd-{n}"), &[], &rules)).collect();
     let lab = Lab::new(&world, &(policy(&OFFICE) + &crowd));

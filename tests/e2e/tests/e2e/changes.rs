@@ -14,9 +14,7 @@ const DENY_ALL: [&str; 2] = ["Deny 0.0.0.0/0", "Deny ::/0"];
 const SILENCE: Duration = Duration::from_millis(200);
 
 fn tcp(pod: &Pod, to: SocketAddr) -> TcpStream {
-    pod.socket(|| Ok(TcpStream::connect_timeout(&to, PATIENCE)?.into()))
-        .unwrap()
-        .into()
+    pod.socket(|| Ok(TcpStream::connect_timeout(&to, PATIENCE)?.into())).unwrap().into()
 }
 
 fn udp(pod: &Pod, to: SocketAddr) -> UdpSocket {
@@ -53,12 +51,7 @@ fn a_live_tcp_connection_is_cut_by_a_change_and_revived_by_the_reverse() {
         stream.set_read_timeout(Some(SILENCE)).unwrap();
         stream.write_all(b"later").unwrap();
         assert!(is_silence(&stream.read_exact(&mut answer).unwrap_err()));
-        assert!(
-            lab.wire
-                .arrived(ip(remote))
-                .iter()
-                .all(|seen| seen.protocol != protocol::TCP)
-        );
+        assert!(lab.wire.arrived(ip(remote)).iter().all(|seen| seen.protocol != protocol::TCP));
     }
     lab.agent.apply(&policy(&OFFICE));
     for stream in &mut streams {
@@ -99,15 +92,9 @@ fn a_flow_that_was_refused_under_the_old_version_passes_under_the_new_one() {
     };
     let lab = Lab::new(&world, &policy(&DENY_ALL));
     let pod = world.pod("client");
-    assert_eq!(
-        ALLOWED.map(|remote| egress_e2e::reaches(pod, at(remote, 443))),
-        [false; 2]
-    );
+    assert_eq!(ALLOWED.map(|remote| egress_e2e::reaches(pod, at(remote, 443))), [false; 2]);
     lab.agent.apply(&policy(&OFFICE));
-    assert_eq!(
-        ALLOWED.map(|remote| egress_e2e::reaches(pod, at(remote, 443))),
-        [true; 2]
-    );
+    assert_eq!(ALLOWED.map(|remote| egress_e2e::reaches(pod, at(remote, 443))), [true; 2]);
 }
 
 #[test]

@@ -21,15 +21,9 @@ fn lab<'a>(world: &'a World, policies: &str, change: impl Fn(Endpoint) -> Endpoi
 /// Whether a frame gets from the pod to the address.
 fn frame_passes(lab: &mut Lab<'_>, pod: &str, remote: &str) -> bool {
     lab.wire.forget();
-    assert_eq!(
-        Way::Frame.attempt(lab.world.pod(pod), ip(remote), false).outcome,
-        Outcome::Silence
-    );
+    assert_eq!(Way::Frame.attempt(lab.world.pod(pod), ip(remote), false).outcome, Outcome::Silence);
     // The outside's RST would come back to the pod, so what is asked for is the pod's own SYN.
-    lab.wire
-        .arrived(ip(remote))
-        .iter()
-        .any(|seen| seen.source_port == 40_001)
+    lab.wire.arrived(ip(remote)).iter().any(|seen| seen.source_port == 40_001)
 }
 
 #[test]
@@ -37,22 +31,12 @@ fn a_pod_without_an_interface_is_judged_by_its_cgroup() {
     let Some(world) = world(&["default/client"]) else {
         return;
     };
-    let without = |endpoint| Endpoint {
-        interface: None,
-        netns: None,
-        ..endpoint
-    };
+    let without = |endpoint| Endpoint { interface: None, netns: None, ..endpoint };
     let mut lab = lab(&world, &policy(&OFFICE), without);
     let pod = world.pod("client");
-    for way in [
-        Way::Tcp,
-        Way::TcpFastOpen,
-        Way::UdpConnected,
-        Way::UdpUnconnected,
-        Way::Ping,
-        Way::RawPing,
-        Way::RawUdp,
-    ] {
+    for way in
+        [Way::Tcp, Way::TcpFastOpen, Way::UdpConnected, Way::UdpUnconnected, Way::Ping, Way::RawPing, Way::RawUdp]
+    {
         for family in [0, 1] {
             let (allowing, denying) = RULES[family];
             lab.insist_allowed(pod, way, ALLOWED[family], allowing);
@@ -67,11 +51,7 @@ fn a_pod_known_by_its_namespace_alone_is_refused_in_its_calls() {
     let Some(world) = world(&["default/client"]) else {
         return;
     };
-    let without = |endpoint| Endpoint {
-        interface: None,
-        cgroup: None,
-        ..endpoint
-    };
+    let without = |endpoint| Endpoint { interface: None, cgroup: None, ..endpoint };
     let mut lab = lab(&world, &policy(&OFFICE), without);
     let pod = world.pod("client");
     for way in [Way::Tcp, Way::TcpFastOpen, Way::UdpConnected, Way::UdpUnconnected] {
@@ -88,11 +68,7 @@ fn a_pod_known_by_its_interface_alone_is_judged_at_the_interface() {
     let Some(world) = world(&["default/client"]) else {
         return;
     };
-    let without = |endpoint| Endpoint {
-        netns: None,
-        cgroup: None,
-        ..endpoint
-    };
+    let without = |endpoint| Endpoint { netns: None, cgroup: None, ..endpoint };
     let mut lab = lab(&world, &policy(&OFFICE), without);
     for family in [0, 1] {
         assert!(frame_passes(&mut lab, "client", ALLOWED[family]));
@@ -126,14 +102,8 @@ fn host_network_pods_are_left_alone_otherwise() {
     };
     world.add_host_network_pod("default/hosted");
     let _lab = Lab::new(&world, &policy(&OFFICE));
-    assert_eq!(
-        DENIED.map(|remote| reaches(world.pod("hosted"), at(remote, PORT))),
-        [true; 2]
-    );
-    assert_eq!(
-        DENIED.map(|remote| reaches(world.pod("client"), at(remote, PORT))),
-        [false; 2]
-    );
+    assert_eq!(DENIED.map(|remote| reaches(world.pod("hosted"), at(remote, PORT))), [true; 2]);
+    assert_eq!(DENIED.map(|remote| reaches(world.pod("client"), at(remote, PORT))), [false; 2]);
 }
 
 #[test]
@@ -142,26 +112,17 @@ fn a_missing_interface_is_reported_and_does_not_harm_other_pods() {
         return;
     };
     let rename = |endpoint: Endpoint| match endpoint.name.as_str() {
-        "client" => Endpoint {
-            interface: Some("absent0".to_owned()),
-            ..endpoint
-        },
+        "client" => Endpoint { interface: Some("absent0".to_owned()), ..endpoint },
         _ => endpoint,
     };
     let mut lab = lab(&world, &policy(&OFFICE), rename);
     let problems = lab.agent.problems();
-    assert!(
-        problems.contains("absent0") && problems.contains("default/client"),
-        "{problems}"
-    );
+    assert!(problems.contains("absent0") && problems.contains("default/client"), "{problems}");
     for family in [0, 1] {
         let (allowing, denying) = RULES[family];
         lab.insist_denied(world.pod("other"), Way::Frame, DENIED[family], denying);
         lab.insist_allowed(world.pod("other"), Way::Tcp, ALLOWED[family], allowing);
-        assert!(
-            !reaches(world.pod("client"), at(DENIED[family], PORT)),
-            "known by its namespace"
-        );
+        assert!(!reaches(world.pod("client"), at(DENIED[family], PORT)), "known by its namespace");
     }
 }
 
@@ -192,12 +153,10 @@ fn a_pod_that_is_added_to_the_file_is_judged_and_one_that_leaves_it_is_not() {
     let lab = Lab::new(&world, &policy(&OFFICE));
     let refused = |pod: &str| DENIED.map(|remote| !reaches(world.pod(pod), at(remote, PORT)));
     assert_eq!((refused("client"), refused("other")), ([true; 2], [true; 2]));
-    lab.agent
-        .change(|| lab.agent.write_endpoints(&[world.pod("other").endpoint()]));
+    lab.agent.change(|| lab.agent.write_endpoints(&[world.pod("other").endpoint()]));
     assert_eq!((refused("client"), refused("other")), ([false; 2], [true; 2]));
     lab.agent.change(|| {
-        lab.agent
-            .write_endpoints(&[world.pod("client").endpoint(), world.pod("other").endpoint()]);
+        lab.agent.write_endpoints(&[world.pod("client").endpoint(), world.pod("other").endpoint()]);
     });
     assert_eq!((refused("client"), refused("other")), ([true; 2], [true; 2]));
     assert_eq!(lab.agent.stat("events_lost"), 0);

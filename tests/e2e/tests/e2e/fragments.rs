@@ -29,12 +29,7 @@ fn offsets(lab: &mut Lab<'_>, pod: &Pod, remote: &str, frames: &[Vec<u8>]) -> Ve
     lab.wire.arrived(ip(remote)).iter().map(|seen| seen.offset).collect()
 }
 
-const BY_PORT: [&str; 4] = [
-    "Allow 1.2.3.0/24 UDP/443",
-    "Allow 2001:db8:1::/48 UDP/443",
-    "Deny 0.0.0.0/0",
-    "Deny ::/0",
-];
+const BY_PORT: [&str; 4] = ["Allow 1.2.3.0/24 UDP/443", "Allow 2001:db8:1::/48 UDP/443", "Deny 0.0.0.0/0", "Deny ::/0"];
 
 #[test]
 fn later_fragments_follow_the_first_one() {
@@ -81,10 +76,7 @@ fn fragments_are_judged_by_their_address_where_ports_do_not_matter() {
         let [_, later] = fragments(pod, ALLOWED[family], PORT, 4);
         assert_eq!(offsets(&mut lab, pod, ALLOWED[family], &[later]), [CUT]);
         let [first, later] = fragments(pod, DENIED[family], PORT, 5);
-        assert_eq!(
-            offsets(&mut lab, pod, DENIED[family], &[later.clone(), first, later]),
-            NOTHING
-        );
+        assert_eq!(offsets(&mut lab, pod, DENIED[family], &[later.clone(), first, later]), NOTHING);
     }
 }
 

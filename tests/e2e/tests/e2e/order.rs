@@ -58,18 +58,8 @@ fn the_first_matching_rule_decides_and_not_the_longest_prefix() {
     let Some(world) = world(&["default/client"]) else {
         return;
     };
-    let wide_first = [
-        "Deny 10.0.0.0/8",
-        "Allow 10.1.0.0/16",
-        "Deny 2001:db8::/32",
-        "Allow 2001:db8:1::/48",
-    ];
-    let narrow_first = [
-        "Allow 10.1.0.0/16",
-        "Deny 10.0.0.0/8",
-        "Allow 2001:db8:1::/48",
-        "Deny 2001:db8::/32",
-    ];
+    let wide_first = ["Deny 10.0.0.0/8", "Allow 10.1.0.0/16", "Deny 2001:db8::/32", "Allow 2001:db8:1::/48"];
+    let narrow_first = ["Allow 10.1.0.0/16", "Deny 10.0.0.0/8", "Allow 2001:db8:1::/48", "Deny 2001:db8::/32"];
     let lab = Lab::new(&world, &policy(&wide_first));
     let pod = world.pod("client");
     let inside_both = [at("10.1.2.3", 443), at("2001:db8:1::4", 443)];
@@ -110,12 +100,7 @@ fn icmp_is_allowed_by_its_own_protocol_name() {
     let Some(world) = world(&["default/client"]) else {
         return;
     };
-    let rules = [
-        "Allow 0.0.0.0/0 ICMP",
-        "Allow ::/0 ICMPv6",
-        "Deny 0.0.0.0/0",
-        "Deny ::/0",
-    ];
+    let rules = ["Allow 0.0.0.0/0 ICMP", "Allow ::/0 ICMPv6", "Deny 0.0.0.0/0", "Deny ::/0"];
     let _lab = Lab::new(&world, &policy(&rules));
     let pod = world.pod("client");
     for remote in ["5.6.7.8", "2001:db8:2::8"] {
@@ -130,22 +115,8 @@ fn the_admin_tier_goes_before_and_the_baseline_after_the_namespace() {
         return;
     };
     let text = [
-        policy(&[
-            "Allow 1.2.3.0/24",
-            "Allow 2001:db8:1::/48",
-            "Deny 5.6.7.8/32",
-            "Deny 2001:db8:2::8/128",
-        ]),
-        cluster(
-            "admin",
-            "Admin",
-            &[
-                "Deny 1.2.3.5/32",
-                "Deny 2001:db8:1::5/128",
-                "Pass 1.2.3.4/32",
-                "Deny 1.2.3.4/32",
-            ],
-        ),
+        policy(&["Allow 1.2.3.0/24", "Allow 2001:db8:1::/48", "Deny 5.6.7.8/32", "Deny 2001:db8:2::8/128"]),
+        cluster("admin", "Admin", &["Deny 1.2.3.5/32", "Deny 2001:db8:1::5/128", "Pass 1.2.3.4/32", "Deny 1.2.3.4/32"]),
         cluster("base", "Baseline", &["Allow 5.6.7.8/32", "Deny 0.0.0.0/0", "Deny ::/0"]),
     ];
     let mut lab = Lab::new(&world, &text.concat());
@@ -189,11 +160,7 @@ fn deny_by_default_without_internal_cidrs_is_refused_with_a_reason() {
     lab.agent.apply(
         "apiVersion: egress.rs/v1alpha1\nkind: EgressConfig\nmetadata: {name: default}\nspec: {defaultAction: Deny}\n",
     );
-    assert!(
-        lab.agent.problems().contains("internalCIDRs"),
-        "{}",
-        lab.agent.problems()
-    );
+    assert!(lab.agent.problems().contains("internalCIDRs"), "{}", lab.agent.problems());
     assert!(reaches(pod, at("1.2.3.4", 443)) && reaches(pod, at("2001:db8:1::4", 443)));
 }
 
@@ -211,7 +178,6 @@ fn dns_to_trusted_resolvers_passes_whatever_the_policies_say() {
         assert!(!reaches_udp(pod, at(resolver, 443)) && !reaches(pod, at(resolver, 443)));
         assert!(!reaches_udp(pod, at(other, 53)) && !reaches(pod, at(other, 53)));
     }
-    lab.agent
-        .apply(&(config(&[resolvers, "dns: {allowResolvers: false}"]) + &deny_all));
+    lab.agent.apply(&(config(&[resolvers, "dns: {allowResolvers: false}"]) + &deny_all));
     assert!(!reaches_udp(pod, at("198.51.100.53", 53)) && !reaches_udp(pod, at("2001:db8:53::1", 53)));
 }

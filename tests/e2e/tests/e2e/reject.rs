@@ -19,10 +19,7 @@ fn is_reset(seen: &Seen, remote: IpAddr) -> bool {
 /// "Communication administratively prohibited": RFC 1812 §5.2.7.1, RFC 4443 §3.1.
 fn is_prohibited(seen: &Seen) -> bool {
     !seen.outgoing
-        && matches!(
-            (seen.protocol, seen.kind, seen.code),
-            (protocol::ICMP, 3, 13) | (protocol::ICMPV6, 1, 1)
-        )
+        && matches!((seen.protocol, seen.kind, seen.code), (protocol::ICMP, 3, 13) | (protocol::ICMPV6, 1, 1))
 }
 
 #[test]
@@ -84,24 +81,12 @@ fn a_dropped_packet_is_answered_by_nothing() {
     let pod = world.pod("client");
     for family in [0, 1] {
         let mut own = pod.sniff();
-        assert_eq!(
-            Way::Frame.attempt(pod, ip(DENIED[family]), false).outcome,
-            Outcome::Silence
-        );
-        assert_eq!(
-            Way::RawUdp.attempt(pod, ip(DENIED[family]), false).outcome,
-            Outcome::Silence
-        );
+        assert_eq!(Way::Frame.attempt(pod, ip(DENIED[family]), false).outcome, Outcome::Silence);
+        assert_eq!(Way::RawUdp.attempt(pod, ip(DENIED[family]), false).outcome, Outcome::Silence);
         // An answer would have come before this one.
         assert!(pod.run(|| probe::ping(ip(ALLOWED[family]), PATIENCE)).is_answered());
         assert!(own.wait_for(|seen| !seen.outgoing && matches!(seen.kind, 0 | 129)));
         let remote = ip(DENIED[family]);
-        assert!(
-            !own.seen()
-                .iter()
-                .any(|seen| is_reset(seen, remote) || is_prohibited(seen)),
-            "{:?}",
-            own.seen()
-        );
+        assert!(!own.seen().iter().any(|seen| is_reset(seen, remote) || is_prohibited(seen)), "{:?}", own.seen());
     }
 }

@@ -19,11 +19,7 @@ fn a_pod_selector_chooses_pods_by_their_labels() {
     let Some(world) = world(&["default/client", "default/other"]) else {
         return;
     };
-    let text = document(
-        "office",
-        &["podSelector: {matchLabels: {app: client}}"],
-        &["Deny 0.0.0.0/0", "Deny ::/0"],
-    );
+    let text = document("office", &["podSelector: {matchLabels: {app: client}}"], &["Deny 0.0.0.0/0", "Deny ::/0"]);
     let _lab = Lab::new(&world, &text);
     for remote in ["5.6.7.8", "2001:db8:2::8"] {
         assert!(!reaches(world.pod("client"), at(remote, 443)));
@@ -41,8 +37,7 @@ fn excluded_cidrs_take_effect_on_running_pods() {
     let remotes = [at("5.6.7.8", 443), at("2001:db8:2::8", 443)];
     assert_eq!(remotes.map(|to| reaches(pod, to)), [false; 2]);
     let office = document("office", &[], &OFFICE);
-    lab.agent
-        .apply(&(config(&["excludedCIDRs: [5.6.7.8/32, '2001:db8:2::8/128']"]) + &office));
+    lab.agent.apply(&(config(&["excludedCIDRs: [5.6.7.8/32, '2001:db8:2::8/128']"]) + &office));
     assert_eq!(remotes.map(|to| reaches(pod, to)), [true; 2]);
     assert!(!reaches(pod, at("5.6.7.9", 443)) && !reaches(pod, at("2001:db8:2::9", 443)));
     lab.agent.apply(&policy(&OFFICE));

@@ -44,10 +44,7 @@ fn a_pod_under_deny_all_serves_tcp_clients_and_cannot_call_them() {
         for _ in 0..10 {
             exchange(&mut stream);
         }
-        assert!(
-            !reaches(pod, at(client, 443)),
-            "serving {client} must not open a way to it"
-        );
+        assert!(!reaches(pod, at(client, 443)), "serving {client} must not open a way to it");
         exchange(&mut stream);
     }
 }
@@ -65,10 +62,7 @@ fn a_pod_under_deny_all_answers_udp_clients_and_cannot_call_them() {
         for _ in 0..10 {
             ask(&socket, service(pod, client));
         }
-        assert!(
-            !reaches_udp(pod, at(client, 443)),
-            "serving {client} must not open a way to it"
-        );
+        assert!(!reaches_udp(pod, at(client, 443)), "serving {client} must not open a way to it");
         assert!(!reaches_udp(pod, at(client, 53)));
         ask(&socket, service(pod, client));
     }
@@ -108,12 +102,7 @@ fn a_served_client_cannot_be_called_from_the_service_port() {
         let frame = pod.frame(&[], &syn);
         assert_eq!(pod.run(|| probe::frame(&[frame], true)).outcome, Outcome::Silence);
         let arrived = lab.wire.arrived(remote.ip());
-        assert!(
-            arrived
-                .iter()
-                .all(|seen| seen.kind & (flag::SYN | flag::ACK) != flag::SYN),
-            "{arrived:?}"
-        );
+        assert!(arrived.iter().all(|seen| seen.kind & (flag::SYN | flag::ACK) != flag::SYN), "{arrived:?}");
     }
 }
 

@@ -91,11 +91,8 @@ fn ipv4_mapped_addresses_are_judged_as_ipv4() {
     let mut lab = Lab::new(&world, &policy(&OFFICE));
     let pod = world.pod("client");
     let (allowed, denied) = (at("::ffff:1.2.3.4", 443), at("::ffff:5.6.7.8", 443));
-    for try_it in [
-        probe::tcp_echo,
-        |to| probe::udp_connected(to, PATIENCE),
-        |to| probe::udp_unconnected(to, PATIENCE),
-    ] {
+    for try_it in [probe::tcp_echo, |to| probe::udp_connected(to, PATIENCE), |to| probe::udp_unconnected(to, PATIENCE)]
+    {
         assert!(pod.run(|| try_it(allowed)).is_answered());
         let before = lab.agent.charged("Deny 0.0.0.0/0");
         assert!(pod.run(|| try_it(denied)).is_refused());

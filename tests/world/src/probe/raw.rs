@@ -59,9 +59,5 @@ fn send(socket: &Socket, frame: &[u8], index: u32) -> std::io::Result<()> {
             libc::socklen_t::try_from(size_of_val(&address)).expect("small"),
         )
     };
-    if sent < 0 {
-        Err(std::io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if sent < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
