@@ -54,14 +54,13 @@ pub trait Evidence {
 impl Evidence for Agent<'_> {
     fn charged(&self, rule: &str) -> u64 {
         let dump = self.dump("rules");
-        let tables = dump["tables"].as_array().expect("tables");
-        let rules = tables.iter().flat_map(|table| table["rules"].as_array().into_iter().flatten());
+        let rules = dump["rules"].as_array().into_iter().flatten();
         rules.filter(|entry| text(entry).contains(rule)).map(|entry| number(&entry["packets"])).sum()
     }
 
     fn dropped(&self, reason: &str) -> u64 {
         let dump = self.dump("counters");
-        let drops = dump["drops"].as_array().into_iter().flatten();
+        let drops = dump["counters"]["drops"].as_array().into_iter().flatten();
         drops.filter(|entry| entry["reason"] == reason).map(|entry| number(&entry["packets"])).sum()
     }
 

@@ -149,17 +149,12 @@ type Charges = BTreeMap<String, u64>;
 fn charges(agent: &Agent<'_>) -> Charges {
     let dump = agent.dump("rules");
     let mut charges = Charges::new();
-    for rule in rules(&dump) {
+    for rule in dump.get("rules").and_then(Value::as_array).into_iter().flatten() {
         let word = |name: &str| rule.get(name).and_then(Value::as_str).unwrap_or_default();
         let packets = rule.get("packets").and_then(Value::as_u64).unwrap_or(0);
         *charges.entry(format!("{}: {}", word("origin"), word("text"))).or_default() += packets;
     }
     charges
-}
-
-fn rules(dump: &Value) -> impl Iterator<Item = &Value> {
-    let tables = dump.get("tables").and_then(Value::as_array).into_iter().flatten();
-    tables.flat_map(|table| table.get("rules").and_then(Value::as_array).into_iter().flatten())
 }
 
 /// The rule that was charged most between two readings. Neighbour discovery and the like may charge a builtin rule beside it.
