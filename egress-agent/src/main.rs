@@ -1,7 +1,7 @@
-//! The `egress-agent` binary.
+//! The `egress-agent` binary: everything is in the library.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    egress_agent::cli::main()
 }

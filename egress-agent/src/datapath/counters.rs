@@ -20,19 +20,12 @@ pub(super) struct CounterRegions {
 
 impl CounterRegions {
     pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
-        Ok(Self {
-            counters: maps::open(pins, map::RULE_COUNTERS)?,
-            used: Vec::new(),
-        })
+        Ok(Self { counters: maps::open(pins, map::RULE_COUNTERS)?, used: Vec::new() })
     }
 
     /// Counters that a table of `info` occupies.
     fn length(info: &TableInfo) -> u32 {
-        if info.flags & flag::SHARED_COUNTERS == 0 {
-            info.rules
-        } else {
-            SHARED
-        }
+        if info.flags & flag::SHARED_COUNTERS == 0 { info.rules } else { SHARED }
     }
 
     /// Marks the region of an adopted table.
@@ -84,10 +77,8 @@ impl CounterRegions {
             let is_clear = values.iter().all(|bytes| *bytes == [0; size_of::<Counter>()]);
             if !is_clear {
                 let zeroes = vec![[0; size_of::<Counter>()]; values.len()];
-                let zeroes = PerCpuValues::try_from(zeroes).map_err(|source| DatapathError::Syscall {
-                    call: "clearing rule counters",
-                    source,
-                })?;
+                let zeroes = PerCpuValues::try_from(zeroes)
+                    .map_err(|source| DatapathError::Syscall { call: "clearing rule counters", source })?;
                 self.counters.set(index, zeroes, 0).map_err(&failed)?;
             }
         }

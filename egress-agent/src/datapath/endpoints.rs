@@ -57,23 +57,12 @@ impl Endpoints {
             let Some(endpoint) = self.array.get(slot).filter(|endpoint| endpoint.id != 0) else {
                 continue;
             };
-            let name = self
-                .names
-                .get(&slot, 0)
-                .map_err(DatapathError::map(maps::ENDPOINT_NAMES))?;
+            let name = self.names.get(&slot, 0).map_err(DatapathError::map(maps::ENDPOINT_NAMES))?;
             let name = read_name(&name);
             self.next_id = self.next_id.max(endpoint.id.saturating_add(1));
             self.free.remove(&slot);
             let table = TableRef::from_bits(endpoint.table);
-            self.realized.insert(
-                name,
-                RealizedEndpoint {
-                    slot,
-                    id: endpoint.id,
-                    table,
-                    keys: BTreeSet::new(),
-                },
-            );
+            self.realized.insert(name, RealizedEndpoint { slot, id: endpoint.id, table, keys: BTreeSet::new() });
         }
         Ok(())
     }
@@ -105,10 +94,8 @@ impl Endpoints {
             self.array.store_table(known.slot, table.to_bits());
         }
         let mut realized = RealizedEndpoint { table, ..known };
-        let (added, removed): (Vec<_>, Vec<_>) = (
-            keys.difference(&realized.keys).copied().collect(),
-            realized.keys.difference(&keys).copied().collect(),
-        );
+        let (added, removed): (Vec<_>, Vec<_>) =
+            (keys.difference(&realized.keys).copied().collect(), realized.keys.difference(&keys).copied().collect());
         let mut outcome = Ok(());
         for key in added {
             let bytes: [u8; size_of::<EndpointKey>()] = zerocopy::transmute!(key);
@@ -139,16 +126,9 @@ impl Endpoints {
         })?;
         let id = self.next_id;
         self.next_id += 1;
-        self.names
-            .set(slot, write_name(name), 0)
-            .map_err(DatapathError::map(maps::ENDPOINT_NAMES))?;
+        self.names.set(slot, write_name(name), 0).map_err(DatapathError::map(maps::ENDPOINT_NAMES))?;
         self.array.store_id(slot, id);
-        Ok(RealizedEndpoint {
-            slot,
-            id,
-            table: TableRef::default(),
-            keys: BTreeSet::new(),
-        })
+        Ok(RealizedEndpoint { slot, id, table: TableRef::default(), keys: BTreeSet::new() })
     }
 
     fn slot_of(&self, key: EndpointKey) -> Result<Option<u32>, DatapathError> {
@@ -170,12 +150,7 @@ impl Endpoints {
 
     /// Removes the endpoints that are not in `kept`. Returns how many.
     pub(super) fn retain(&mut self, kept: &BTreeSet<String>) -> Result<usize, DatapathError> {
-        let gone: Vec<String> = self
-            .realized
-            .keys()
-            .filter(|name| !kept.contains(*name))
-            .cloned()
-            .collect();
+        let gone: Vec<String> = self.realized.keys().filter(|name| !kept.contains(*name)).cloned().collect();
         for name in &gone {
             let Some(endpoint) = self.realized.remove(name) else {
                 continue;
@@ -194,17 +169,12 @@ impl Endpoints {
 
     /// Whether the kernel has a table for the endpoint.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.realized
-            .get(name)
-            .is_some_and(|endpoint| endpoint.table.generation != 0)
+        self.realized.get(name).is_some_and(|endpoint| endpoint.table.generation != 0)
     }
 
     /// Tables in use, as (slot, generation).
     pub(super) fn tables(&self) -> BTreeSet<super::tables::SlotGeneration> {
-        self.realized
-            .values()
-            .map(|endpoint| (endpoint.table.slot, endpoint.table.generation))
-            .collect()
+        self.realized.values().map(|endpoint| (endpoint.table.slot, endpoint.table.generation)).collect()
     }
 
     /// Number of endpoints.
@@ -224,35 +194,24 @@ impl Endpoints {
 
     /// `namespace/name` of an endpoint's number.
     pub(super) fn name_of(&self, id: u32) -> Option<String> {
-        self.realized
-            .iter()
-            .find(|(_, endpoint)| endpoint.id == id)
-            .map(|(name, _)| name.clone())
+        self.realized.iter().find(|(_, endpoint)| endpoint.id == id).map(|(name, _)| name.clone())
     }
 }
 
 /// The keys that lead to an endpoint. Its cgroup only where it has no network namespace of its own or no interface: a process
 /// that enters another pod's namespace is judged by where it is.
 fn keys(endpoint: &DesiredEndpoint) -> BTreeSet<EndpointKey> {
-    let interface = endpoint
-        .interface
-        .as_ref()
-        .map(|found| EndpointKey::new(key_kind::INTERFACE, u64::from(found.index)));
+    let interface =
+        endpoint.interface.as_ref().map(|found| EndpointKey::new(key_kind::INTERFACE, u64::from(found.index)));
     let netns = endpoint.netns.map(|cookie| EndpointKey::new(key_kind::NETNS, cookie));
-    let cgroup = endpoint
-        .cgroup
-        .as_ref()
-        .filter(|_| endpoint.interface.is_none() || endpoint.netns.is_none());
+    let cgroup = endpoint.cgroup.as_ref().filter(|_| endpoint.interface.is_none() || endpoint.netns.is_none());
     let cgroup = cgroup.map(|found| EndpointKey::new(key_kind::CGROUP, found.id));
     [interface, netns, cgroup].into_iter().flatten().collect()
 }
 
 fn write_name(name: &str) -> [u8; NAME_BYTES] {
     let mut bytes = [0; NAME_BYTES];
-    bytes
-        .iter_mut()
-        .zip(name.bytes().take(NAME_BYTES - 1))
-        .for_each(|(to, from)| *to = from);
+    bytes.iter_mut().zip(name.bytes().take(NAME_BYTES - 1)).for_each(|(to, from)| *to = from);
     bytes
 }
 

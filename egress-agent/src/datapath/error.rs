@@ -77,16 +77,10 @@ impl DatapathError {
     }
 
     pub(super) fn map(name: &'static str) -> impl Fn(MapError) -> Self {
-        move |source| Self::Map {
-            name,
-            source: Box::new(source),
-        }
+        move |source| Self::Map { name, source: Box::new(source) }
     }
 
     pub(super) fn program(name: &'static str) -> impl Fn(ProgramError) -> Self {
-        move |source| Self::Program {
-            name,
-            source: Box::new(source),
-        }
+        move |source| Self::Program { name, source: Box::new(source) }
     }
 }

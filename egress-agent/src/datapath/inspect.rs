@@ -127,10 +127,7 @@ impl Inspector {
                 continue;
             }
             let mut view = TableView {
-                reference: TableRef {
-                    slot,
-                    generation: info.generation,
-                },
+                reference: TableRef { slot, generation: info.generation },
                 info,
                 description: Some(Arc::new(pinned.description)),
                 prefixes: Vec::new(),
@@ -179,25 +176,15 @@ impl Inspector {
         let array: Array<MapData, [u8; size_of::<ClassEntry>()]> = self.inner(map::CLASSES, slot)?;
         array
             .iter()
-            .map(|bytes| {
-                bytes
-                    .map(|bytes| zerocopy::transmute!(bytes))
-                    .map_err(DatapathError::map(map::CLASSES))
-            })
+            .map(|bytes| bytes.map(|bytes| zerocopy::transmute!(bytes)).map_err(DatapathError::map(map::CLASSES)))
             .collect()
     }
 
     /// The counters of a table by rank, summed over CPUs; with shared counters, one for everything allowed and one for denied.
     pub fn rule_counters(&self, table: &TableInfo) -> Result<Vec<Counter>, DatapathError> {
         let counters: Counters = maps::open(&self.pins, map::RULE_COUNTERS)?;
-        let length = if table.flags & flag::SHARED_COUNTERS == 0 {
-            table.rules
-        } else {
-            2
-        };
-        (0..length)
-            .map(|rank| maps::counter(&counters, table.counter_base + rank))
-            .collect()
+        let length = if table.flags & flag::SHARED_COUNTERS == 0 { table.rules } else { 2 };
+        (0..length).map(|rank| maps::counter(&counters, table.counter_base + rank)).collect()
     }
 
     /// Drops by reason.
@@ -245,9 +232,6 @@ impl Inspector {
 
     /// Entries that each map can hold.
     pub fn capacities(&self) -> Result<Vec<(&'static str, u32)>, DatapathError> {
-        map::ALL
-            .into_iter()
-            .map(|name| maps::entries(&self.pins, name).map(|entries| (name, entries)))
-            .collect()
+        map::ALL.into_iter().map(|name| maps::entries(&self.pins, name).map(|entries| (name, entries))).collect()
     }
 }

@@ -29,9 +29,7 @@ const CLSACT_HANDLE: TcHandle = TcHandle::new(0, 0xe9e5);
 /// Attaches the socket hooks at the cgroup root, or lets their links run this agent's programs.
 pub(super) fn attach_sockets(pins: &Pins, programs: &mut Programs, root: &Path) -> Result<(), DatapathError> {
     let cgroup = fs::File::open(root).map_err(DatapathError::path("opening", root))?;
-    let root_id = fs::metadata(root)
-        .map_err(DatapathError::path("reading", root))
-        .map(|meta| inode(&meta))?;
+    let root_id = fs::metadata(root).map_err(DatapathError::path("reading", root)).map(|meta| inode(&meta))?;
     for name in SOCKET_HOOKS {
         let path = pins.links().join(name);
         let program: &mut CgroupSockAddr = programs.get(name)?;
@@ -40,11 +38,8 @@ pub(super) fn attach_sockets(pins: &Pins, programs: &mut Programs, root: &Path) 
             continue;
         }
         let id = program.attach(&cgroup, LINK_MODE).map_err(&failed)?;
-        let link: FdLink = program
-            .take_link(id)
-            .map_err(&failed)?
-            .try_into()
-            .map_err(|_| DatapathError::Missing(name))?;
+        let link: FdLink =
+            program.take_link(id).map_err(&failed)?.try_into().map_err(|_| DatapathError::Missing(name))?;
         link.pin(&path)?;
     }
     Ok(())
@@ -76,23 +71,12 @@ fn attach_tcx(
     path: &Path,
 ) -> Result<(), DatapathError> {
     let failed = DatapathError::program(name);
-    if adopt(
-        path,
-        program.fd().map_err(&failed)?.as_fd(),
-        u64::from(interface.index),
-        true,
-    )? {
+    if adopt(path, program.fd().map_err(&failed)?.as_fd(), u64::from(interface.index), true)? {
         return Ok(());
     }
     let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let id = program
-        .attach_with_options(&interface.name, direction, options)
-        .map_err(&failed)?;
-    let link: FdLink = program
-        .take_link(id)
-        .map_err(&failed)?
-        .try_into()
-        .map_err(|_| DatapathError::Missing(name))?;
+    let id = program.attach_with_options(&interface.name, direction, options).map_err(&failed)?;
+    let link: FdLink = program.take_link(id).map_err(&failed)?.try_into().map_err(|_| DatapathError::Missing(name))?;
     link.pin(path)?;
     Ok(())
 }
@@ -113,11 +97,7 @@ fn attach_clsact(
     let id = match replaced {
         Ok(id) => id,
         Err(_) => {
-            let options = NlOptions {
-                priority: CLSACT_PRIORITY,
-                handle: CLSACT_HANDLE,
-                classid: None,
-            };
+            let options = NlOptions { priority: CLSACT_PRIORITY, handle: CLSACT_HANDLE, classid: None };
             program
                 .attach_with_options(&interface.name, direction, TcAttachOptions::Netlink(options))
                 .map_err(&failed)?
@@ -143,11 +123,8 @@ pub(super) fn attach_cgroup(pins: &Pins, programs: &mut Programs, cgroup: &Cgrou
             Direction::Ingress => CgroupSkbAttachType::Ingress,
         };
         let id = program.attach(&folder, direction, LINK_MODE).map_err(&failed)?;
-        let link: FdLink = program
-            .take_link(id)
-            .map_err(&failed)?
-            .try_into()
-            .map_err(|_| DatapathError::Missing(name))?;
+        let link: FdLink =
+            program.take_link(id).map_err(&failed)?.try_into().map_err(|_| DatapathError::Missing(name))?;
         link.pin(&path)?;
     }
     Ok(())
@@ -178,14 +155,8 @@ fn adopt(path: &Path, program: BorrowedFd<'_>, target: u64, is_tc: bool) -> Resu
 /// Detaches whatever is attached to interfaces and cgroups that are not in `interfaces` and `cgroups`.
 pub(super) fn detach_others(pins: &Pins, interfaces: &[u32], cgroups: &[u64]) -> Result<usize, DatapathError> {
     let keep = |path: &PathBuf, ids: &[u64]| {
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        name.split('-')
-            .next()
-            .and_then(|id| id.parse().ok())
-            .is_some_and(|id| ids.contains(&id))
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        name.split('-').next().and_then(|id| id.parse().ok()).is_some_and(|id| ids.contains(&id))
     };
     let interfaces: Vec<u64> = interfaces.iter().copied().map(u64::from).collect();
     let mut detached = 0;
@@ -225,15 +196,9 @@ fn detach(path: &Path) -> Result<(), DatapathError> {
 }
 
 fn detach_clsact(path: &Path) -> Result<(), DatapathError> {
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let (index, hook) = name.split_once('-').unwrap_or_default();
-    let direction = TC_HOOKS
-        .iter()
-        .find(|(name, _)| *name == hook)
-        .map(|(_, direction)| *direction);
+    let direction = TC_HOOKS.iter().find(|(name, _)| *name == hook).map(|(_, direction)| *direction);
     let interface = index.parse().ok().and_then(interface_name);
     if let (Some(direction), Some(interface)) = (direction, interface) {
         // Dropping the link detaches it; an interface that is gone took its filters along.
@@ -242,11 +207,9 @@ fn detach_clsact(path: &Path) -> Result<(), DatapathError> {
         }
     }
     match fs::remove_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DatapathError::Path {
-            action: "removing",
-            path: path.to_path_buf(),
-            source: error,
-        }),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(DatapathError::Path { action: "removing", path: path.to_path_buf(), source: error })
+        }
         _ => Ok(()),
     }
 }

@@ -63,22 +63,14 @@ pub(super) fn endpoint_names(pins: &Pins, entries: u32) -> Result<EndpointNames,
 
 /// Entries that a pinned map really has, which may differ from what the object asks for.
 pub(super) fn entries(pins: &Pins, name: &'static str) -> Result<u32, DatapathError> {
-    data(pins, name)?
-        .info()
-        .map(|info| info.max_entries())
-        .map_err(DatapathError::map(name))
+    data(pins, name)?.info().map(|info| info.max_entries()).map_err(DatapathError::map(name))
 }
 
 /// The sum over all CPUs.
 pub(super) fn counter(counters: &Counters, index: u32) -> Result<Counter, DatapathError> {
-    let values = counters
-        .get(&index, 0)
-        .map_err(DatapathError::map(map::RULE_COUNTERS))?;
+    let values = counters.get(&index, 0).map_err(DatapathError::map(map::RULE_COUNTERS))?;
     Ok(values.iter().fold(Counter::default(), |sum, bytes| {
         let counter: Counter = zerocopy::transmute!(*bytes);
-        Counter {
-            packets: sum.packets + counter.packets,
-            bytes: sum.bytes + counter.bytes,
-        }
+        Counter { packets: sum.packets + counter.packets, bytes: sum.bytes + counter.bytes }
     }))
 }

@@ -175,14 +175,7 @@ impl Datapath {
         let programs = Programs::load(&pins, &options.capacity)?;
         let tables = Tables::adopt(&pins)?;
         let endpoints = Endpoints::adopt(&pins)?;
-        Ok(Self {
-            pins,
-            cgroup_root: options.cgroup_root.clone(),
-            programs,
-            tables,
-            endpoints,
-            attached: false,
-        })
+        Ok(Self { pins, cgroup_root: options.cgroup_root.clone(), programs, tables, endpoints, attached: false })
     }
 
     /// Makes the kernel enforce `desired`. Problems of single endpoints are in the result; an error means that nothing could be done.
@@ -197,10 +190,7 @@ impl Datapath {
                 Ok(true) => applied.endpoints_changed += 1,
                 Ok(false) => {}
                 Err(error) => {
-                    applied.problems.push(Problem {
-                        endpoint: endpoint.name.clone(),
-                        message: error.to_string(),
-                    });
+                    applied.problems.push(Problem { endpoint: endpoint.name.clone(), message: error.to_string() });
                 }
             }
         }
@@ -231,11 +221,7 @@ impl Datapath {
 
     fn configure(&mut self, desired: &Desired) -> Result<(), DatapathError> {
         let mut configs: maps::Configs = maps::open(&self.pins, map::CONFIG)?;
-        let levels = desired
-            .endpoints
-            .iter()
-            .filter_map(|endpoint| endpoint.cgroup.as_ref())
-            .filter_map(cgroup_level);
+        let levels = desired.endpoints.iter().filter_map(|endpoint| endpoint.cgroup.as_ref()).filter_map(cgroup_level);
         let config = Config {
             abi: abi::VERSION,
             cgroup_levels: levels.fold(0, |levels, level| levels | 1 << level),
@@ -264,10 +250,7 @@ impl Datapath {
                 (None, None) => Ok(()),
             };
             if let Err(error) = result {
-                applied.problems.push(Problem {
-                    endpoint: endpoint.name.clone(),
-                    message: error.to_string(),
-                });
+                applied.problems.push(Problem { endpoint: endpoint.name.clone(), message: error.to_string() });
             }
         }
         links::detach_others(&self.pins, &interfaces, &cgroups)?;
@@ -285,9 +268,7 @@ impl Datapath {
 
     /// The rules of a table version, while the kernel holds it.
     pub fn description(&self, generation: u32) -> Option<Arc<TableDescription>> {
-        self.tables
-            .of_generation(generation)
-            .map(|table| Arc::clone(&table.description))
+        self.tables.of_generation(generation).map(|table| Arc::clone(&table.description))
     }
 
     /// The table that the kernel has for an endpoint.
@@ -311,12 +292,7 @@ fn cgroup_level(cgroup: &Cgroup) -> Option<u32> {
     use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
     let is_cgroup =
         |path: &std::path::Path| statfs(path).is_ok_and(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC);
-    let level = cgroup
-        .path
-        .ancestors()
-        .skip(1)
-        .take_while(|path| is_cgroup(path))
-        .count();
+    let level = cgroup.path.ancestors().skip(1).take_while(|path| is_cgroup(path)).count();
     u32::try_from(level).ok().filter(|level| (1..16).contains(level))
 }
 

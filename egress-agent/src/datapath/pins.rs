@@ -24,19 +24,12 @@ pub(super) struct Pins {
 
 impl Pins {
     pub(super) fn new(root: &Path) -> Self {
-        Self {
-            root: root.to_path_buf(),
-        }
+        Self { root: root.to_path_buf() }
     }
 
     /// Makes the folders that are not there.
     pub(super) fn create(&self) -> Result<(), DatapathError> {
-        for folder in [
-            self.maps(),
-            self.tables(),
-            self.links().join("tc"),
-            self.links().join("cgroup"),
-        ] {
+        for folder in [self.maps(), self.tables(), self.links().join("tc"), self.links().join("cgroup")] {
             fs::create_dir_all(&folder).map_err(DatapathError::path("creating", folder))?;
         }
         Ok(())
@@ -76,10 +69,7 @@ impl Pins {
         entries(&self.root)
             .into_iter()
             .filter(|path| {
-                *path != own
-                    && path
-                        .file_name()
-                        .is_some_and(|name| name.to_string_lossy().starts_with("abi-"))
+                *path != own && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("abi-"))
             })
             .collect()
     }
@@ -98,11 +88,9 @@ pub(super) fn entries(folder: &Path) -> Vec<PathBuf> {
 /// Removes a pin; one that is not there is fine.
 pub(super) fn unpin(path: &Path) -> Result<(), DatapathError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DatapathError::Path {
-            action: "removing",
-            path: path.to_path_buf(),
-            source: error,
-        }),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(DatapathError::Path { action: "removing", path: path.to_path_buf(), source: error })
+        }
         _ => Ok(()),
     }
 }
@@ -119,11 +107,9 @@ pub(super) fn remove_all(folder: &Path) -> Result<usize, DatapathError> {
         }
     }
     match fs::remove_dir(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DatapathError::Path {
-            action: "removing",
-            path: folder.to_path_buf(),
-            source: error,
-        }),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(DatapathError::Path { action: "removing", path: folder.to_path_buf(), source: error })
+        }
         _ => Ok(removed),
     }
 }

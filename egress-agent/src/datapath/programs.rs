@@ -14,10 +14,8 @@ use super::{Capacity, maps};
 /// Programs at the cgroup root.
 pub(super) const SOCKET_HOOKS: [&str; 4] = ["connect4", "connect6", "sendmsg4", "sendmsg6"];
 /// Programs on the host side of a pod's interface.
-pub(super) const TC_HOOKS: [(&str, TcAttachType); 2] = [
-    ("tc_from_pod", TcAttachType::Ingress),
-    ("tc_to_pod", TcAttachType::Egress),
-];
+pub(super) const TC_HOOKS: [(&str, TcAttachType); 2] =
+    [("tc_from_pod", TcAttachType::Ingress), ("tc_to_pod", TcAttachType::Egress)];
 /// Programs on the cgroup of a pod without such an interface.
 pub(super) const CGROUP_HOOKS: [(&str, Direction); 2] =
     [("cg_egress", Direction::Egress), ("cg_ingress", Direction::Ingress)];
@@ -57,19 +55,15 @@ impl Programs {
             .map_max_entries(map::CLASSES, capacity.tables)
             .map_max_entries(map::RULE_COUNTERS, capacity.rule_counters)
             .map_max_entries(map::FLOWS, capacity.flows);
-        let mut programs = Self {
-            ebpf: loader.load(crate::EBPF_OBJECT)?,
-        };
+        let mut programs = Self { ebpf: loader.load(crate::EBPF_OBJECT)? };
         programs.load_all()?;
         maps::endpoint_names(pins, maps::entries(pins, map::ENDPOINTS)?)?;
         Ok(programs)
     }
 
     fn load_all(&mut self) -> Result<(), DatapathError> {
-        for name in SOCKET_HOOKS
-            .into_iter()
-            .chain(TC_HOOKS.map(|(name, _)| name))
-            .chain(CGROUP_HOOKS.map(|(name, _)| name))
+        for name in
+            SOCKET_HOOKS.into_iter().chain(TC_HOOKS.map(|(name, _)| name)).chain(CGROUP_HOOKS.map(|(name, _)| name))
         {
             let program = self.ebpf.program_mut(name).ok_or(DatapathError::Missing(name))?;
             let loaded = match program {
@@ -119,9 +113,5 @@ pub(super) fn remove_other_versions(pins: &Pins) -> Result<(), DatapathError> {
         tracing::info!(folder = %folder.display(), "removing the maps of another version");
         super::pins::remove_all(&folder)?;
     }
-    if fs::exists(pins.root()).unwrap_or(false) {
-        Ok(())
-    } else {
-        pins.create()
-    }
+    if fs::exists(pins.root()).unwrap_or(false) { Ok(()) } else { pins.create() }
 }

@@ -32,10 +32,7 @@ fn bpf<A: IntoBytes + Immutable>(
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_bytes().as_ptr(), size_of::<A>()) };
     match i32::try_from(result) {
         Ok(result) if result >= 0 => Ok(result),
-        _ => Err(DatapathError::Syscall {
-            call,
-            source: io::Error::last_os_error(),
-        }),
+        _ => Err(DatapathError::Syscall { call, source: io::Error::last_os_error() }),
     }
 }
 
@@ -61,15 +58,7 @@ pub(super) fn open_pin(path: &Path) -> Result<Option<OwnedFd>, DatapathError> {
         path: path.to_path_buf(),
         source: error.into(),
     })?;
-    match bpf(
-        "BPF_OBJ_GET",
-        BPF_OBJ_GET,
-        &Attributes {
-            path: address(name.as_ptr()),
-            fd: 0,
-            flags: 0,
-        },
-    ) {
+    match bpf("BPF_OBJ_GET", BPF_OBJ_GET, &Attributes { path: address(name.as_ptr()), fd: 0, flags: 0 }) {
         // SAFETY: the kernel has just made this descriptor for us alone.
         Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
         Err(DatapathError::Syscall { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -87,12 +76,7 @@ pub(super) fn replace_program(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> 
         flags: u32,
         old_program: u32,
     }
-    let attributes = Attributes {
-        link: raw(link),
-        program: raw(program),
-        flags: 0,
-        old_program: 0,
-    };
+    let attributes = Attributes { link: raw(link), program: raw(program), flags: 0, old_program: 0 };
     bpf("BPF_LINK_UPDATE", BPF_LINK_UPDATE, &attributes).map(|_| ())
 }
 
@@ -118,18 +102,10 @@ pub(super) fn link_target(link: BorrowedFd<'_>, is_tc: bool) -> Result<u64, Data
     }
     let mut info = LinkInfo::default();
     let length = u32::try_from(size_of::<LinkInfo>()).unwrap_or(0);
-    let attributes = Attributes {
-        fd: raw(link),
-        length,
-        info: address(&raw mut info),
-    };
+    let attributes = Attributes { fd: raw(link), length, info: address(&raw mut info) };
     bpf("BPF_OBJ_GET_INFO_BY_FD", BPF_OBJ_GET_INFO_BY_FD, &attributes)?;
     let [low, high] = info.target;
-    Ok(if is_tc {
-        u64::from(low)
-    } else {
-        u64::from(low) | u64::from(high) << 32
-    })
+    Ok(if is_tc { u64::from(low) } else { u64::from(low) | u64::from(high) << 32 })
 }
 
 /// Deletes a map element. `false` if it was not there.
@@ -143,13 +119,7 @@ pub(super) fn delete<K: IntoBytes + Immutable>(map: BorrowedFd<'_>, key: &K) -> 
         value: u64,
         flags: u64,
     }
-    let attributes = Attributes {
-        map: raw(map),
-        padding: 0,
-        key: address(key),
-        value: 0,
-        flags: 0,
-    };
+    let attributes = Attributes { map: raw(map), padding: 0, key: address(key), value: 0, flags: 0 };
     match bpf("BPF_MAP_DELETE_ELEM", BPF_MAP_DELETE_ELEM, &attributes) {
         Ok(_) => Ok(true),
         Err(DatapathError::Syscall { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -175,10 +145,8 @@ where
         element_flags: u64,
         flags: u64,
     }
-    let count = u32::try_from(keys.len().min(values.len())).map_err(|error| DatapathError::Syscall {
-        call: "BPF_MAP_UPDATE_BATCH",
-        source: io::Error::other(error),
-    })?;
+    let count = u32::try_from(keys.len().min(values.len()))
+        .map_err(|error| DatapathError::Syscall { call: "BPF_MAP_UPDATE_BATCH", source: io::Error::other(error) })?;
     if count == 0 {
         return Ok(());
     }
@@ -209,10 +177,7 @@ impl EndpointArray {
     /// Maps the array of `len` endpoints.
     pub(super) fn map(map: impl AsFd, len: u32) -> Result<Self, DatapathError> {
         let len = len as usize;
-        let failed = |source| DatapathError::Syscall {
-            call: "mmap of the endpoints map",
-            source,
-        };
+        let failed = |source| DatapathError::Syscall { call: "mmap of the endpoints map", source };
         let bytes =
             NonZeroUsize::new(len * size_of::<Endpoint>()).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
@@ -229,14 +194,12 @@ impl EndpointArray {
 
     fn table(&self, slot: u32) -> Option<&AtomicU64> {
         // SAFETY: the field is aligned and inside the mapping, which lives as long as `self`; the kernel only reads it.
-        self.at(slot)
-            .map(|endpoint| unsafe { AtomicU64::from_ptr(&raw mut (*endpoint.as_ptr()).table) })
+        self.at(slot).map(|endpoint| unsafe { AtomicU64::from_ptr(&raw mut (*endpoint.as_ptr()).table) })
     }
 
     fn id(&self, slot: u32) -> Option<&AtomicU32> {
         // SAFETY: as in `table`.
-        self.at(slot)
-            .map(|endpoint| unsafe { AtomicU32::from_ptr(&raw mut (*endpoint.as_ptr()).id) })
+        self.at(slot).map(|endpoint| unsafe { AtomicU32::from_ptr(&raw mut (*endpoint.as_ptr()).id) })
     }
 
     /// Number of slots.
@@ -247,11 +210,7 @@ impl EndpointArray {
     /// Reads a slot.
     pub(super) fn get(&self, slot: u32) -> Option<Endpoint> {
         let table = self.table(slot)?.load(Ordering::Acquire);
-        Some(Endpoint {
-            table,
-            id: self.id(slot)?.load(Ordering::Acquire),
-            padding: 0,
-        })
+        Some(Endpoint { table, id: self.id(slot)?.load(Ordering::Acquire), padding: 0 })
     }
 
     /// Names the endpoint in a slot; `table` publishes it afterwards.

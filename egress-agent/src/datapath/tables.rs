@@ -103,30 +103,22 @@ impl Tables {
             if pinned.generation != info.generation {
                 continue;
             }
-            let key = (pinned.description.fingerprint, pinned.reject);
-            let reference = TableRef {
-                slot,
-                generation: info.generation,
-            };
+            let mut fingerprint = [0; 32];
+            if hex::decode_to_slice(&pinned.description.fingerprint, &mut fingerprint).is_err() {
+                continue;
+            }
+            let key = (fingerprint, pinned.reject);
+            let reference = TableRef { slot, generation: info.generation };
             self.counters.reserve(&info);
             self.free.remove(&slot);
-            self.realized.insert(
-                key,
-                RealizedTable {
-                    reference,
-                    info,
-                    description: Arc::new(pinned.description),
-                },
-            );
+            self.realized.insert(key, RealizedTable { reference, info, description: Arc::new(pinned.description) });
         }
         Ok(())
     }
 
     /// The table of a generation, if the kernel has it.
     pub(super) fn of_generation(&self, generation: u32) -> Option<&RealizedTable> {
-        self.realized
-            .values()
-            .find(|table| table.reference.generation == generation)
+        self.realized.values().find(|table| table.reference.generation == generation)
     }
 
     /// Number of tables.
@@ -146,21 +138,13 @@ impl Tables {
             limit: u64::from(self.infos.len()),
             advice: "fewer distinct rule lists, or more tables",
         })?;
-        let reference = TableRef {
-            slot,
-            generation: self.next_generation,
-        };
+        let reference = TableRef { slot, generation: self.next_generation };
         let (counter_base, shared) = self.counters.allocate(desired.table.rules)?;
         let mut flags = if desired.reject { flag::REJECT } else { 0 };
         if shared {
             flags |= flag::SHARED_COUNTERS;
         }
-        let info = TableInfo {
-            generation: reference.generation,
-            counter_base,
-            rules: desired.table.rules,
-            flags,
-        };
+        let info = TableInfo { generation: reference.generation, counter_base, rules: desired.table.rules, flags };
         if let Err(error) = self.install(slot, info, desired) {
             self.counters.release(&info);
             let _ = self.remove(slot);
@@ -169,14 +153,7 @@ impl Tables {
         self.free.remove(&slot);
         self.next_generation += 1;
         let description = Arc::new(desired.description.clone());
-        self.realized.insert(
-            key,
-            RealizedTable {
-                reference,
-                info,
-                description,
-            },
-        );
+        self.realized.insert(key, RealizedTable { reference, info, description });
         Ok(reference)
     }
 
@@ -185,19 +162,11 @@ impl Tables {
         let prefixes6 = prefixes6(&desired.table)?;
         let classes = classes(&desired.table)?;
         write_description(&self.pins, slot, info.generation, desired)?;
-        self.tables4
-            .set(slot, &prefixes4, 0)
-            .map_err(DatapathError::map(map::TABLES4))?;
-        self.tables6
-            .set(slot, &prefixes6, 0)
-            .map_err(DatapathError::map(map::TABLES6))?;
-        self.classes
-            .set(slot, &classes, 0)
-            .map_err(DatapathError::map(map::CLASSES))?;
+        self.tables4.set(slot, &prefixes4, 0).map_err(DatapathError::map(map::TABLES4))?;
+        self.tables6.set(slot, &prefixes6, 0).map_err(DatapathError::map(map::TABLES6))?;
+        self.classes.set(slot, &classes, 0).map_err(DatapathError::map(map::CLASSES))?;
         let bytes: [u8; size_of::<TableInfo>()] = zerocopy::transmute!(info);
-        self.infos
-            .set(slot, bytes, 0)
-            .map_err(DatapathError::map(map::TABLE_INFO))
+        self.infos.set(slot, bytes, 0).map_err(DatapathError::map(map::TABLE_INFO))
     }
 
     /// Frees the tables that no endpoint uses. Returns how many.
@@ -281,15 +250,9 @@ fn classes(table: &Table) -> Result<MapData, DatapathError> {
 
 /// Pins the description of a table: its length, then its JSON, in pieces.
 fn write_description(pins: &Pins, slot: u32, generation: u32, desired: &DesiredTable) -> Result<(), DatapathError> {
-    let pinned = Pinned {
-        generation,
-        reject: desired.reject,
-        description: &desired.description,
-    };
-    let json = serde_json::to_vec(&pinned).map_err(|error| DatapathError::Syscall {
-        call: "writing a table description",
-        source: error.into(),
-    })?;
+    let pinned = Pinned { generation, reject: desired.reject, description: &desired.description };
+    let json = serde_json::to_vec(&pinned)
+        .map_err(|error| DatapathError::Syscall { call: "writing a table description", source: error.into() })?;
     let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
     bytes.extend(json);
     bytes.resize(bytes.len().next_multiple_of(PIECE), 0);

@@ -1,0 +1,207 @@
+//! `egress-agent run`: checks the machine, opens the datapath, starts the reconciler, the watchers and the event reader, and waits
+//! for signals.
+//!
+//! Threads: the reconciler owns all inputs and the only way to change the kernel; watchers only wake it; the main thread runs the
+//! event reader and the signals. Ending leaves the kernel enforcing (§6.5).
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use egress_policy::compile::Limits;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing::{error, info};
+
+use crate::cli::{Failure, RunArgs};
+use crate::datapath::{self, Applied, Capacity, Datapath, DatapathError, Desired, Options};
+use crate::discovery::{self, Discovery};
+use crate::events;
+use crate::reconcile::{self, Kernel, Planner, Reconciler, Sources, StatusFile, Wake, Work};
+use crate::sources::watch::{Targets, Watcher};
+use crate::sources::{EndpointSource, PolicySource, policies};
+use crate::startup::{self, Lock};
+
+/// The datapath, shared with whoever needs names for its numbers.
+#[derive(Clone)]
+struct SharedDatapath(Arc<Mutex<Datapath>>);
+
+impl Kernel for SharedDatapath {
+    fn apply(&mut self, desired: &Desired) -> Result<Applied, DatapathError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).apply(desired)
+    }
+}
+
+/// Enforces until a signal ends it.
+pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
+    let files = Files::check(arguments)?;
+    let cgroup_root = startup::check(&arguments.bpffs, arguments.cgroup_root.as_deref()).map_err(Failure::runtime)?;
+    let _state = Lock::take(&arguments.state_dir).map_err(Failure::runtime)?;
+    let _pins = Lock::take(&arguments.bpffs).map_err(Failure::runtime)?;
+    let mut datapath = Datapath::open(&options(arguments, cgroup_root.clone())).map_err(Failure::runtime)?;
+    let ring = datapath.take_events().map_err(Failure::runtime)?;
+    let datapath = Arc::new(Mutex::new(datapath));
+
+    let (wake, wakes) = mpsc::channel();
+    // Watching begins before the first reading, so that no change falls between the two.
+    let watcher = watch(&files, &wake).map_err(Failure::runtime)?;
+    let mut reconciler = reconciler(arguments, &files, cgroup_root, &datapath).map_err(Failure::runtime)?;
+    let outcome = reconciler.round(Work::ALL).map_err(Failure::runtime)?;
+    info!(
+        generation = outcome.generation,
+        endpoints = outcome.status.endpoints,
+        policies = outcome.status.policies,
+        enforced = outcome.status.enforced,
+        problems = outcome.status.problems.len(),
+        "ready"
+    );
+    let (ended, reconciler_ended) = oneshot::channel();
+    let thread = follow(reconciler, wakes, ended).map_err(Failure::runtime)?;
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::runtime)?;
+    let result = runtime.block_on(async {
+        let reader = events::Reader::new(ring, datapath, &arguments.bpffs, &arguments.state_dir)?;
+        serve(reader, &watcher, reconciler_ended).await
+    });
+    // An apply that has begun is finished: half of one would leave work for the next agent.
+    let _ = wake.send(Wake::Stop);
+    let finished = thread.join();
+    runtime.shutdown_background();
+    result.map_err(Failure::runtime)?;
+    finished.map_err(|_| Failure::runtime("the reconciler died; this is a bug, please report it with the log"))?;
+    info!("stopped; the kernel keeps enforcing");
+    Ok(())
+}
+
+/// Removes everything that an agent has pinned and attached.
+pub(crate) fn cleanup(arguments: &RunArgs) -> Result<(), Failure> {
+    startup::check_privileges().map_err(Failure::runtime)?;
+    if !arguments.bpffs.exists() {
+        info!(bpffs = %arguments.bpffs.display(), "nothing to remove");
+        return Ok(());
+    }
+    let _pins = Lock::take(&arguments.bpffs).map_err(Failure::runtime)?;
+    let cgroup_root = arguments.cgroup_root.clone().unwrap_or_default();
+    let removed = datapath::cleanup(&options(arguments, cgroup_root)).map_err(Failure::runtime)?;
+    info!(links = removed.links, pins = removed.pins, "removed; nothing is enforced any more");
+    Ok(())
+}
+
+fn options(arguments: &RunArgs, cgroup_root: PathBuf) -> Options {
+    Options {
+        bpffs: arguments.bpffs.clone(),
+        cgroup_root,
+        capacity: Capacity {
+            endpoints: arguments.max_endpoints,
+            tables: arguments.max_tables,
+            rule_counters: arguments.max_rule_counters,
+            flows: arguments.max_flows,
+        },
+    }
+}
+
+/// What the arguments name, checked to be there at the start. Later absences are problems in the status.
+struct Files {
+    policies: PathBuf,
+    endpoints: PathBuf,
+    config: Option<PathBuf>,
+}
+
+impl Files {
+    fn check(arguments: &RunArgs) -> Result<Self, Failure> {
+        let missing = || Failure::usage("--policies and --endpoints are required");
+        let policies = arguments.policies.clone().ok_or_else(missing)?;
+        let endpoints = arguments.endpoints.clone().ok_or_else(missing)?;
+        policies::check_folder(&policies).map_err(|error| {
+            let folder = policies.display();
+            Failure::usage(format!(
+                "--policies: the folder {folder} cannot be read: {error}; create it, it may be empty"
+            ))
+        })?;
+        readable("--endpoints", &endpoints, "create it with `endpoints: []` if there are none yet")?;
+        if let Some(config) = &arguments.config {
+            readable("--config", config, "create it, or leave --config out")?;
+        }
+        Ok(Self { policies, endpoints, config: arguments.config.clone() })
+    }
+}
+
+fn readable(option: &str, path: &Path, advice: &str) -> Result<(), Failure> {
+    std::fs::File::open(path).map(drop).map_err(|error| {
+        Failure::usage(format!("{option}: the file {} cannot be read: {error}; {advice}", path.display()))
+    })
+}
+
+fn watch(files: &Files, wake: &Sender<Wake>) -> io::Result<Watcher> {
+    let targets = Targets {
+        folder: files.policies.clone(),
+        files: [Some(files.endpoints.clone()), files.config.clone()].into_iter().flatten().collect(),
+    };
+    let files_changed = wake.clone();
+    let watcher = Watcher::start(&targets, move |told| {
+        files_changed.send(if told { Wake::Files } else { Wake::Rescan }).is_ok()
+    })?;
+    let links_changed = wake.clone();
+    discovery::links::follow(move || links_changed.send(Wake::Links).is_ok())?;
+    Ok(watcher)
+}
+
+fn reconciler(
+    arguments: &RunArgs,
+    files: &Files,
+    cgroup_root: PathBuf,
+    datapath: &Arc<Mutex<Datapath>>,
+) -> io::Result<Reconciler<SharedDatapath>> {
+    let state_dir = &arguments.state_dir;
+    let policies = PolicySource::new(&files.policies, files.config.as_deref(), state_dir);
+    let planner = Planner::new(Limits::default(), arguments.events_per_second, policies.last_good());
+    let sources = Sources {
+        policies,
+        endpoints: EndpointSource::new(&files.endpoints, state_dir),
+        discovery: Discovery::new(cgroup_root)?,
+    };
+    let kernel = SharedDatapath(Arc::clone(datapath));
+    Ok(Reconciler::new(sources, planner, kernel, StatusFile::new(state_dir)))
+}
+
+/// Runs the reconciler on a thread of its own; `ended` is dropped when it stops for whatever reason.
+fn follow(
+    mut reconciler: Reconciler<SharedDatapath>,
+    wakes: Receiver<Wake>,
+    ended: oneshot::Sender<()>,
+) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name("reconcile".into()).spawn(move || {
+        let _ended = ended;
+        reconcile::follow(&mut reconciler, &wakes);
+    })
+}
+
+/// Handles signals until one says to end.
+async fn serve(
+    reader: events::Reader,
+    watcher: &Watcher,
+    mut reconciler_ended: oneshot::Receiver<()>,
+) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup: Signal = signal(SignalKind::hangup())?;
+    let mut reader = std::pin::pin!(reader.run());
+    let mut reading = true;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => {
+                info!("reading everything again");
+                watcher.rescan();
+            }
+            result = &mut reader, if reading => {
+                reading = false;
+                error!(?result, "events are not read any more; enforcement goes on");
+            }
+            _ = &mut reconciler_ended => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The arguments, as clap reads them. Texts here are what `--help` prints.
+
+use std::path::PathBuf;
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use egress_common::abi::capacity;
+
+/// Sizes of maps are at least one entry.
+fn size() -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::new().range(1..=1 << 26)
+}
+
+const DEFAULT_BPFFS: &str = "/sys/fs/bpf/egress";
+const DEFAULT_STATE_DIR: &str = "/run/egress";
+
+const CLI_EXAMPLES: &str = "\
+Exit codes: 0 ok, 1 a negative answer, 2 usage or configuration, 3 runtime.
+EGRESS_LOG sets what is logged, for example EGRESS_LOG=debug.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  egress-agent run --policies /etc/egress/policies --endpoints /etc/egress/endpoints.yaml
+  egress-agent run --policies policies --endpoints endpoints.yaml --config config.yaml --log-format json
+  egress-agent run --cleanup        # stop enforcing: remove every program, link and map
+
+On SIGTERM or SIGINT the agent exits and the kernel keeps enforcing. SIGHUP reads everything again.";
+
+const DUMP_EXAMPLES: &str = "\
+Examples:
+  egress-agent dump                 # who is covered, by which table
+  egress-agent dump rules           # every rule with its counters
+  egress-agent dump tables -o json  # prefixes, classes and decisions, for programs
+
+Works whether the agent runs or not: everything is read from the pinned maps.
+Exit code 1 says that nothing is pinned there.";
+
+/// Egress firewall for Kubernetes pods, enforced in the kernel.
+#[derive(Debug, Parser)]
+#[command(name = "egress-agent", version, about, after_help = CLI_EXAMPLES, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Enforce the policies of a folder on the pods of an endpoints file, and follow their changes.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Show what the kernel enforces.
+    #[command(after_help = DUMP_EXAMPLES)]
+    Dump(DumpArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Folder of policy files (*.yaml, *.yml, *.json), watched for changes.
+    #[arg(long, value_name = "DIR", required_unless_present = "cleanup")]
+    pub(crate) policies: Option<PathBuf>,
+    /// File that lists the pods of this machine, watched for changes.
+    #[arg(long, value_name = "FILE", required_unless_present = "cleanup")]
+    pub(crate) endpoints: Option<PathBuf>,
+    /// File with the `EgressConfig`, if it is not in the policies folder; watched for changes.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Folder on a BPF file system where programs and maps are pinned.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
+    pub(crate) bpffs: PathBuf,
+    /// Root of the cgroup v2 hierarchy [default: its mount point, from /proc/self/mountinfo].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cgroup_root: Option<PathBuf>,
+    /// Folder for status.json, events.jsonl and the last good version of every object.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
+    pub(crate) state_dir: PathBuf,
+    /// How to log [default: human on a terminal, json otherwise].
+    #[arg(long, value_enum)]
+    pub(crate) log_format: Option<LogFormat>,
+    /// Denial events per second, pod and rule; more are counted and reported as repeats.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = size())]
+    pub(crate) events_per_second: u32,
+    /// Pods that fit into the maps. Sizes count when the maps are made, which is at the first run after a cleanup.
+    #[arg(long, value_name = "N", default_value_t = capacity::ENDPOINTS, help_heading = "Sizes", value_parser = size())]
+    pub(crate) max_endpoints: u32,
+    /// Distinct rule lists that fit, together with the ones being replaced.
+    #[arg(long, value_name = "N", default_value_t = capacity::TABLES, help_heading = "Sizes", value_parser = size())]
+    pub(crate) max_tables: u32,
+    /// Rules that are counted one by one, per CPU; further tables count only allowed and denied.
+    #[arg(long, value_name = "N", default_value_t = capacity::RULE_COUNTERS, help_heading = "Sizes", value_parser = size())]
+    pub(crate) max_rule_counters: u32,
+    /// Connections that are remembered; the least recently used go first.
+    #[arg(long, value_name = "N", default_value_t = capacity::FLOWS, help_heading = "Sizes", value_parser = size())]
+    pub(crate) max_flows: u32,
+    /// Remove every program, link and map of an earlier run, and exit.
+    #[arg(long, conflicts_with_all = ["policies", "endpoints", "config"])]
+    pub(crate) cleanup: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    Human,
+    /// One JSON object per line.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DumpArgs {
+    /// What to show.
+    #[arg(value_enum, default_value_t = Subject::Endpoints)]
+    pub(crate) subject: Subject,
+    /// Folder on a BPF file system where programs and maps are pinned.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
+    pub(crate) bpffs: PathBuf,
+    /// Format of the answer.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Subject {
+    /// Pods, what they are known by, and their tables.
+    Endpoints,
+    /// Each table's prefixes with the decisions they lead to.
+    Tables,
+    /// Each table's rules in order of evaluation, with counters.
+    Rules,
+    /// Packets per rule that counted any, and per drop reason.
+    Counters,
+    /// Remembered connections.
+    Flows,
+    /// Settings of the programs.
+    Config,
+    /// Node-wide figures of the programs.
+    Stats,
+    /// All of the above.
+    All,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// Aligned columns.
+    Table,
+    /// JSON with a `version` field.
+    Json,
+    /// The same as YAML.
+    Yaml,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_needs_policies_and_endpoints_unless_it_cleans_up() {
+        assert!(Cli::try_parse_from(["egress-agent", "run"]).is_err());
+        assert!(Cli::try_parse_from(["egress-agent", "run", "--policies", "p"]).is_err());
+        assert!(Cli::try_parse_from(["egress-agent", "run", "--policies", "p", "--endpoints", "e"]).is_ok());
+        assert!(Cli::try_parse_from(["egress-agent", "run", "--cleanup"]).is_ok());
+    }
+}

@@ -1,0 +1,263 @@
+//! Finds each endpoint on this machine: its network namespace's cookie, its interface on the host's side, its cgroup.
+//!
+//! Whatever is missing is a problem of that endpoint alone, and is looked for again when links change and from time to time.
+//! Invariant: nothing found here covers the machine itself (its own network namespace, the root cgroup). Called by
+//! [`reconcile`](crate::reconcile).
+
+pub(crate) mod cgroup;
+pub(crate) mod links;
+mod netlink;
+mod netns;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+
+use nix::net::if_::if_nametoindex;
+
+use crate::sources::{Endpoint, NetnsRef, Problem};
+
+use netlink::{Link, Netlink};
+use netns::{Namespace, NetnsError};
+
+/// Name that container runtimes give a pod's first interface.
+const POD_INTERFACE: &str = "eth0";
+
+/// What an endpoint is known by, as far as it was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Located {
+    /// Name and index of the host-side interface.
+    pub(crate) interface: Option<(String, u32)>,
+    /// Cookie of the network namespace.
+    pub(crate) netns: Option<u64>,
+    pub(crate) cgroup: Option<cgroup::Found>,
+}
+
+impl Located {
+    /// Whether there is anything that a packet or a call could be recognised by.
+    pub(crate) fn is_known(&self) -> bool {
+        self.interface.is_some() || self.netns.is_some() || self.cgroup.is_some()
+    }
+}
+
+/// Where every endpoint is.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    /// By endpoint key.
+    pub(crate) located: HashMap<String, Located>,
+    pub(crate) problems: Vec<Problem>,
+    /// Whether something is missing that may come.
+    pub(crate) incomplete: bool,
+}
+
+/// Looks for endpoints.
+#[derive(Debug)]
+pub(crate) struct Discovery {
+    cgroup_root: PathBuf,
+    own_cookie: u64,
+    last: HashMap<String, Located>,
+}
+
+impl Discovery {
+    /// Must be called on a thread in the agent's network namespace.
+    pub(crate) fn new(cgroup_root: PathBuf) -> io::Result<Self> {
+        Ok(Self { cgroup_root, own_cookie: netns::cookie()?, last: HashMap::new() })
+    }
+
+    /// Looks for every endpoint. `cover_host_network`: whether pods in the host's network are covered too (§1.5).
+    pub(crate) fn survey(&mut self, endpoints: &[Endpoint], cover_host_network: bool) -> Survey {
+        let own = Netlink::open().and_then(|netlink| Ok((netlink.links()?, netlink)));
+        let own = own.inspect_err(|error| tracing::warn!(%error, "the links of this machine cannot be read")).ok();
+        let mut survey = Survey::default();
+        for endpoint in endpoints {
+            let key = endpoint.key();
+            let mut search = Search {
+                endpoint,
+                before: self.last.get(&key),
+                discovery: self,
+                own: own.as_ref(),
+                found: Located::default(),
+                problems: Vec::new(),
+                incomplete: false,
+            };
+            search.run(cover_host_network);
+            let Search { found, problems, incomplete, .. } = search;
+            survey.problems.extend(problems);
+            survey.incomplete |= incomplete;
+            survey.located.insert(key, found);
+        }
+        survey.refuse_shared(endpoints);
+        self.last.clone_from(&survey.located);
+        survey
+    }
+}
+
+impl Survey {
+    /// Two endpoints cannot be told apart by one thing: the first one in the file keeps it.
+    fn refuse_shared(&mut self, endpoints: &[Endpoint]) {
+        let mut owners: HashMap<(&'static str, u64), String> = HashMap::new();
+        for key in endpoints.iter().map(Endpoint::key) {
+            let Some(located) = self.located.get_mut(&key) else {
+                continue;
+            };
+            let problems = &mut self.problems;
+            let mut shared = |what: &'static str, id: Option<u64>| {
+                let Some(id) = id else { return false };
+                let owner = owners.entry((what, id)).or_insert_with(|| key.clone());
+                let shared = *owner != key;
+                if shared {
+                    let message = format!("has the same {what} as {owner}, which keeps it");
+                    problems
+                        .push(problem(&key, message).hint("each endpoint needs its own; correct the endpoints file"));
+                }
+                shared
+            };
+            if shared("interface", located.interface.as_ref().map(|&(_, index)| u64::from(index))) {
+                located.interface = None;
+            }
+            if shared("network namespace", located.netns) {
+                located.netns = None;
+            }
+            if shared("cgroup", located.cgroup.as_ref().map(|found| found.id)) {
+                located.cgroup = None;
+            }
+        }
+    }
+}
+
+fn problem(key: &str, message: impl Into<String>) -> Problem {
+    Problem::new("discovery", message).of(key)
+}
+
+/// The search for one endpoint.
+struct Search<'a> {
+    endpoint: &'a Endpoint,
+    before: Option<&'a Located>,
+    discovery: &'a Discovery,
+    own: Option<&'a (Vec<Link>, Netlink)>,
+    found: Located,
+    problems: Vec<Problem>,
+    incomplete: bool,
+}
+
+impl Search<'_> {
+    fn run(&mut self, cover_host_network: bool) {
+        self.find_cgroup();
+        let namespace = self.endpoint.netns.as_ref().and_then(|netns| self.look_into(netns));
+        let in_host_network = namespace.as_ref().is_some_and(|found| found.cookie == self.discovery.own_cookie);
+        let endpoint = self.endpoint;
+        if in_host_network || (endpoint.netns.is_none() && endpoint.interface.is_none()) {
+            self.host_network(cover_host_network);
+            return;
+        }
+        if let Some(namespace) = &namespace {
+            self.found.netns = Some(namespace.cookie);
+        }
+        match (&endpoint.interface, &namespace) {
+            (Some(name), _) => self.find_interface(name),
+            (None, Some(namespace)) => self.find_peer(namespace),
+            (None, None) => {}
+        }
+        if self.found.interface.is_none() && self.found.cgroup.is_none() && self.found.netns.is_some() {
+            self.report(
+                "has neither a host-side interface nor a cgroup: socket calls are judged, but raw packets pass unjudged",
+                "name its `interface` or its `cgroup`",
+            );
+        }
+    }
+
+    fn report(&mut self, message: impl Into<String>, hint: &str) {
+        self.problems.push(problem(&self.endpoint.key(), message).hint(hint));
+    }
+
+    /// Only a cgroup can tell such a pod from the rest of the machine.
+    fn host_network(&mut self, cover: bool) {
+        if !cover {
+            self.found = Located::default();
+            self.report(
+                "is in the host's network and not covered (hostNetworkPods: Ignore)",
+                "set hostNetworkPods: Enforce in the EgressConfig, or name its netns or interface if it has its own",
+            );
+        } else if self.endpoint.cgroup.is_none() {
+            self.report("is in the host's network and cannot be recognised", "name its `cgroup`");
+        }
+    }
+
+    fn find_cgroup(&mut self) {
+        let Some(given) = &self.endpoint.cgroup else { return };
+        match cgroup::find(given, &self.discovery.cgroup_root) {
+            Ok(found) => self.found.cgroup = Some(found),
+            Err(error) => {
+                self.incomplete |= error.is_absence();
+                self.report(error.to_string(), "the agent looks again from time to time");
+            }
+        }
+    }
+
+    fn look_into(&mut self, netns: &NetnsRef) -> Option<Namespace> {
+        match netns::look(&netns.path()) {
+            Ok(namespace) => Some(namespace),
+            Err(error) => {
+                self.incomplete = true;
+                self.report(error.to_string(), "the agent looks again when links change and from time to time");
+                // Not being able to look is no sign that the pod is gone.
+                if let (NetnsError::Failed { .. }, Some(before)) = (&error, self.before) {
+                    self.found.netns = before.netns;
+                    self.found.interface.clone_from(&before.interface);
+                }
+                None
+            }
+        }
+    }
+
+    fn find_interface(&mut self, name: &str) {
+        match if_nametoindex(name) {
+            Ok(index) => self.found.interface = Some((name.to_owned(), index)),
+            Err(_) => {
+                self.incomplete = true;
+                self.found.interface = None;
+                self.report(
+                    format!("there is no interface {name} in the agent's network namespace"),
+                    "create it, or correct `interface`; the agent looks again when links change",
+                );
+            }
+        }
+    }
+
+    /// Finds the host's side of the veth pair whose other side is the pod's `eth0`, or its only one.
+    fn find_peer(&mut self, namespace: &Namespace) {
+        let Some((links, netlink)) = self.own else { return };
+        let number = netlink.namespace_number(&namespace.file).ok().flatten();
+        let peers = pairs(&namespace.links, links, number);
+        let chosen = match peers.as_slice() {
+            [only] => Some(only),
+            several => several.iter().find(|(inside, _)| inside.name == POD_INTERFACE),
+        };
+        if let Some((_, outside)) = chosen {
+            self.found.interface = Some((outside.name.clone(), outside.index));
+        }
+        if peers.len() > 1 {
+            let names: Vec<&str> = peers.iter().map(|(_, outside)| outside.name.as_str()).collect();
+            let guarded = chosen.map_or("none of them", |(_, outside)| outside.name.as_str());
+            let message =
+                format!("has several interfaces to this machine ({}); guarded is {guarded}", names.join(", "));
+            self.report(message, "name its `cgroup` too, so that the others are judged there");
+        }
+    }
+}
+
+/// The veth pairs between two namespaces; `number` is the pod's namespace as the host's links name it.
+fn pairs<'a>(inside: &'a [Link], outside: &'a [Link], number: Option<i32>) -> Vec<(&'a Link, &'a Link)> {
+    let is_pair = |inside: &Link, outside: &Link| {
+        (inside.kind.as_str(), outside.kind.as_str()) == ("veth", "veth")
+            && inside.peer == Some(outside.index)
+            && outside.peer == Some(inside.index)
+            && number.is_some()
+            && outside.peer_namespace == number
+    };
+    let peer = |link: &'a Link| Some((link, outside.iter().find(|&other| is_pair(link, other))?));
+    inside.iter().filter_map(peer).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! Aligned columns for terminals and logs.
+
+use std::io::{self, Write};
+
+use owo_colors::{OwoColorize as _, Style};
+
+/// What a cell says, beside its words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Tone {
+    #[default]
+    Plain,
+    Good,
+    Bad,
+    Faint,
+}
+
+/// One field of a row.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cell {
+    text: String,
+    tone: Tone,
+    right: bool,
+}
+
+impl Cell {
+    pub(super) fn text(text: impl Into<String>) -> Self {
+        Self { text: text.into(), ..Self::default() }
+    }
+
+    pub(super) fn number(number: impl ToString) -> Self {
+        Self { text: number.to_string(), right: true, ..Self::default() }
+    }
+
+    /// A dash for nothing.
+    pub(super) fn optional(value: Option<impl ToString>) -> Self {
+        value.map_or_else(|| Self::text("-").tone(Tone::Faint), Self::number)
+    }
+
+    pub(super) fn tone(mut self, tone: Tone) -> Self {
+        self.tone = tone;
+        self
+    }
+}
+
+/// Writes rows under a title and headers; a sheet without rows says that there is nothing.
+pub(super) fn write(
+    out: &mut impl Write,
+    title: &str,
+    headers: &[&str],
+    rows: &[Vec<Cell>],
+    colours: bool,
+) -> io::Result<()> {
+    let paint = |text: &str, style: Style| if colours { text.style(style).to_string() } else { text.to_owned() };
+    writeln!(out, "{}", paint(title, Style::new().bold()))?;
+    if rows.is_empty() {
+        return writeln!(out, "  (none)");
+    }
+    let widths = widths(headers, rows);
+    let heads: Vec<Cell> = headers.iter().map(|header| Cell::text(*header).tone(Tone::Faint)).collect();
+    for row in std::iter::once(&heads).chain(rows) {
+        let mut line = String::from(" ");
+        for (index, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+            let padding = " ".repeat(width.saturating_sub(cell.text.chars().count()));
+            let text = paint(&cell.text, style(cell.tone));
+            line.push(' ');
+            let last = index + 1 == row.len();
+            match (cell.right, last) {
+                (true, _) => line.extend([padding.as_str(), &text]),
+                (false, true) => line.push_str(&text),
+                (false, false) => line.extend([text.as_str(), &padding]),
+            }
+            line.push(' ');
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+fn style(tone: Tone) -> Style {
+    match tone {
+        Tone::Plain => Style::new(),
+        Tone::Good => Style::new().green(),
+        Tone::Bad => Style::new().red(),
+        Tone::Faint => Style::new().dimmed(),
+    }
+}
+
+fn widths(headers: &[&str], rows: &[Vec<Cell>]) -> Vec<usize> {
+    let mut widths: Vec<usize> = headers.iter().map(|header| header.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.text.chars().count());
+        }
+    }
+    widths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(rows: &[Vec<Cell>], colours: bool) -> String {
+        let mut out = Vec::new();
+        write(&mut out, "things", &["name", "n"], rows, colours).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn columns_are_aligned_and_numbers_stand_right() {
+        let rows = [vec![Cell::text("a"), Cell::number(100)], vec![Cell::text("longer"), Cell::number(7)]];
+        assert_eq!(written(&rows, false), "things\n  name    n\n  a       100\n  longer    7\n");
+    }
+
+    #[test]
+    fn nothing_is_said_to_be_nothing() {
+        assert_eq!(written(&[], false), "things\n  (none)\n");
+    }
+
+    #[test]
+    fn colours_do_not_disturb_the_alignment() {
+        let rows = [vec![Cell::text("a").tone(Tone::Good), Cell::number(1)]];
+        assert!(written(&rows, true).contains("\u{1b}["));
+        assert!(!written(&rows, false).contains('\u{1b}'));
+    }
+}

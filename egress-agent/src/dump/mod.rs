@@ -1,0 +1,106 @@
+//! `egress-agent dump`: what the kernel enforces, read from the pins and put into words. Read-only; needs no running agent.
+//!
+//! Two steps: [`view`] turns what the inspector returns into serializable structs (also the JSON and YAML output, which has a
+//! version), [`text`] lays them out in columns.
+
+mod columns;
+mod ports;
+mod text;
+mod view;
+
+use std::collections::HashMap;
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+
+use nix::net::if_::if_nameindex;
+
+use crate::cli::{DumpArgs, Failure, Output, Subject};
+use crate::datapath::DatapathError;
+use crate::datapath::inspect::{Inspector, TableView};
+use crate::events::monotonic_now;
+use crate::logs::no_color;
+
+use view::Dump;
+
+/// Prints what was asked for.
+pub(crate) fn run(arguments: &DumpArgs) -> Result<(), Failure> {
+    let folder = arguments.bpffs.display();
+    if !arguments.bpffs.exists() {
+        return Err(Failure::negative(format!(
+            "nothing is pinned in {folder}: no agent has run since the last cleanup, or it uses another --bpffs"
+        )));
+    }
+    crate::startup::check_privileges().map_err(Failure::runtime)?;
+    let inspector = Inspector::open(&arguments.bpffs).map_err(Failure::runtime)?;
+    let dump = read(&inspector, arguments.subject).map_err(Failure::runtime)?;
+    let stdout = io::stdout();
+    let colours = stdout.is_terminal() && !no_color();
+    let mut out = BufWriter::new(stdout.lock());
+    match write(&mut out, &dump, arguments.output, colours).and_then(|()| out.flush()) {
+        // Whoever reads has seen enough (`| head`).
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(Failure::runtime),
+    }
+}
+
+fn read(inspector: &Inspector, subject: Subject) -> Result<Dump, DatapathError> {
+    let wants = |other| subject == other || subject == Subject::All;
+    let endpoints = inspector.endpoints()?;
+    let interfaces = interface_names();
+    let needs_tables = [Subject::Endpoints, Subject::Tables, Subject::Rules, Subject::Counters];
+    let tables: Vec<TableView> =
+        if needs_tables.into_iter().any(wants) { inspector.tables(wants(Subject::Tables))? } else { Vec::new() };
+    let counted = if wants(Subject::Rules) || wants(Subject::Counters) {
+        let counters = |table: &TableView| inspector.rule_counters(&table.info);
+        let counters = tables.iter().map(counters).collect::<Result<Vec<_>, _>>()?;
+        tables.iter().zip(counters).flat_map(|(table, counters)| view::rules(table, &counters)).collect()
+    } else {
+        Vec::new()
+    };
+    let mut dump = Dump::default();
+    if wants(Subject::Endpoints) {
+        dump.endpoints =
+            Some(endpoints.iter().map(|endpoint| view::endpoint(endpoint, &tables, &interfaces)).collect());
+    }
+    if wants(Subject::Tables) {
+        dump.tables = Some(tables.iter().map(|table| view::table(table, &endpoints)).collect());
+    }
+    if wants(Subject::Counters) {
+        dump.counters = Some(view::counters(&counted, &inspector.drop_counters()?));
+    }
+    if wants(Subject::Rules) {
+        dump.rules = Some(counted);
+    }
+    if wants(Subject::Flows) {
+        let now = monotonic_now().unwrap_or(0);
+        dump.flows = Some(view::flows(&inspector.flows()?, &endpoints, now));
+    }
+    if wants(Subject::Config) {
+        dump.config = Some(view::config(&inspector.config()?, &inspector.capacities()?));
+    }
+    if wants(Subject::Stats) {
+        dump.stats = Some(inspector.stats()?.into_iter().map(|(stat, value)| (stat.name(), value)).collect());
+    }
+    Ok(dump)
+}
+
+/// Names of this namespace's interfaces by index; the pins hold only the index.
+fn interface_names() -> HashMap<u32, String> {
+    let names = if_nameindex().ok();
+    let named =
+        |interface: &nix::net::if_::Interface| (interface.index(), interface.name().to_string_lossy().into_owned());
+    names.iter().flatten().map(named).collect()
+}
+
+fn write(out: &mut impl Write, dump: &Dump, output: Output, colours: bool) -> io::Result<()> {
+    match output {
+        Output::Table => text::write(out, dump, colours),
+        Output::Json => {
+            serde_json::to_writer_pretty(&mut *out, dump)?;
+            writeln!(out)
+        }
+        Output::Yaml => out.write_all(serde_saphyr::to_string(dump).map_err(io::Error::other)?.as_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

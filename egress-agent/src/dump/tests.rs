@@ -1,0 +1,143 @@
+//! What a person and a program get to see of the same table.
+
+use std::sync::Arc;
+
+use egress_common::abi::Config;
+use egress_common::endpoint::TableRef;
+use egress_common::flow::{Flow, FlowKey, origin};
+use egress_common::reason::DropReason;
+use egress_common::table::{Counter, TableInfo};
+use egress_policy::compile::{Limits, compile};
+use egress_policy::describe::TableDescription;
+use egress_policy::document::{self, Object};
+use egress_policy::model::{NodeContext, PodIdentity, PolicySet};
+use serde_json::Value;
+
+use super::*;
+use crate::datapath::inspect::EndpointView;
+
+const POLICY: &str = "
+apiVersion: egress.rs/v1alpha1
+kind: EgressNetworkPolicy
+metadata: {name: curl, namespace: default}
+spec:
+  egress:
+  - {type: Allow, to: {cidrSelector: 1.2.3.0/24}, ports: [{protocol: TCP, port: 443}]}
+  - {type: Deny, to: {cidrSelector: 0.0.0.0/0}}
+  - {type: Deny, to: {cidrSelector: '::/0'}}
+";
+
+fn views() -> (TableView, EndpointView) {
+    let mut set = PolicySet::default();
+    for object in document::read(POLICY).objects {
+        if let Object::Policy(policy) = object {
+            set.insert(policy);
+        }
+    }
+    let pod = PodIdentity { namespace: "default".into(), name: "curl".into(), ..PodIdentity::default() };
+    let list = set.rule_list(&pod, &NodeContext::default());
+    let table = compile(&list, &Limits::default()).unwrap();
+    let reference = TableRef { slot: 3, generation: 17 };
+    let view = TableView {
+        reference,
+        info: TableInfo { generation: 17, rules: table.rules, ..TableInfo::default() },
+        description: Some(Arc::new(TableDescription::new(&list))),
+        prefixes: table.entries().collect(),
+        classes: table.classes,
+    };
+    let endpoint = EndpointView {
+        name: "default/curl".into(),
+        id: 5,
+        slot: 0,
+        interface: Some(9),
+        netns: Some(4026),
+        cgroup: None,
+        table: reference,
+    };
+    (view, endpoint)
+}
+
+fn dump() -> Dump {
+    let (table, endpoint) = views();
+    let endpoints = [endpoint];
+    let interfaces = [(9, "veth9".to_owned())].into();
+    let counters: Vec<Counter> =
+        (0..u64::from(table.info.rules)).map(|rank| Counter { packets: rank, bytes: 0 }).collect();
+    let rules = view::rules(&table, &counters);
+    let flow = FlowKey {
+        remote: "::ffff:9.9.9.9".parse::<std::net::Ipv6Addr>().unwrap().octets(),
+        endpoint: 5,
+        remote_port: 4000_u16.to_be_bytes(),
+        local_port: 80_u16.to_be_bytes(),
+        protocol: 6,
+        padding: [0; 3],
+    };
+    let seen = Flow { last_seen: 1_000_000_000, origin: origin::OUTSIDE, padding: 0 };
+    let drops = [(DropReason::Policy, Counter { packets: 4, bytes: 240 }), (DropReason::NoTable, Counter::default())];
+    Dump {
+        endpoints: Some(vec![view::endpoint(&endpoints[0], std::slice::from_ref(&table), &interfaces)]),
+        tables: Some(vec![view::table(&table, &endpoints)]),
+        counters: Some(view::counters(&rules, &drops)),
+        rules: Some(rules),
+        flows: Some(view::flows(&[(flow, seen)], &endpoints, 4_000_000_000)),
+        config: Some(view::config(&Config { cgroup_levels: 0b1010, ..Config::default() }, &[("flows", 65_536)])),
+        stats: Some([("events_lost", 0)].into()),
+        ..Dump::default()
+    }
+}
+
+fn written(output: Output) -> String {
+    let mut out = Vec::new();
+    write(&mut out, &dump(), output, false).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn people_see_who_is_judged_by_which_rule() {
+    let text = written(Output::Table);
+    let line = |start: &str| {
+        let found = text.lines().find(|line| line.trim_start().starts_with(start));
+        found.unwrap_or_else(|| panic!("no line {start} in:\n{text}")).split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("default/curl   5"), "default/curl 5 veth9 (9) 4026 - 3#17 default/curl");
+    assert_eq!(line("1.2.3.0/24"), "1.2.3.0/24 allow TCP/443 rule 1 of default/curl");
+    assert!(text.contains("deny      otherwise"), "{text}");
+    assert_eq!(line("::/0"), "::/0 deny any rule 3 of default/curl");
+    assert_eq!(line("policy"), "policy 4 240");
+    assert!(!text.contains("no-table"));
+    assert_eq!(line("default/curl  TCP"), "default/curl TCP 9.9.9.9 4000 80 outside 3");
+    assert!(text.contains("Allow 1.2.3.0/24 TCP/443"), "{text}");
+}
+
+#[test]
+fn programs_get_a_version_and_every_interval() {
+    let json: Value = serde_json::from_str(&written(Output::Json)).unwrap();
+    assert_eq!(json["version"], 1);
+    assert_eq!(json["endpoints"][0]["name"], "default/curl");
+    assert_eq!(json["endpoints"][0]["table"]["generation"], 17);
+    let prefixes = json["tables"][0]["prefixes"].as_array().unwrap();
+    let prefix = prefixes.iter().find(|prefix| prefix["prefix"] == "1.2.3.0/24").unwrap();
+    let intervals = prefix["intervals"].as_array().unwrap();
+    assert_eq!(intervals.len(), 3);
+    assert_eq!(intervals[1]["verdict"], "allow");
+    assert_eq!((&intervals[1]["firstPort"], &intervals[1]["lastPort"]), (&443.into(), &443.into()));
+    assert_eq!(intervals[2]["origin"], "rule 2 of default/curl");
+    let rules = json["rules"].as_array().unwrap();
+    assert_eq!(rules.last().unwrap()["origin"], "default action");
+    assert_eq!(json["counters"]["drops"][0]["reason"], "policy");
+    assert_eq!(json["config"]["cgroupLevels"], serde_json::json!([1, 3]));
+    assert_eq!(json["stats"]["events_lost"], 0);
+}
+
+#[test]
+fn yaml_says_the_same_as_json() {
+    let yaml: Value = serde_saphyr::from_str(&written(Output::Yaml)).unwrap();
+    let json: Value = serde_json::from_str(&written(Output::Json)).unwrap();
+    assert_eq!(yaml, json);
+}
+
+#[test]
+fn what_was_not_asked_for_is_absent() {
+    let json = serde_json::to_value(Dump::default()).unwrap();
+    assert_eq!(json, serde_json::json!({"version": 1}));
+}

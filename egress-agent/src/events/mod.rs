@@ -1,0 +1,133 @@
+//! Denials on their way from the kernel to people: a structured log record (target `egress::denied`) and a line of `events.jsonl`.
+//!
+//! Invariant: what is lost is counted and said; nothing is dropped silently. Started by [`agent`](crate::agent).
+
+mod clock;
+mod journal;
+mod names;
+mod record;
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aya::maps::{MapData, RingBuf};
+use egress_common::event::{Event, Stat};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tracing::{debug, warn};
+use zerocopy::FromBytes as _;
+
+use crate::datapath::Datapath;
+use crate::datapath::inspect::Inspector;
+
+pub(crate) use clock::{monotonic_now, rfc3339, wall_time};
+use journal::Journal;
+use names::Names;
+use record::Record;
+pub(crate) use record::{address, protocol_name};
+
+/// How often the kernel is asked how many events it had to drop.
+const LOSSES: Duration = Duration::from_secs(5);
+/// Events handled before the journal is written, so that a flood does not fill the memory.
+const BATCH: usize = 512;
+
+/// Reads events until the process ends.
+pub(crate) struct Reader {
+    ring: AsyncFd<RingBuf<MapData>>,
+    names: Names,
+    journal: Journal,
+    inspector: Option<Inspector>,
+    lost: u64,
+}
+
+impl Reader {
+    /// Must be called inside a tokio runtime.
+    pub(crate) fn new(
+        ring: RingBuf<MapData>,
+        datapath: Arc<Mutex<Datapath>>,
+        bpffs: &Path,
+        state_dir: &Path,
+    ) -> io::Result<Self> {
+        let inspector = Inspector::open(bpffs).inspect_err(|error| warn!(%error, "lost events cannot be counted")).ok();
+        let lost = inspector.as_ref().and_then(lost).unwrap_or(0);
+        // SAFETY: the ring owns its file descriptor, returns the same one as long as it lives, and closes it when it is dropped.
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(Self {
+            ring,
+            names: Names::new(datapath),
+            journal: Journal::new(state_dir.join("events.jsonl")),
+            inspector,
+            lost,
+        })
+    }
+
+    /// Logs and stores every event.
+    pub(crate) async fn run(mut self) -> io::Result<()> {
+        let mut losses = ticks();
+        loop {
+            tokio::select! {
+                ready = self.ring.readable_mut() => {
+                    let mut guard = ready?;
+                    let batch = drain(guard.get_inner_mut());
+                    if batch.len() < BATCH {
+                        guard.clear_ready();
+                    }
+                    self.handle(&batch).await;
+                }
+                _ = losses.tick() => self.count_losses(),
+            }
+        }
+    }
+
+    async fn handle(&mut self, batch: &[Event]) {
+        let mut lines = Vec::new();
+        for event in batch {
+            let record = Record::new(event, &self.names.of(event).await);
+            record.log();
+            match serde_json::to_writer(&mut lines, &record) {
+                Ok(()) => lines.push(b'\n'),
+                Err(error) => debug!(%error, "an event cannot be written"),
+            }
+        }
+        if !lines.is_empty()
+            && let Err(error) = self.journal.append(&lines)
+        {
+            warn!(%error, events = batch.len(), "events.jsonl cannot be written; these events are only in the log");
+        }
+    }
+
+    fn count_losses(&mut self) {
+        let Some(now) = self.inspector.as_ref().and_then(lost) else { return };
+        if now > self.lost {
+            warn!(lost = now - self.lost, total = now, "events were lost: the ring buffer was full");
+        }
+        self.lost = now;
+    }
+}
+
+fn ticks() -> Interval {
+    let mut losses = interval(LOSSES);
+    losses.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    losses
+}
+
+fn drain(ring: &mut RingBuf<MapData>) -> Vec<Event> {
+    let mut batch = Vec::new();
+    while batch.len() < BATCH {
+        let Some(item) = ring.next() else { break };
+        match Event::read_from_bytes(&item) {
+            Ok(event) => batch.push(event),
+            Err(_) => warn!(bytes = item.len(), "an event of another size; do agent and programs belong together?"),
+        }
+    }
+    batch
+}
+
+fn lost(inspector: &Inspector) -> Option<u64> {
+    let stats = inspector.stats().inspect_err(|error| debug!(%error, "reading the figures of the programs")).ok()?;
+    stats.into_iter().find_map(|(stat, value)| (stat == Stat::EventsLost).then_some(value))
+}

@@ -1,0 +1,95 @@
+//! Keeps the kernel in step with the files: one thread owns every input, what is desired and what is realized.
+//!
+//! wake ▶ read ▶ discover ▶ plan ▶ apply ▶ record. Invariant: realized changes only after the kernel confirmed it, and a round
+//! that fails leaves everything in force as it was. Started by [`agent`](crate::agent).
+
+mod plan;
+mod round;
+mod status;
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use tracing::error;
+
+use crate::cli::chain;
+
+pub(crate) use plan::Planner;
+pub(crate) use round::{Kernel, Reconciler, Sources};
+pub(crate) use status::StatusFile;
+
+/// How soon something that is missing is looked for again, should no link change tell of it.
+const RETRY: Duration = Duration::from_secs(2);
+/// How soon everything is compared again although nothing seems to have changed.
+const REVIEW: Duration = Duration::from_secs(30);
+
+/// Why the reconciler should look again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// Files changed.
+    Files,
+    /// Files should be read again; nobody said that they changed.
+    Rescan,
+    /// Links or addresses changed.
+    Links,
+    /// The agent ends.
+    Stop,
+}
+
+/// What a round has to look at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Work {
+    /// Read the files.
+    pub(crate) files: bool,
+    /// Somebody said that they changed: the round counts as a new generation even if they turn out to be the same.
+    pub(crate) told: bool,
+    /// Look for the endpoints on the machine.
+    pub(crate) discover: bool,
+}
+
+impl Work {
+    /// Everything, as at the start.
+    pub(crate) const ALL: Self = Self { files: true, told: true, discover: true };
+
+    fn add(&mut self, wake: Wake) {
+        match wake {
+            Wake::Files => (self.files, self.told) = (true, true),
+            Wake::Rescan => (self.files, self.discover) = (true, true),
+            Wake::Links => self.discover = true,
+            Wake::Stop => {}
+        }
+    }
+}
+
+/// Runs rounds until told to stop, or until everybody who could wake it is gone.
+pub(crate) fn follow<K: Kernel>(reconciler: &mut Reconciler<K>, wakes: &Receiver<Wake>) {
+    loop {
+        let wait = if reconciler.is_complete() { REVIEW } else { RETRY };
+        let Some(work) = next(wakes, Instant::now() + wait) else {
+            return;
+        };
+        if let Err(failure) = reconciler.round(work) {
+            error!(error = chain(&failure), "could not apply; what was in force stays so, and the agent tries again");
+        }
+    }
+}
+
+/// Waits for work and takes all of it that there is; `None` when it is time to stop.
+fn next(wakes: &Receiver<Wake>, review: Instant) -> Option<Work> {
+    let mut work = Work::default();
+    match wakes.recv_timeout(review.saturating_duration_since(Instant::now())) {
+        Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
+        Ok(wake) => work.add(wake),
+        Err(RecvTimeoutError::Timeout) => work.discover = true,
+    }
+    for wake in wakes.try_iter() {
+        if wake == Wake::Stop {
+            return None;
+        }
+        work.add(wake);
+    }
+    Some(work)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! From what the files say and where the pods are to what the kernel should enforce: pure but for the cache of compiled tables.
+//!
+//! Each distinct rule list is compiled once. Rules that do not fit leave an endpoint's table as it is; an endpoint without one gets
+//! the table of the last policies that fitted, or is held to internal traffic (§6.6, §6.7).
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use egress_policy::compile::{CompileError, Limits, compile_with_coverage};
+use egress_policy::describe::TableDescription;
+use egress_policy::model::{
+    DefaultAction, DenyResponse, NodeContext, PodIdentity, Policy, PolicyKey, PolicySet, UnknownPods,
+};
+use egress_policy::rules::RuleList;
+use egress_policy::warnings::{Warning, shadowed};
+
+use crate::datapath::{Cgroup, Desired, DesiredEndpoint, DesiredTable, Interface};
+use crate::discovery::{Located, Survey};
+use crate::sources::{Endpoint, Problem};
+
+/// A fingerprint and whether refusals are answered.
+type TableKey = ([u8; 32], bool);
+
+/// Everything that a plan depends on.
+#[derive(Debug, Default)]
+pub(crate) struct Inputs {
+    pub(crate) set: PolicySet,
+    pub(crate) node: NodeContext,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) survey: Survey,
+}
+
+/// What should be in force.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) desired: Desired,
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) warnings: BTreeSet<Warning>,
+    /// Whether every rule list fitted.
+    pub(crate) fits: bool,
+}
+
+/// Compiles and remembers.
+#[derive(Debug)]
+pub(crate) struct Planner {
+    limits: Limits,
+    events_per_second: u32,
+    compiled: HashMap<TableKey, Compiled>,
+    /// What each endpoint is judged by in the kernel.
+    realized: HashMap<String, Arc<DesiredTable>>,
+    /// The last policies that fitted as a whole.
+    fitting: PolicySet,
+}
+
+/// A compiled list, or why there is none.
+#[derive(Clone, Debug)]
+struct Compiled {
+    table: Result<Arc<DesiredTable>, CompileError>,
+    warnings: Arc<[Warning]>,
+}
+
+/// How a rule list judges.
+enum Judgement {
+    /// It has nothing to say.
+    Trivial,
+    List(Compiled),
+}
+
+impl Planner {
+    /// `fitting`: the policies that an earlier agent had in force.
+    pub(crate) fn new(limits: Limits, events_per_second: u32, fitting: PolicySet) -> Self {
+        Self { limits, events_per_second, compiled: HashMap::new(), realized: HashMap::new(), fitting }
+    }
+
+    /// What should be in force now.
+    pub(crate) fn plan(&mut self, inputs: &Inputs) -> Plan {
+        let mut plan = Plan {
+            desired: Desired { endpoints: Vec::new(), events_per_second: self.events_per_second },
+            problems: Vec::new(),
+            warnings: BTreeSet::new(),
+            fits: true,
+        };
+        let hold = self.hold(&inputs.set, &inputs.node);
+        let mut judged: HashMap<Vec<Arc<PolicyKey>>, Judgement> = HashMap::new();
+        for endpoint in &inputs.endpoints {
+            let located = inputs.survey.located.get(&endpoint.key()).filter(|located| located.is_known());
+            let selection = inputs.set.selected(&identity(endpoint));
+            let keys = selection.iter().map(|policy| Arc::clone(&policy.key)).collect();
+            let judgement = judged.entry(keys).or_insert_with(|| self.judge(&inputs.set, &selection, &inputs.node));
+            let Judgement::List(compiled) = judgement else { continue };
+            plan.warnings.extend(compiled.warnings.iter().cloned());
+            let table = match &compiled.table {
+                Ok(table) => Some(Arc::clone(table)),
+                Err(error) => {
+                    plan.fits = false;
+                    plan.problems.push(too_large(endpoint, *error));
+                    self.substitute(endpoint, &inputs.node).or_else(|| hold.clone())
+                }
+            };
+            if let (Some(located), Some(table)) = (located, table) {
+                plan.desired.endpoints.push(desired(endpoint, located, table, hold.clone()));
+            }
+        }
+        self.forget_unused(&plan.desired);
+        plan
+    }
+
+    /// Notes what the kernel confirmed. `failed`: endpoints of which it did not.
+    pub(crate) fn realize(&mut self, plan: &Plan, set: &PolicySet, failed: &BTreeSet<&str>) {
+        let mut realized = HashMap::new();
+        for endpoint in &plan.desired.endpoints {
+            let table = if failed.contains(endpoint.name.as_str()) {
+                self.realized.get(&endpoint.name).cloned()
+            } else {
+                Some(Arc::clone(&endpoint.table))
+            };
+            realized.extend(table.map(|table| (endpoint.name.clone(), table)));
+        }
+        self.realized = realized;
+        if plan.fits {
+            self.fitting.clone_from(set);
+        }
+    }
+
+    /// What each endpoint is judged by in the kernel, by its name.
+    pub(crate) fn realized(&self) -> &HashMap<String, Arc<DesiredTable>> {
+        &self.realized
+    }
+
+    fn judge(&mut self, set: &PolicySet, selection: &[&Policy], node: &NodeContext) -> Judgement {
+        let list = set.rule_list_of(selection, node);
+        if list.is_trivial() {
+            return Judgement::Trivial;
+        }
+        Judgement::List(self.compile(&list, set.config.deny_response == DenyResponse::Reject))
+    }
+
+    fn compile(&mut self, list: &RuleList, reject: bool) -> Compiled {
+        let fingerprint = list.fingerprint();
+        let limits = &self.limits;
+        let compiled = self.compiled.entry((fingerprint, reject)).or_insert_with(|| {
+            let mut warnings = list.warnings();
+            let table = compile_with_coverage(list, limits).map(|(table, coverage)| {
+                warnings.extend(shadowed(list, &coverage));
+                let description = TableDescription::new(list);
+                Arc::new(DesiredTable { fingerprint, table, description, reject })
+            });
+            Compiled { table, warnings: warnings.into() }
+        });
+        compiled.clone()
+    }
+
+    /// The table of an endpoint whose present rules do not fit.
+    fn substitute(&mut self, endpoint: &Endpoint, node: &NodeContext) -> Option<Arc<DesiredTable>> {
+        if let Some(realized) = self.realized.get(&endpoint.key()) {
+            return Some(Arc::clone(realized));
+        }
+        let set = self.fitting.clone();
+        match self.judge(&set, &set.selected(&identity(endpoint)), node) {
+            Judgement::List(compiled) => compiled.table.ok(),
+            // That nothing applied to it before does not mean that it may do anything now.
+            Judgement::Trivial => None,
+        }
+    }
+
+    /// The table of a pod whose policy is not known: internal traffic only, if the configuration says so (§6.6).
+    fn hold(&mut self, set: &PolicySet, node: &NodeContext) -> Option<Arc<DesiredTable>> {
+        if set.config.unknown_pods == UnknownPods::Allow {
+            return None;
+        }
+        let mut nothing = PolicySet::default();
+        nothing.config.clone_from(&set.config);
+        nothing.config.default_action = DefaultAction::Deny;
+        let list = nothing.rule_list_of(&[], node);
+        self.compile(&list, set.config.deny_response == DenyResponse::Reject).table.ok()
+    }
+
+    fn forget_unused(&mut self, desired: &Desired) {
+        let tables = desired.endpoints.iter().flat_map(|endpoint| [Some(&endpoint.table), endpoint.fallback.as_ref()]);
+        let used: BTreeSet<TableKey> = tables.flatten().map(|table| (table.fingerprint, table.reject)).collect();
+        // Failures are kept until the list changes, so that a policy that is too large is not compiled again and again.
+        self.compiled.retain(|key, compiled| used.contains(key) || compiled.table.is_err());
+    }
+}
+
+fn identity(endpoint: &Endpoint) -> PodIdentity {
+    PodIdentity {
+        namespace: endpoint.namespace.clone(),
+        name: endpoint.name.clone(),
+        labels: endpoint.labels.clone(),
+        service_account: endpoint.service_account.clone(),
+    }
+}
+
+fn desired(
+    endpoint: &Endpoint,
+    located: &Located,
+    table: Arc<DesiredTable>,
+    fallback: Option<Arc<DesiredTable>>,
+) -> DesiredEndpoint {
+    DesiredEndpoint {
+        name: endpoint.key(),
+        interface: located.interface.clone().map(|(name, index)| Interface { name, index }),
+        netns: located.netns,
+        cgroup: located.cgroup.clone().map(|found| Cgroup { path: found.path, id: found.id }),
+        table,
+        fallback,
+    }
+}
+
+fn too_large(endpoint: &Endpoint, error: CompileError) -> Problem {
+    let CompileError::Capacity { .. } = error;
+    Problem::new("policies", error.to_string())
+        .of(endpoint.key())
+        .hint("the pod stays under the rules it had; a pod that had none is held to internal traffic (unknownPods)")
+}

@@ -1,0 +1,18 @@
+//! Where policies, endpoints and facts about this node come from: files, resolv.conf, the node's own interfaces.
+//!
+//! Invariant: a broken document changes nothing; the last good version of each of its objects stays in force (§6.3), also across
+//! a restart of the agent. Called by [`reconcile`](crate::reconcile), which owns everything read here.
+
+pub(crate) mod endpoints;
+mod folder;
+mod last_good;
+mod merge;
+pub(crate) mod node;
+pub(crate) mod policies;
+pub(crate) mod problem;
+mod settle;
+pub(crate) mod watch;
+
+pub(crate) use endpoints::{Endpoint, EndpointSource, NetnsRef};
+pub(crate) use policies::PolicySource;
+pub(crate) use problem::Problem;
