@@ -1,1 +1,371 @@
-//! To come in this crate's next commit.
+//! Why a destination is allowed or denied: the rules in order, each with the reason why it does or does not decide.
+//!
+//! This walks the rule list itself and not the compiled table, one rule after the other, so it also shows what the table left out. Used
+//! by the CLI; the tests hold it against the table.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use egress_common::table::Decision;
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::model::{Mode, Tier};
+use crate::ports::{KeyRange, has_ports, protocol_name};
+use crate::rules::{RankedPeer, RankedRule, RuleList};
+
+/// What a rule has to do with the verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Outcome {
+    /// It matches and decides.
+    Decides,
+    /// It matches and sends the traffic past the rest of the Admin tier.
+    Passes,
+    /// It matches some of the ports that are possible, and decides for those.
+    DecidesForSomePorts,
+    /// It is of a policy under Audit and would decide if that were enforced.
+    WouldDecide,
+    /// It is of a policy under Audit and would pass if that were enforced.
+    WouldPass,
+    /// It is of a policy under Audit, matches, and an earlier rule of the audit verdict already decided.
+    OnlyRecorded,
+    /// A Pass rule before it skipped it.
+    Skipped,
+    /// The address is not one of its destinations.
+    OtherAddress,
+    /// The address is excepted from its destinations.
+    Excepted,
+    /// The protocol or port is not one of its own.
+    OtherPort,
+    /// It names a DNS name, which matches no address yet.
+    NameWithoutAddress,
+    /// It selects nodes, and none of them is known.
+    NoNodeSelected,
+}
+
+/// A rule that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Considered {
+    /// Its rank.
+    pub rank: u32,
+    /// "rule 3 of default/curl".
+    pub origin: String,
+    /// `Allow 1.2.3.0/24 TCP/443`.
+    pub text: String,
+    /// What it has to do with the verdict.
+    pub outcome: Outcome,
+    /// The outcome in words.
+    pub reason: String,
+}
+
+/// The verdict about one destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Verdict {
+    /// It passes.
+    Allow,
+    /// It is refused.
+    Deny,
+    /// It depends on the port, and none was given.
+    DependsOnPort,
+}
+
+/// The verdict and how it came about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// Destination, in its IPv4 form if it was IPv4-mapped.
+    pub address: IpAddr,
+    /// IP protocol.
+    pub protocol: u8,
+    /// Port, or ICMP type.
+    pub port: Option<u16>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Rank of the deciding rule; none if the rule, or the verdict too, depends on the port. Then a packet whose port cannot be known is
+    /// dropped (§3.6).
+    pub rank: Option<u32>,
+    /// Rank of the rule that gives the audit verdict, where that is reported: another action, or a rule of a policy under Audit.
+    pub audit: Option<(Verdict, u32)>,
+    /// Every rule up to the deciding one, and up to the one that gives the audit verdict.
+    pub considered: Vec<Considered>,
+}
+
+/// Explains what `list` says about a destination. Without a port every port is meant (for ICMP every type).
+pub fn explain(list: &RuleList, address: IpAddr, protocol: u8, port: Option<u16>) -> Explanation {
+    let address = address.to_canonical();
+    let keys = match port {
+        Some(port) => KeyRange::ports(protocol, port, port),
+        None if has_ports(protocol) => KeyRange::protocol(protocol),
+        None => KeyRange::ports(protocol, 0, 0),
+    };
+    let mut real = Evaluation::new(keys);
+    let mut audit = Evaluation::new(keys);
+    let mut considered = Vec::new();
+    for (rule, rank) in list.rules.iter().zip(0..) {
+        if real.is_done() && audit.is_done() {
+            break;
+        }
+        let outcome = consider(rule, rank, address, &mut real, &mut audit);
+        considered.push(Considered {
+            rank,
+            origin: rule.origin.to_string(),
+            text: rule.text(),
+            outcome,
+            reason: reason(rule, outcome, address, protocol, port),
+        });
+    }
+    let (verdict, rank) = real.verdict();
+    let audit = audited(list, &real, &audit);
+    Explanation { address, protocol, port, verdict, rank, audit, considered }
+}
+
+/// One of the two evaluations, over the keys that are not decided yet.
+struct Evaluation {
+    open: Vec<KeyRange>,
+    /// The open keys for which a Pass rule ended the Admin tier.
+    passed: Vec<KeyRange>,
+    decided: Vec<(KeyRange, Decision)>,
+}
+
+/// What a rule did to an evaluation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// It had nothing left to match.
+    None,
+    Skipped,
+    Passes,
+    Decides,
+}
+
+impl Evaluation {
+    fn new(keys: KeyRange) -> Self {
+        Self { open: vec![keys], passed: Vec::new(), decided: Vec::new() }
+    }
+
+    fn is_done(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    fn apply(&mut self, rule: &RankedRule, rank: u32) -> Effect {
+        let matched = intersection(&self.open, rule.ports.ranges());
+        if matched.is_empty() {
+            return Effect::None;
+        }
+        let (skipped, matched) = if rule.tier == Tier::Admin {
+            (intersection(&matched, &self.passed), difference(&matched, &self.passed))
+        } else {
+            (Vec::new(), matched)
+        };
+        if matched.is_empty() {
+            return if skipped.is_empty() { Effect::None } else { Effect::Skipped };
+        }
+        match rule.decision(rank) {
+            None => {
+                self.passed.extend(matched);
+                self.passed.sort_unstable();
+                Effect::Passes
+            }
+            Some(decision) => {
+                self.open = difference(&self.open, &matched);
+                self.decided.extend(matched.into_iter().map(|keys| (keys, decision)));
+                Effect::Decides
+            }
+        }
+    }
+
+    fn verdict(&self) -> (Verdict, Option<u32>) {
+        let Some((_, first)) = self.decided.first() else {
+            return (Verdict::DependsOnPort, None);
+        };
+        if self.decided.iter().all(|(_, decision)| decision == first) {
+            (word(*first), Some(first.rank()))
+        } else if self.decided.iter().all(|(_, decision)| decision.is_deny() == first.is_deny()) {
+            (word(*first), None)
+        } else {
+            (Verdict::DependsOnPort, None)
+        }
+    }
+}
+
+const fn word(decision: Decision) -> Verdict {
+    if decision.is_deny() { Verdict::Deny } else { Verdict::Allow }
+}
+
+/// Where the audit verdict is worth telling (§2.5).
+fn audited(list: &RuleList, real: &Evaluation, audit: &Evaluation) -> Option<(Verdict, u32)> {
+    let ((before, _), (after, rank)) = (real.verdict(), audit.verdict());
+    let rule = list.rules.get(usize::try_from(rank?).ok()?)?;
+    (before != after || rule.mode == Mode::Audit).then_some((after, rank?))
+}
+
+fn consider(rule: &RankedRule, rank: u32, address: IpAddr, real: &mut Evaluation, audit: &mut Evaluation) -> Outcome {
+    if let Some(outcome) = misses(rule, address) {
+        return outcome;
+    }
+    let all = real.open.clone();
+    let in_audit = audit.apply(rule, rank);
+    if rule.mode == Mode::Audit {
+        return match in_audit {
+            Effect::Decides => Outcome::WouldDecide,
+            Effect::Passes => Outcome::WouldPass,
+            Effect::Skipped => Outcome::Skipped,
+            Effect::None if intersection(&all, rule.ports.ranges()).is_empty() => Outcome::OtherPort,
+            Effect::None => Outcome::OnlyRecorded,
+        };
+    }
+    match (real.apply(rule, rank), in_audit) {
+        (Effect::Decides, _) if real.is_done() && real.decided.iter().all(|(_, decision)| decision.rank() == rank) => {
+            Outcome::Decides
+        }
+        (Effect::Decides, _) => Outcome::DecidesForSomePorts,
+        (Effect::Passes, _) => Outcome::Passes,
+        (Effect::Skipped, _) => Outcome::Skipped,
+        (Effect::None, Effect::Decides) => Outcome::WouldDecide,
+        (Effect::None, Effect::Passes) => Outcome::WouldPass,
+        (Effect::None, Effect::Skipped) => Outcome::Skipped,
+        (Effect::None, Effect::None) => Outcome::OtherPort,
+    }
+}
+
+/// Why the rule cannot match the address, if it cannot.
+fn misses(rule: &RankedRule, address: IpAddr) -> Option<Outcome> {
+    let holds = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&address));
+    match &rule.peer {
+        RankedPeer::DnsName(_) => Some(Outcome::NameWithoutAddress),
+        RankedPeer::Nodes { networks, .. } if networks.is_empty() => Some(Outcome::NoNodeSelected),
+        _ if !holds(rule.networks()) => Some(Outcome::OtherAddress),
+        _ if holds(rule.except()) => Some(Outcome::Excepted),
+        _ => None,
+    }
+}
+
+fn reason(rule: &RankedRule, outcome: Outcome, address: IpAddr, protocol: u8, port: Option<u16>) -> String {
+    let holding = |networks: &[IpNet]| {
+        let holding =
+            networks.iter().filter(|network| network.contains(&address)).max_by_key(|network| network.prefix_len());
+        holding.map(ToString::to_string).unwrap_or_default()
+    };
+    let matched = || {
+        let place = match &rule.peer {
+            RankedPeer::Any => "it matches everything".to_owned(),
+            _ => format!("{address} is in {}", holding(rule.networks())),
+        };
+        match &rule.ports {
+            crate::ports::Ports::Any => place,
+            crate::ports::Ports::Listed(_) => format!("{place} and {} is in {}", target(protocol, port), rule.ports),
+        }
+    };
+    match outcome {
+        Outcome::Decides => matched(),
+        Outcome::DecidesForSomePorts => format!(
+            "{address} is in {}, for {} as far as earlier rules left it",
+            holding(rule.networks()),
+            rule.ports.words()
+        ),
+        Outcome::Passes => format!("{}, so the rest of the Admin tier is skipped", matched()),
+        Outcome::WouldDecide if rule.mode == Mode::Audit => format!("{}, but the policy is under Audit", matched()),
+        Outcome::WouldDecide => format!("{}, and it would decide if the policies under Audit were enforced", matched()),
+        Outcome::WouldPass if rule.mode == Mode::Audit => {
+            format!("{}, but the policy is under Audit, so nothing is skipped", matched())
+        }
+        Outcome::WouldPass => format!("{}, and it would pass if the policies under Audit were enforced", matched()),
+        Outcome::OnlyRecorded => "an earlier rule already gives the audit verdict".to_owned(),
+        Outcome::Skipped => "a Pass rule before it skips the rest of the Admin tier".to_owned(),
+        Outcome::OtherAddress => format!("{address} is not in {}", rule.peer),
+        Outcome::Excepted => format!("{address} is in {}, which is excepted", holding(rule.except())),
+        Outcome::OtherPort => format!("{} is not in {}", target(protocol, port), rule.ports.words()),
+        Outcome::NameWithoutAddress => "DNS names are not enforced yet, so it matches nothing".to_owned(),
+        Outcome::NoNodeSelected => "no known node has the labels that it selects".to_owned(),
+    }
+}
+
+/// `TCP/443`.
+fn target(protocol: u8, port: Option<u16>) -> String {
+    match port {
+        Some(port) if has_ports(protocol) => KeyRange::ports(protocol, port, port).to_string(),
+        _ => protocol_name(protocol),
+    }
+}
+
+fn intersection(a: &[KeyRange], b: &[KeyRange]) -> Vec<KeyRange> {
+    let pairs = a
+        .iter()
+        .flat_map(|x| b.iter().map(move |y| KeyRange { first: x.first.max(y.first), last: x.last.min(y.last) }));
+    pairs.filter(|range| range.first <= range.last).collect()
+}
+
+fn difference(a: &[KeyRange], b: &[KeyRange]) -> Vec<KeyRange> {
+    let mut rest = a.to_vec();
+    for hole in b {
+        rest = rest.into_iter().flat_map(|range| without(range, *hole)).collect();
+    }
+    rest
+}
+
+fn without(range: KeyRange, hole: KeyRange) -> impl Iterator<Item = KeyRange> {
+    let before =
+        (range.first < hole.first).then(|| KeyRange { first: range.first, last: range.last.min(hole.first - 1) });
+    let after = (range.last > hole.last).then(|| KeyRange { first: range.first.max(hole.last + 1), last: range.last });
+    before.into_iter().chain(after)
+}
+
+impl Explanation {
+    /// The rule of the verdict.
+    fn decider(&self) -> Option<&Considered> {
+        self.considered.iter().find(|considered| Some(considered.rank) == self.rank)
+    }
+
+    /// `1.2.3.4:443/TCP`, `[2001:db8::1]:443/TCP`, `1.2.3.4 ICMP`.
+    fn destination(&self) -> String {
+        let name = protocol_name(self.protocol);
+        match (self.address, self.port) {
+            (_, Some(kind)) if is_icmp(self.protocol) => format!("{} {name} type {kind}", self.address),
+            (IpAddr::V4(address), Some(port)) if has_ports(self.protocol) => format!("{address}:{port}/{name}"),
+            (IpAddr::V6(address), Some(port)) if has_ports(self.protocol) => format!("[{address}]:{port}/{name}"),
+            (address, _) => format!("{address} {name}"),
+        }
+    }
+}
+
+const fn is_icmp(protocol: u8) -> bool {
+    matches!(protocol, egress_common::packet::protocol::ICMP | egress_common::packet::protocol::ICMPV6)
+}
+
+/// "rule 3 of default/curl allows 1.2.3.4:443/TCP because …", then the rules before it, one per line.
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let destination = self.destination();
+        match (self.decider(), self.verdict) {
+            (Some(rule), Verdict::Deny) => writeln!(f, "{} denies {destination} because {}", rule.origin, rule.reason)?,
+            (Some(rule), _) => writeln!(f, "{} allows {destination} because {}", rule.origin, rule.reason)?,
+            (None, Verdict::Allow) => writeln!(f, "several rules allow {destination}, which one depends on the port")?,
+            (None, Verdict::Deny) => writeln!(f, "several rules deny {destination}, which one depends on the port")?,
+            (None, Verdict::DependsOnPort) => writeln!(f, "whether {destination} is allowed depends on the port")?,
+        }
+        if let Some((verdict, rank)) = self.audit
+            && let Some(rule) = self.considered.iter().find(|considered| considered.rank == rank)
+        {
+            let word = if verdict == Verdict::Deny { "denied" } else { "allowed" };
+            writeln!(f, "with the policies under Audit enforced it would be {word} by {}", rule.origin)?;
+        }
+        for considered in &self.considered {
+            let word = match considered.outcome {
+                Outcome::Decides => "decides",
+                Outcome::Passes => "passes",
+                Outcome::DecidesForSomePorts => "decides for some ports",
+                Outcome::WouldDecide => "would decide",
+                Outcome::WouldPass => "would pass",
+                Outcome::OnlyRecorded | Outcome::Skipped => "is skipped",
+                Outcome::OtherAddress
+                | Outcome::Excepted
+                | Outcome::OtherPort
+                | Outcome::NameWithoutAddress
+                | Outcome::NoNodeSelected => "does not match",
+            };
+            writeln!(f, "  {} ({}) {word}: {}", considered.origin, considered.text, considered.reason)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -18,3 +18,6 @@ pub mod rules;
 pub mod selector;
 pub mod spec;
 pub mod warnings;
+
+#[cfg(test)]
+mod sample;

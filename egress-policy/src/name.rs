@@ -88,10 +88,7 @@ impl NamePattern {
         if text.parse::<std::net::IpAddr>().is_ok() {
             return Err(NameError::Address(text.to_owned()));
         }
-        Ok(Self {
-            wildcard,
-            name: ascii_name(rest)?,
-        })
+        Ok(Self { wildcard, name: ascii_name(rest)? })
     }
 
     /// Whether `name` (any case, with or without the trailing dot, A-labels) is one that the rule means.
@@ -135,17 +132,10 @@ fn ascii_name(text: &str) -> Result<String, NameError> {
         return Err(NameError::TooLong(name.len()));
     }
     for label in name.split('.') {
-        check_label(label).map_err(|reason| NameError::Label {
-            label: label.to_owned(),
-            reason,
-        })?;
+        check_label(label).map_err(|reason| NameError::Label { label: label.to_owned(), reason })?;
     }
     // A name whose last label is a number would be read as an address by resolvers (RFC 3696 §2).
-    if name
-        .rsplit('.')
-        .next()
-        .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()))
-    {
+    if name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit())) {
         return Err(NameError::Address(name.to_owned()));
     }
     Ok(name.to_owned())
@@ -159,10 +149,7 @@ fn check_label(label: &str) -> Result<(), &'static str> {
     if label.len() > MAX_LABEL {
         return Err("is longer than 63 characters");
     }
-    if !label
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-    {
+    if !label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
         return Err("may have only letters, digits, hyphens and underscores");
     }
     if label.starts_with('-') || label.ends_with('-') {

@@ -22,10 +22,7 @@ pub struct KeyRange {
 
 impl KeyRange {
     /// Every protocol and port.
-    pub const ALL: Self = Self {
-        first: 0,
-        last: LAST_KEY,
-    };
+    pub const ALL: Self = Self { first: 0, last: LAST_KEY };
 
     /// Every port of `protocol`.
     pub const fn protocol(protocol: u8) -> Self {
@@ -34,10 +31,7 @@ impl KeyRange {
 
     /// The ports `first..=last` of `protocol`; for ICMP and ICMPv6 the types.
     pub const fn ports(protocol: u8, first: u16, last: u16) -> Self {
-        Self {
-            first: class::key(protocol, first),
-            last: class::key(protocol, last),
-        }
+        Self { first: class::key(protocol, first), last: class::key(protocol, last) }
     }
 
     /// Whether `key` lies in the interval.
@@ -66,11 +60,7 @@ impl Ports {
                 _ => merged.push(range),
             }
         }
-        if merged.first() == Some(&KeyRange::ALL) {
-            Self::Any
-        } else {
-            Self::Listed(merged.into())
-        }
+        if merged.first() == Some(&KeyRange::ALL) { Self::Any } else { Self::Listed(merged.into()) }
     }
 
     /// The intervals.
@@ -79,6 +69,14 @@ impl Ports {
         match self {
             Self::Any => ALL,
             Self::Listed(ranges) => ranges,
+        }
+    }
+
+    /// For sentences: "every protocol" or the intervals.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Any => "every protocol".to_owned(),
+            Self::Listed(_) => self.to_string(),
         }
     }
 
@@ -105,10 +103,7 @@ pub fn protocol_name(number: u8) -> String {
 
 /// Whether the key of `protocol` carries a port or an ICMP type; otherwise it is 0.
 pub const fn has_ports(number: u8) -> bool {
-    matches!(
-        number,
-        protocol::ICMP | protocol::TCP | protocol::UDP | protocol::ICMPV6 | protocol::SCTP
-    )
+    matches!(number, protocol::ICMP | protocol::TCP | protocol::UDP | protocol::ICMPV6 | protocol::SCTP)
 }
 
 /// `TCP`, `TCP/443`, `UDP/1000-2000`, `any protocol`.
@@ -124,12 +119,7 @@ impl fmt::Display for KeyRange {
                 let name = protocol_name(protocol);
                 if port == whole { name } else { format!("{name}/{port}") }
             };
-            return write!(
-                f,
-                "{} to {}",
-                end(first_protocol, first, 0),
-                end(last_protocol, last, 0xffff)
-            );
+            return write!(f, "{} to {}", end(first_protocol, first, 0), end(last_protocol, last, 0xffff));
         }
         f.write_str(&protocol_name(first_protocol))?;
         match (first, last) {
@@ -171,10 +161,7 @@ mod tests {
             KeyRange::ports(6, 84, 89),
             KeyRange::ports(17, 53, 53),
         ]);
-        assert_eq!(
-            ports.ranges(),
-            [KeyRange::ports(6, 80, 95), KeyRange::ports(17, 53, 53)]
-        );
+        assert_eq!(ports.ranges(), [KeyRange::ports(6, 80, 95), KeyRange::ports(17, 53, 53)]);
         assert_eq!(ports.to_string(), "TCP/80-95,UDP/53");
     }
 
@@ -186,13 +173,6 @@ mod tests {
     #[test]
     fn every_port_of_a_protocol_is_written_as_the_protocol() {
         assert_eq!(Ports::new(vec![KeyRange::protocol(58)]).to_string(), "ICMPv6");
-        assert_eq!(
-            KeyRange {
-                first: 0,
-                last: class::key(6, 79)
-            }
-            .to_string(),
-            "protocol 0 to TCP/79"
-        );
+        assert_eq!(KeyRange { first: 0, last: class::key(6, 79) }.to_string(), "protocol 0 to TCP/79");
     }
 }

@@ -238,11 +238,7 @@ impl PolicySet {
     /// The policies that select `pod`, in the order of evaluation (§2.2). Pods with equal selections have equal rule lists, so callers
     /// can build the list once per selection.
     pub fn selected(&self, pod: &PodIdentity) -> Vec<&Policy> {
-        let mut policies: Vec<&Policy> = self
-            .policies
-            .values()
-            .filter(|policy| self.selects(policy, pod))
-            .collect();
+        let mut policies: Vec<&Policy> = self.policies.values().filter(|policy| self.selects(policy, pod)).collect();
         policies.sort_by(|a, b| order(a).cmp(&order(b)));
         policies
     }
@@ -251,13 +247,7 @@ impl PolicySet {
     pub fn rule_list_of(&self, policies: &[&Policy], node: &NodeContext) -> RuleList {
         let mut rules = builtin_rules(&self.config, node);
         for policy in policies {
-            rules.extend(
-                policy
-                    .rules
-                    .iter()
-                    .zip(1..)
-                    .map(|(rule, number)| ranked(policy, rule, number, node)),
-            );
+            rules.extend(policy.rules.iter().zip(1..).map(|(rule, number)| ranked(policy, rule, number, node)));
         }
         let action = match self.config.default_action {
             DefaultAction::Allow => Action::Allow,
@@ -277,10 +267,7 @@ impl PolicySet {
             priority: policy.priority,
             mode: policy.mode,
         };
-        RuleList {
-            rules,
-            policies: policies.iter().map(selected).collect(),
-        }
+        RuleList { rules, policies: policies.iter().map(selected).collect() }
     }
 
     /// §2.6.
@@ -292,16 +279,10 @@ impl PolicySet {
                 .as_ref()
                 .is_none_or(|selector| self.selects_namespace(selector, &pod.namespace)),
         };
-        let has_account = |accounts: &Vec<String>| {
-            pod.service_account
-                .as_ref()
-                .is_some_and(|account| accounts.contains(account))
-        };
+        let has_account =
+            |accounts: &Vec<String>| pod.service_account.as_ref().is_some_and(|account| accounts.contains(account));
         in_scope
-            && policy
-                .pod_selector
-                .as_ref()
-                .is_none_or(|selector| selector.matches(&pod.labels))
+            && policy.pod_selector.as_ref().is_none_or(|selector| selector.matches(&pod.labels))
             && policy.service_accounts.as_ref().is_none_or(has_account)
     }
 
@@ -319,26 +300,16 @@ fn order(policy: &Policy) -> (Tier, u16, &str, &PolicyKey) {
 
 fn ranked(policy: &Policy, rule: &Rule, number: u32, node: &NodeContext) -> RankedRule {
     let peer = match &rule.peer {
-        Peer::Cidr { cidr, except } => RankedPeer::Cidr {
-            cidr: *cidr,
-            except: Arc::clone(except),
-        },
+        Peer::Cidr { cidr, except } => RankedPeer::Cidr { cidr: *cidr, except: Arc::clone(except) },
         Peer::DnsName(name) => RankedPeer::DnsName(Arc::clone(name)),
         Peer::Nodes(selector) => {
             let selected = node.nodes.iter().filter(|node| selector.matches(&node.labels));
             let addresses = selected.flat_map(|node| node.addresses.iter().copied());
-            RankedPeer::Nodes {
-                selector: Arc::clone(selector),
-                networks: hosts(addresses),
-            }
+            RankedPeer::Nodes { selector: Arc::clone(selector), networks: hosts(addresses) }
         }
     };
     RankedRule {
-        origin: RuleOrigin::Policy {
-            key: Arc::clone(&policy.key),
-            number,
-            name: rule.name.clone(),
-        },
+        origin: RuleOrigin::Policy { key: Arc::clone(&policy.key), number, name: rule.name.clone() },
         tier: policy.tier,
         action: rule.action,
         mode: policy.mode,
@@ -364,10 +335,7 @@ const fn v4(a: u8, b: u8, c: u8, d: u8, length: u8) -> IpNet {
 }
 
 const fn v6(first: u16, last: u16, length: u8) -> IpNet {
-    IpNet::V6(Ipv6Net::new_assert(
-        std::net::Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, last),
-        length,
-    ))
+    IpNet::V6(Ipv6Net::new_assert(std::net::Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, last), length))
 }
 
 /// §1.2, §1.3 and `excludedCIDRs`. A rule without any address is left out.
@@ -378,59 +346,34 @@ fn builtin_rules(config: &Config, node: &NodeContext) -> Vec<RankedRule> {
     const DNS_PORT: u16 = 53;
 
     let internal = config.internal_cidrs.iter().flatten().copied().chain(LOOPBACK);
-    let own6 = node
-        .node_addresses
-        .iter()
-        .map(IpAddr::to_canonical)
-        .filter(IpAddr::is_ipv6)
-        .map(IpNet::from);
+    let own6 = node.node_addresses.iter().map(IpAddr::to_canonical).filter(IpAddr::is_ipv6).map(IpNet::from);
     let discovery = [LINK_LOCAL, LINK_MULTICAST].into_iter().chain(own6);
     // RFC 4861 (133–137), MLD: RFC 2710 (130–132), RFC 3810 (143).
-    let discovery_types = vec![
-        KeyRange::ports(protocol::ICMPV6, 130, 137),
-        KeyRange::ports(protocol::ICMPV6, 143, 143),
-    ];
+    let discovery_types =
+        vec![KeyRange::ports(protocol::ICMPV6, 130, 137), KeyRange::ports(protocol::ICMPV6, 143, 143)];
     let resolvers = config.resolvers.as_ref().unwrap_or(&node.resolvers);
-    let dns = resolvers
-        .iter()
-        .chain(&node.node_addresses)
-        .copied()
-        .filter(|_| config.dns.allow_resolvers);
+    let dns = resolvers.iter().chain(&node.node_addresses).copied().filter(|_| config.dns.allow_resolvers);
     let dns_ports = [protocol::UDP, protocol::TCP].map(|number| KeyRange::ports(number, DNS_PORT, DNS_PORT));
 
     let rules = [
         (Builtin::InternalCidrs, networks(internal), Ports::Any),
-        (
-            Builtin::NeighbourDiscovery,
-            networks(discovery),
-            Ports::new(discovery_types),
-        ),
+        (Builtin::NeighbourDiscovery, networks(discovery), Ports::new(discovery_types)),
         (
             Builtin::Dhcpv6,
             networks([LINK_LOCAL, LINK_MULTICAST].into_iter()),
             Ports::new(vec![KeyRange::ports(protocol::UDP, 547, 547)]),
         ),
-        (
-            Builtin::Igmp,
-            networks([v4(224, 0, 0, 0, 24)].into_iter()),
-            Ports::new(vec![KeyRange::protocol(2)]),
-        ),
+        (Builtin::Igmp, networks([v4(224, 0, 0, 0, 24)].into_iter()), Ports::new(vec![KeyRange::protocol(2)])),
         (
             Builtin::Dhcpv4,
             networks([v4(255, 255, 255, 255, 32)].into_iter()),
             Ports::new(vec![KeyRange::ports(protocol::UDP, 67, 67)]),
         ),
         (Builtin::Dns, hosts(dns), Ports::new(dns_ports.to_vec())),
-        (
-            Builtin::ExcludedCidrs,
-            networks(config.excluded_cidrs.iter().copied()),
-            Ports::Any,
-        ),
+        (Builtin::ExcludedCidrs, networks(config.excluded_cidrs.iter().copied()), Ports::Any),
     ];
     let with_addresses = rules.into_iter().filter(|(_, networks, _)| !networks.is_empty());
-    with_addresses
-        .map(|(builtin, networks, ports)| builtin_rule(builtin, networks, ports))
-        .collect()
+    with_addresses.map(|(builtin, networks, ports)| builtin_rule(builtin, networks, ports)).collect()
 }
 
 fn builtin_rule(builtin: Builtin, networks: Arc<[IpNet]>, ports: Ports) -> RankedRule {
@@ -491,10 +434,8 @@ impl Feed {
             RuleOrigin::Default => self.text("default"),
             RuleOrigin::Policy { key, number, name } => {
                 self.text(key.kind.name());
-                self.0
-                    .update([u8::from(key.kind == PolicyKind::OpenShiftEgressNetworkPolicy)]);
-                self.0
-                    .update([u8::from(key.namespace.is_some()), u8::from(name.is_some())]);
+                self.0.update([u8::from(key.kind == PolicyKind::OpenShiftEgressNetworkPolicy)]);
+                self.0.update([u8::from(key.namespace.is_some()), u8::from(name.is_some())]);
                 self.text(key.namespace.as_deref().unwrap_or_default());
                 self.text(&key.name);
                 self.0.update(number.to_le_bytes());
@@ -502,8 +443,7 @@ impl Feed {
             }
         }
         self.text(rule.action.name());
-        self.0
-            .update([tier_number(rule.tier), u8::from(rule.mode == Mode::Audit)]);
+        self.0.update([tier_number(rule.tier), u8::from(rule.mode == Mode::Audit)]);
         self.peer(&rule.peer);
         self.number(rule.ports.ranges().len());
         for range in rule.ports.ranges() {

@@ -11,13 +11,8 @@ pub type Labels = BTreeMap<String, String>;
 impl LabelSelector {
     /// Whether `labels` satisfy every part; an empty selector is satisfied by any labels.
     pub fn matches(&self, labels: &Labels) -> bool {
-        self.match_labels
-            .iter()
-            .all(|(key, value)| labels.get(key) == Some(value))
-            && self
-                .match_expressions
-                .iter()
-                .all(|requirement| requirement.matches(labels))
+        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+            && self.match_expressions.iter().all(|requirement| requirement.matches(labels))
     }
 }
 
@@ -61,10 +56,7 @@ mod tests {
     use super::*;
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
-        pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
 
     fn requirement(operator: LabelOperator, values: &[&str]) -> LabelSelector {
@@ -86,10 +78,8 @@ mod tests {
 
     #[test]
     fn match_labels_must_all_be_present_with_their_value() {
-        let selector = LabelSelector {
-            match_labels: labels(&[("app", "web"), ("tier", "front")]),
-            ..LabelSelector::default()
-        };
+        let selector =
+            LabelSelector { match_labels: labels(&[("app", "web"), ("tier", "front")]), ..LabelSelector::default() };
         assert!(selector.matches(&labels(&[("app", "web"), ("tier", "front"), ("x", "y")])));
         assert!(!selector.matches(&labels(&[("app", "web")])));
         assert!(!selector.matches(&labels(&[("app", "web"), ("tier", "back")])));

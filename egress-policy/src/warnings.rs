@@ -78,10 +78,7 @@ impl RuleList {
 fn ordered_by_name(list: &RuleList) -> Vec<Warning> {
     let mut groups: BTreeMap<(Tier, u16), Vec<&Arc<PolicyKey>>> = BTreeMap::new();
     for policy in &list.policies {
-        groups
-            .entry((policy.tier, policy.priority))
-            .or_default()
-            .push(&policy.key);
+        groups.entry((policy.tier, policy.priority)).or_default().push(&policy.key);
     }
     let mut warnings = Vec::new();
     for ((_, priority), keys) in groups {
@@ -141,30 +138,14 @@ pub fn shadowed(list: &RuleList, coverage: &Coverage) -> Vec<Warning> {
             && rule.has_addresses()
             && !coverage.decides(rank)
         {
-            numbers
-                .entry(key)
-                .or_insert_with(|| (rule.mode, Vec::new()))
-                .1
-                .push(*number);
+            numbers.entry(key).or_insert_with(|| (rule.mode, Vec::new())).1.push(*number);
         }
     }
     let warning = |(key, (mode, numbers)): (&Arc<PolicyKey>, (Mode, Vec<u32>))| {
-        let (noun, verb) = if numbers.len() == 1 {
-            ("rule", "never decides")
-        } else {
-            ("rules", "never decide")
-        };
+        let (noun, verb) = if numbers.len() == 1 { ("rule", "never decides") } else { ("rules", "never decide") };
         let shown: Vec<String> = numbers.iter().take(20).map(ToString::to_string).collect();
-        let more = if numbers.len() > 20 {
-            format!(" and {} more", numbers.len() - 20)
-        } else {
-            String::new()
-        };
-        let audit = if mode == Mode::Audit {
-            ", also if the policy were enforced"
-        } else {
-            ""
-        };
+        let more = if numbers.len() > 20 { format!(" and {} more", numbers.len() - 20) } else { String::new() };
+        let audit = if mode == Mode::Audit { ", also if the policy were enforced" } else { "" };
         Warning {
             reason: WarningReason::ShadowedRules,
             policy: Some(Arc::clone(key)),

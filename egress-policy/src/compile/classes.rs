@@ -20,22 +20,12 @@ pub(super) struct Classes {
 
 impl Classes {
     pub(super) fn new(limit: usize) -> Self {
-        Self {
-            entries: Vec::new(),
-            index: HashTable::new(),
-            hasher: DefaultHashBuilder::default(),
-            limit,
-        }
+        Self { entries: Vec::new(), index: HashTable::new(), hasher: DefaultHashBuilder::default(), limit }
     }
 
     /// The leaf of the class with these intervals.
     pub(super) fn leaf(&mut self, intervals: &[ClassEntry]) -> Result<Leaf, CompileError> {
-        let Self {
-            entries,
-            index,
-            hasher,
-            limit,
-        } = self;
+        let Self { entries, index, hasher, limit } = self;
         let hash = hasher.hash_one(intervals);
         if let Some(base) = index.find(hash, |base| class_at(entries, *base) == Some(intervals)) {
             return Ok(Leaf::class(*base));
@@ -44,29 +34,16 @@ impl Classes {
         let header = u32::try_from(intervals.len())
             .ok()
             .filter(|count| *count <= MAX_INTERVALS)
-            .ok_or(CompileError::Capacity {
-                what: Resource::ClassIntervals,
-                needed: intervals.len(),
-                limit: most,
-            })?;
+            .ok_or(CompileError::Capacity { what: Resource::ClassIntervals, needed: intervals.len(), limit: most })?;
         let needed = entries.len() + 1 + intervals.len();
-        let full = CompileError::Capacity {
-            what: Resource::ClassEntries,
-            needed,
-            limit: *limit,
-        };
+        let full = CompileError::Capacity { what: Resource::ClassEntries, needed, limit: *limit };
         if needed > *limit {
             return Err(full);
         }
         let base = u32::try_from(entries.len()).map_err(|_| full)?;
-        entries.push(ClassEntry {
-            from: header,
-            ..ClassEntry::default()
-        });
+        entries.push(ClassEntry { from: header, ..ClassEntry::default() });
         entries.extend_from_slice(intervals);
-        index.insert_unique(hash, base, |base| {
-            hasher.hash_one(class_at(entries, *base).unwrap_or_default())
-        });
+        index.insert_unique(hash, base, |base| hasher.hash_one(class_at(entries, *base).unwrap_or_default()));
         Ok(Leaf::class(base))
     }
 

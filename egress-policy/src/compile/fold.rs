@@ -35,9 +35,7 @@ impl State {
         let head = matches!(rule.tier, Tier::Builtin | Tier::Admin);
         let enforced = rule.mode == Mode::Enforce;
         let at = |present: bool| if present { rank } else { NONE };
-        Self {
-            ranks: [at(head && enforced), at(!head && enforced), at(head), at(!head)],
-        }
+        Self { ranks: [at(head && enforced), at(!head && enforced), at(head), at(!head)] }
     }
 
     pub(super) fn min(self, other: Self) -> Self {
@@ -50,9 +48,7 @@ impl State {
 
     fn zip(self, other: Self, pick: fn(u32, u32) -> u32) -> Self {
         let ([a, b, c, d], [e, f, g, h]) = (self.ranks, other.ranks);
-        Self {
-            ranks: [pick(a, e), pick(b, f), pick(c, g), pick(d, h)],
-        }
+        Self { ranks: [pick(a, e), pick(b, f), pick(c, g), pick(d, h)] }
     }
 
     pub(super) const fn mentions(&self, rank: u32) -> bool {
@@ -79,10 +75,7 @@ pub(super) struct Effect {
 
 impl Effect {
     pub(super) fn of(rule: &RankedRule, rank: u32) -> Self {
-        Self {
-            decision: rule.decision(rank),
-            audit_only: rule.mode == Mode::Audit,
-        }
+        Self { decision: rule.decision(rank), audit_only: rule.mode == Mode::Audit }
     }
 }
 
@@ -96,25 +89,14 @@ struct Evaluation {
 fn evaluate(effects: &[Effect], head: u32, tail: u32) -> Option<Evaluation> {
     let effect = |rank: u32| effects.get(usize::try_from(rank).ok()?);
     let passed = match effect(head) {
-        Some(&Effect {
-            decision: Some(decision),
-            audit_only,
-        }) => {
-            return Some(Evaluation {
-                passed: None,
-                decision,
-                audit_only,
-            });
+        Some(&Effect { decision: Some(decision), audit_only }) => {
+            return Some(Evaluation { passed: None, decision, audit_only });
         }
         Some(Effect { decision: None, .. }) => Some(head),
         None => None,
     };
     let Effect { decision, audit_only } = *effect(tail)?;
-    Some(Evaluation {
-        passed,
-        decision: decision?,
-        audit_only,
-    })
+    Some(Evaluation { passed, decision: decision?, audit_only })
 }
 
 /// The verdict of a state: the decision in force, and the bits for [`ClassEntry::audit`].
@@ -189,16 +171,8 @@ impl Fold {
         if let [(_, state)] = steps.as_slice() {
             return Self::Flat(*state);
         }
-        let worst = steps
-            .iter()
-            .map(|(_, state)| *state)
-            .reduce(State::max)
-            .unwrap_or(State::EMPTY);
-        Self::Split(Rc::new(Split {
-            steps,
-            worst,
-            marked: Cell::new(false),
-        }))
+        let worst = steps.iter().map(|(_, state)| *state).reduce(State::max).unwrap_or(State::EMPTY);
+        Self::Split(Rc::new(Split { steps, worst, marked: Cell::new(false) }))
     }
 }
 
@@ -212,10 +186,7 @@ pub(super) struct Own<'r> {
 
 impl<'r> Own<'r> {
     pub(super) const fn new() -> Self {
-        Self {
-            flat: State::EMPTY,
-            listed: Vec::new(),
-        }
+        Self { flat: State::EMPTY, listed: Vec::new() }
     }
 
     pub(super) fn add(&mut self, rule: &'r RankedRule, rank: u32) {
@@ -250,10 +221,8 @@ impl<'r> Own<'r> {
         let mut events = events.into_iter().peekable();
         let mut base = base.iter().copied().peekable();
         let mut inherited = State::EMPTY;
-        while let Some(key) = [base.peek().map(|step| step.0), events.peek().map(|event| event.0)]
-            .into_iter()
-            .flatten()
-            .min()
+        while let Some(key) =
+            [base.peek().map(|step| step.0), events.peek().map(|event| event.0)].into_iter().flatten().min()
         {
             while let Some((_, state)) = base.next_if(|step| step.0 == key) {
                 inherited = state;
@@ -291,16 +260,8 @@ pub(super) fn intervals(effects: &[Effect], steps: &[(u32, State)]) -> Vec<Class
         let Some((decision, audit)) = verdict(effects, *state) else {
             continue;
         };
-        let entry = ClassEntry {
-            from: *from,
-            decision: decision.0,
-            audit,
-            padding: 0,
-        };
-        if entries
-            .last()
-            .is_none_or(|last| (last.decision, last.audit) != (entry.decision, entry.audit))
-        {
+        let entry = ClassEntry { from: *from, decision: decision.0, audit, padding: 0 };
+        if entries.last().is_none_or(|last| (last.decision, last.audit) != (entry.decision, entry.audit)) {
             entries.push(entry);
         }
     }

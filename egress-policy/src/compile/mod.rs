@@ -87,11 +87,7 @@ impl Coverage {
     /// Whether at least one packet exists that the rule of `rank` decides (for Pass: sends past its tier). Rules of policies under
     /// Audit are looked for in the audit verdicts, others in the real ones.
     pub fn decides(&self, rank: u32) -> bool {
-        usize::try_from(rank)
-            .ok()
-            .and_then(|index| self.0.get(index))
-            .copied()
-            .unwrap_or(false)
+        usize::try_from(rank).ok().and_then(|index| self.0.get(index)).copied().unwrap_or(false)
     }
 }
 
@@ -104,11 +100,7 @@ pub fn compile(list: &RuleList, limits: &Limits) -> Result<Table, CompileError> 
 pub fn compile_with_coverage(list: &RuleList, limits: &Limits) -> Result<(Table, Coverage), CompileError> {
     let most_rules = limits.rules.min(usize::try_from(MAX_RANK).unwrap_or(usize::MAX));
     if list.rules.len() > most_rules {
-        return Err(CompileError::Capacity {
-            what: Resource::Rules,
-            needed: list.rules.len(),
-            limit: most_rules,
-        });
+        return Err(CompileError::Capacity { what: Resource::Rules, needed: list.rules.len(), limit: most_rules });
     }
     let mut walk = Walk::new(&list.rules, limits);
     walk.run(Family::V4)?;

@@ -49,32 +49,27 @@ impl Table {
     pub fn lookup(&self, address: IpAddr, protocol: u8, port: u16) -> Lookup {
         self.leaf(address)
             .and_then(|leaf| self.open(leaf, class::key(protocol, port)))
-            .unwrap_or(Lookup {
-                decision: Decision::deny(MAX_RANK),
-                audit: None,
-            })
+            .unwrap_or(Lookup { decision: Decision::deny(MAX_RANK), audit: None })
     }
 
     /// [`Table::lookup`] for a packet whose port cannot be known: a verdict only where ports do not matter (§3.6).
     pub fn lookup_any_port(&self, address: IpAddr, protocol: u8) -> Option<Lookup> {
         match self.leaf(address)?.open() {
             Ok(decision) => Some(Lookup { decision, audit: None }),
-            Err(base) => class::search_any_port(self.classes.as_slice(), base, protocol).map(|verdict| Lookup {
-                decision: verdict.decision,
-                audit: verdict.audit,
-            }),
+            Err(base) => class::search_any_port(self.classes.as_slice(), base, protocol)
+                .map(|verdict| Lookup { decision: verdict.decision, audit: verdict.audit }),
         }
     }
 
     /// The leaf of the longest prefix that contains `address`.
     pub fn leaf(&self, address: IpAddr) -> Option<Leaf> {
         match address.to_canonical() {
-            IpAddr::V4(address) => longest(&self.prefixes4, 32, |length| {
-                Ipv4Net::new(address, length).map(|net| net.trunc())
-            }),
-            IpAddr::V6(address) => longest(&self.prefixes6, 128, |length| {
-                Ipv6Net::new(address, length).map(|net| net.trunc())
-            }),
+            IpAddr::V4(address) => {
+                longest(&self.prefixes4, 32, |length| Ipv4Net::new(address, length).map(|net| net.trunc()))
+            }
+            IpAddr::V6(address) => {
+                longest(&self.prefixes6, 128, |length| Ipv6Net::new(address, length).map(|net| net.trunc()))
+            }
         }
     }
 
@@ -82,10 +77,8 @@ impl Table {
     pub fn open(&self, leaf: Leaf, key: u32) -> Option<Lookup> {
         match leaf.open() {
             Ok(decision) => Some(Lookup { decision, audit: None }),
-            Err(base) => class::search(self.classes.as_slice(), base, key).map(|verdict| Lookup {
-                decision: verdict.decision,
-                audit: verdict.audit,
-            }),
+            Err(base) => class::search(self.classes.as_slice(), base, key)
+                .map(|verdict| Lookup { decision: verdict.decision, audit: verdict.audit }),
         }
     }
 
@@ -95,21 +88,12 @@ impl Table {
             Ok(decision) => return vec![(0, Lookup { decision, audit: None })],
             Err(base) => usize::try_from(base).unwrap_or(usize::MAX),
         };
-        let count = self
-            .classes
-            .get(base)
-            .map_or(0, |header| usize::try_from(header.from).unwrap_or(0));
+        let count = self.classes.get(base).map_or(0, |header| usize::try_from(header.from).unwrap_or(0));
         let entries = self.classes.iter().skip(base.saturating_add(1)).take(count);
         entries
             .map(|entry| {
                 let audit = (entry.audit != 0).then_some(Decision(entry.audit));
-                (
-                    entry.from,
-                    Lookup {
-                        decision: Decision(entry.decision),
-                        audit,
-                    },
-                )
+                (entry.from, Lookup { decision: Decision(entry.decision), audit })
             })
             .collect()
     }

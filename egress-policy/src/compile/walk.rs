@@ -31,14 +31,10 @@ struct Prefix {
 impl Prefix {
     fn of(network: &IpNet, family: Family) -> Option<Self> {
         match (network, family) {
-            (IpNet::V4(net), Family::V4) => Some(Self {
-                bits: u128::from(net.network().to_bits()) << 96,
-                length: net.prefix_len(),
-            }),
-            (IpNet::V6(net), Family::V6) => Some(Self {
-                bits: net.network().to_bits(),
-                length: net.prefix_len(),
-            }),
+            (IpNet::V4(net), Family::V4) => {
+                Some(Self { bits: u128::from(net.network().to_bits()) << 96, length: net.prefix_len() })
+            }
+            (IpNet::V6(net), Family::V6) => Some(Self { bits: net.network().to_bits(), length: net.prefix_len() }),
             (IpNet::V4(_), Family::V6) | (IpNet::V6(_), Family::V4) => None,
         }
     }
@@ -96,11 +92,7 @@ impl<'l> Walk<'l> {
     pub(super) fn new(rules: &'l [RankedRule], limits: &Limits) -> Self {
         Self {
             rules,
-            effects: rules
-                .iter()
-                .zip(0..)
-                .map(|(rule, rank)| Effect::of(rule, rank))
-                .collect(),
+            effects: rules.iter().zip(0..).map(|(rule, rank)| Effect::of(rule, rank)).collect(),
             classes: Classes::new(limits.class_entries),
             prefix_limit: limits.prefixes,
             prefixes: 0,
@@ -118,10 +110,7 @@ impl<'l> Walk<'l> {
         while let Some(first) = mentions.get(start) {
             let group = mentions.get(start..).unwrap_or_default();
             let length = group.partition_point(|mention| mention.prefix == first.prefix);
-            let rules = group
-                .get(..length)
-                .unwrap_or_default()
-                .partition_point(|mention| !mention.except);
+            let rules = group.get(..length).unwrap_or_default().partition_point(|mention| !mention.except);
             let (own, except) = (start..start + rules, start + rules..start + length);
             self.leave_until(first.prefix, &mentions);
             self.enter(first.prefix, own, except, &mentions, family)?;
@@ -136,11 +125,7 @@ impl<'l> Walk<'l> {
     pub(super) fn finish(self) -> Result<(Table, Vec<bool>), CompileError> {
         if self.prefixes > self.prefix_limit {
             let (needed, limit) = (self.prefixes, self.prefix_limit);
-            return Err(CompileError::Capacity {
-                what: Resource::Prefixes,
-                needed,
-                limit,
-            });
+            return Err(CompileError::Capacity { what: Resource::Prefixes, needed, limit });
         }
         let table = Table {
             prefixes4: self.prefixes4,
@@ -164,28 +149,17 @@ impl<'l> Walk<'l> {
         }
         let fold = self.fold(&own, &except, mentions);
         let leaf = match (&fold, self.stack.last()) {
-            (
-                Fold::Split(split),
-                Some(Frame {
-                    fold: Fold::Split(parent),
-                    leaf,
-                    ..
-                }),
-            ) if std::rc::Rc::ptr_eq(split, parent) => *leaf,
+            (Fold::Split(split), Some(Frame { fold: Fold::Split(parent), leaf, .. }))
+                if std::rc::Rc::ptr_eq(split, parent) =>
+            {
+                *leaf
+            }
             _ => self.leaf(&fold)?,
         };
         if self.stack.last().is_none_or(|parent| parent.leaf != leaf) {
             self.emit(prefix, family, leaf);
         }
-        self.stack.push(Frame {
-            prefix,
-            own,
-            except,
-            fold,
-            leaf,
-            children: None,
-            recent: None,
-        });
+        self.stack.push(Frame { prefix, own, except, fold, leaf, children: None, recent: None });
         Ok(())
     }
 
@@ -199,10 +173,7 @@ impl<'l> Walk<'l> {
         }
         if let Some((range, fold)) = &parent.recent
             && own.is_empty()
-            && slice(mentions, range)
-                .iter()
-                .map(|mention| mention.rank)
-                .eq(excepted.iter().map(|mention| mention.rank))
+            && slice(mentions, range).iter().map(|mention| mention.rank).eq(excepted.iter().map(|mention| mention.rank))
         {
             return fold.clone();
         }
@@ -296,19 +267,13 @@ impl<'l> Walk<'l> {
                 Fold::Split(split) if split.marked.get() => {}
                 Fold::Split(split) => {
                     split.marked.set(true);
-                    split
-                        .steps
-                        .iter()
-                        .for_each(|(_, state)| fold::mark(&self.effects, *state, &mut self.decides));
+                    split.steps.iter().for_each(|(_, state)| fold::mark(&self.effects, *state, &mut self.decides));
                 }
             }
         }
         if let Some(parent) = self.stack.last_mut() {
-            parent.children = Some(
-                parent
-                    .children
-                    .map_or(size, |children| children.wrapping_add(size).wrapping_add(1)),
-            );
+            parent.children =
+                Some(parent.children.map_or(size, |children| children.wrapping_add(size).wrapping_add(1)));
         }
     }
 }

@@ -98,14 +98,9 @@ mod tests {
 
     #[test]
     fn durations_are_numbers_with_units() {
-        for (text, milliseconds) in [
-            ("5s", 5000),
-            ("1h", 3_600_000),
-            ("1m30s", 90_000),
-            ("500ms", 500),
-            ("0", 0),
-            ("0s", 0),
-        ] {
+        for (text, milliseconds) in
+            [("5s", 5000), ("1h", 3_600_000), ("1m30s", 90_000), ("500ms", 500), ("0", 0), ("0s", 0)]
+        {
             assert_eq!(duration(text), Some(Duration::from_millis(milliseconds)), "{text}");
         }
         for text in ["", "5", "s", "5 s", "-5s", "5d", "1.5s", "99999999999999999999s"] {

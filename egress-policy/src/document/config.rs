@@ -36,22 +36,14 @@ impl<'n> Report<'n> {
                 report.problem_at("namespace", "an EgressConfig has no namespace", "remove it");
             }
         });
-        self.required(
-            object,
-            "spec",
-            "add a spec; an empty one ({}) is valid",
-            Self::config_spec,
-        )
+        self.required(object, "spec", "add a spec; an empty one ({}) is valid", Self::config_spec)
     }
 
     fn config_spec(&mut self, node: &'n Node) -> Option<Config> {
         let fields = self.fields(node, &CONFIG)?;
         let actions = [("Allow", DefaultAction::Allow), ("Deny", DefaultAction::Deny)];
         let unknown = [("Deny", UnknownPods::Deny), ("Allow", UnknownPods::Allow)];
-        let host = [
-            ("Ignore", HostNetworkPods::Ignore),
-            ("Enforce", HostNetworkPods::Enforce),
-        ];
+        let host = [("Ignore", HostNetworkPods::Ignore), ("Enforce", HostNetworkPods::Enforce)];
         let response = [("Drop", DenyResponse::Drop), ("Reject", DenyResponse::Reject)];
         let config = Config {
             default_action: self
@@ -88,10 +80,7 @@ impl<'n> Report<'n> {
     fn resolver(&mut self, node: &'n Node) -> Option<IpAddr> {
         let address = self.address(node)?;
         if address.is_unspecified() || address.is_multicast() {
-            self.problem(
-                format!("{address} cannot be a resolver"),
-                "write the address of a DNS server",
-            );
+            self.problem(format!("{address} cannot be a resolver"), "write the address of a DNS server");
             return None;
         }
         Some(address)
@@ -101,16 +90,10 @@ impl<'n> Report<'n> {
         let fields = self.fields(node, &DNS)?;
         let default = DnsConfig::default();
         let dns = DnsConfig {
-            min_ttl: self
-                .optional(fields, "minTTL", Self::duration)
-                .unwrap_or(default.min_ttl),
-            max_ttl: self
-                .optional(fields, "maxTTL", Self::duration)
-                .unwrap_or(default.max_ttl),
+            min_ttl: self.optional(fields, "minTTL", Self::duration).unwrap_or(default.min_ttl),
+            max_ttl: self.optional(fields, "maxTTL", Self::duration).unwrap_or(default.max_ttl),
             grace: self.optional(fields, "grace", Self::duration).unwrap_or(default.grace),
-            allow_resolvers: self
-                .optional(fields, "allowResolvers", Self::truth)
-                .unwrap_or(default.allow_resolvers),
+            allow_resolvers: self.optional(fields, "allowResolvers", Self::truth).unwrap_or(default.allow_resolvers),
         };
         if dns.min_ttl > dns.max_ttl {
             let written = |name: &str| fields.get(name).is_some_and(|node| node.value != Value::Null);

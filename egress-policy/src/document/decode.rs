@@ -73,14 +73,12 @@ impl<'n> Report<'n> {
     pub(super) fn text(&mut self, node: &'n Node) -> Option<&'n str> {
         match &node.value {
             Value::Text(text) => return Some(text),
-            Value::Number(text) => self.problem(
-                format!("must be text, not {}", node.kind()),
-                format!("put it in quotes: \"{text}\""),
-            ),
-            Value::Bool(value) => self.problem(
-                format!("must be text, not {}", node.kind()),
-                format!("put it in quotes: \"{value}\""),
-            ),
+            Value::Number(text) => {
+                self.problem(format!("must be text, not {}", node.kind()), format!("put it in quotes: \"{text}\""))
+            }
+            Value::Bool(value) => {
+                self.problem(format!("must be text, not {}", node.kind()), format!("put it in quotes: \"{value}\""))
+            }
             Value::Null | Value::List(_) | Value::Map(_) => {
                 self.problem(format!("must be text, not {}", node.kind()), "write one text")
             }
@@ -92,10 +90,7 @@ impl<'n> Report<'n> {
         if let Value::Bool(value) = node.value {
             return Some(value);
         }
-        self.problem(
-            format!("must be true or false, not {}", node.kind()),
-            "write true or false, without quotes",
-        );
+        self.problem(format!("must be true or false, not {}", node.kind()), "write true or false, without quotes");
         None
     }
 
@@ -109,10 +104,7 @@ impl<'n> Report<'n> {
                 Ok(_) | Err(_) => self.problem(format!("{text} is not a number from {first} to {last}"), hint),
             },
             Value::Text(text) if text.parse::<u16>().is_ok() => {
-                self.problem(
-                    format!("must be a number, not {}", node.kind()),
-                    format!("remove the quotes: {text}"),
-                );
+                self.problem(format!("must be a number, not {}", node.kind()), format!("remove the quotes: {text}"));
             }
             Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => {
                 self.problem(format!("must be a number, not {}", node.kind()), hint);
@@ -160,13 +152,8 @@ impl<'n> Report<'n> {
 /// The candidate that was probably meant.
 fn closest<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
     let lower = word.to_lowercase();
-    let distances = candidates
-        .iter()
-        .map(|candidate| (distance(&lower, &candidate.to_lowercase()), *candidate));
-    distances
-        .min()
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 6)
-        .map(|(_, candidate)| candidate)
+    let distances = candidates.iter().map(|candidate| (distance(&lower, &candidate.to_lowercase()), *candidate));
+    distances.min().filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 6).map(|(_, candidate)| candidate)
 }
 
 /// Levenshtein distance, with a row per character of `a`. Long words are not worth the time.

@@ -52,11 +52,7 @@ impl<'n> Report<'n> {
                 .iter()
                 .filter(|entry| entry.value.value != Value::Null || entry.key == "name" || entry.key == "namespace");
             for entry in written.filter(|entry| !METADATA.contains(&entry.key.as_str())) {
-                report.problem_at(
-                    &entry.key,
-                    "this field is not known",
-                    "remove it, or correct its spelling",
-                );
+                report.problem_at(&entry.key, "this field is not known", "remove it, or correct its spelling");
             }
             let fields = Fields(node);
             for name in ["name", "namespace"] {
@@ -114,9 +110,7 @@ impl<'n> Report<'n> {
     }
 
     fn check_label_key(&mut self, key: &str) {
-        let (prefix, name) = key
-            .rsplit_once('/')
-            .map_or((None, key), |(prefix, name)| (Some(prefix), name));
+        let (prefix, name) = key.rsplit_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
         let prefix_is_right = prefix.is_none_or(|prefix| {
             !prefix.is_empty()
                 && prefix.len() <= MAX_NAME
@@ -148,14 +142,9 @@ impl<'n> Report<'n> {
         let fields = self.fields(node, &SELECTOR)?;
         let match_labels = self.optional(fields, "matchLabels", Self::labels).unwrap_or_default();
         let match_expressions = self
-            .optional(fields, "matchExpressions", |report, node| {
-                report.list(node, Self::requirement)
-            })
+            .optional(fields, "matchExpressions", |report, node| report.list(node, Self::requirement))
             .unwrap_or_default();
-        Some(LabelSelector {
-            match_labels,
-            match_expressions,
-        })
+        Some(LabelSelector { match_labels, match_expressions })
     }
 
     fn requirement(&mut self, node: &'n Node) -> Option<LabelRequirement> {
@@ -165,28 +154,21 @@ impl<'n> Report<'n> {
             report.check_label_key(key);
             Some(key.to_owned())
         });
-        let operator = self.required(
-            fields,
-            "operator",
-            "write In, NotIn, Exists or DoesNotExist",
-            |report, node| {
-                report.choice(
-                    node,
-                    &[
-                        ("In", LabelOperator::In),
-                        ("NotIn", LabelOperator::NotIn),
-                        ("Exists", LabelOperator::Exists),
-                        ("DoesNotExist", LabelOperator::DoesNotExist),
-                    ],
-                )
-            },
-        );
-        let values = self
-            .optional(fields, "values", |report, node| report.list(node, Self::label_value))
-            .unwrap_or_default();
-        let written = fields
-            .get("values")
-            .is_some_and(|node| !matches!(&node.value, Value::List(items) if items.is_empty()));
+        let operator = self.required(fields, "operator", "write In, NotIn, Exists or DoesNotExist", |report, node| {
+            report.choice(
+                node,
+                &[
+                    ("In", LabelOperator::In),
+                    ("NotIn", LabelOperator::NotIn),
+                    ("Exists", LabelOperator::Exists),
+                    ("DoesNotExist", LabelOperator::DoesNotExist),
+                ],
+            )
+        });
+        let values =
+            self.optional(fields, "values", |report, node| report.list(node, Self::label_value)).unwrap_or_default();
+        let written =
+            fields.get("values").is_some_and(|node| !matches!(&node.value, Value::List(items) if items.is_empty()));
         match operator? {
             LabelOperator::In | LabelOperator::NotIn if !written => {
                 self.problem_at("values", "In and NotIn need values", "list at least one value");
@@ -200,11 +182,7 @@ impl<'n> Report<'n> {
             }
             LabelOperator::In | LabelOperator::NotIn | LabelOperator::Exists | LabelOperator::DoesNotExist => {}
         }
-        Some(LabelRequirement {
-            key: key?,
-            operator: operator?,
-            values,
-        })
+        Some(LabelRequirement { key: key?, operator: operator?, values })
     }
 }
 
@@ -218,7 +196,5 @@ fn is_label_text(text: &str) -> bool {
     let ends = [text.bytes().next(), text.bytes().next_back()];
     text.len() <= MAX_LABEL
         && ends.into_iter().flatten().all(|byte| byte.is_ascii_alphanumeric())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }

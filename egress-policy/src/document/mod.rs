@@ -179,22 +179,14 @@ impl<'n> Report<'n> {
         };
         let fields = Fields(node);
         let api_version = self.required(fields, "apiVersion", "write apiVersion: egress.rs/v1alpha1", Self::text);
-        let kind = self.required(
-            fields,
-            "kind",
-            "write the kind, such as EgressNetworkPolicy",
-            Self::text,
-        );
+        let kind = self.required(fields, "kind", "write the kind, such as EgressNetworkPolicy", Self::text);
         Some((fields, api_version?, kind?))
     }
 
     fn object(&mut self, fields: Fields<'n>, api_version: &str, kind: &str) -> Option<Object> {
         if (api_version, kind) == ("v1", "Namespace") {
             let metadata = self.metadata(fields)?;
-            return metadata.name.map(|name| Object::Namespace {
-                name,
-                labels: metadata.labels,
-            });
+            return metadata.name.map(|name| Object::Namespace { name, labels: metadata.labels });
         }
         let policy_kind = policy_kind(api_version, kind);
         if policy_kind.is_none() && (api_version, kind) != (API_VERSION, "EgressConfig") {
@@ -213,16 +205,9 @@ impl<'n> Report<'n> {
         let ours = ["EgressNetworkPolicy", "ClusterEgressPolicy", "EgressConfig"];
         if ours.contains(&kind) {
             let hint = format!("write apiVersion: {API_VERSION}");
-            self.problem_at(
-                "apiVersion",
-                format!("{api_version} has no {kind} that is known here"),
-                hint,
-            );
+            self.problem_at("apiVersion", format!("{api_version} has no {kind} that is known here"), hint);
         } else {
-            let hint = format!(
-                "remove the document; the kinds are {}, Namespace and List",
-                ours.join(", ")
-            );
+            let hint = format!("remove the document; the kinds are {}, Namespace and List", ours.join(", "));
             self.problem_at("kind", format!("{kind} of {api_version} is not known here"), hint);
         }
     }
@@ -232,11 +217,7 @@ impl<'n> Report<'n> {
         let mut seen = BTreeSet::new();
         for key in fields.keys() {
             if !COMMON.contains(&key) && !own.contains(&key) {
-                let hint = format!(
-                    "remove it; the fields here are {}, {}",
-                    COMMON.join(", "),
-                    own.join(", ")
-                );
+                let hint = format!("remove it; the fields here are {}, {}", COMMON.join(", "), own.join(", "));
                 self.problem_at(key, "this field is not known", hint);
             } else if !seen.insert(key) {
                 self.problem_at(key, "the field is written more than once", "keep one of them");

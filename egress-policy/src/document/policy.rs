@@ -17,15 +17,8 @@ use egress_common::packet::protocol;
 /// Fields of `EgressNetworkPolicy`'s spec.
 pub(super) const POLICY: [&str; 5] = ["egress", "podSelector", "serviceAccounts", "priority", "mode"];
 /// Fields of `ClusterEgressPolicy`'s spec.
-pub(super) const CLUSTER_POLICY: [&str; 7] = [
-    "tier",
-    "egress",
-    "namespaceSelector",
-    "podSelector",
-    "serviceAccounts",
-    "priority",
-    "mode",
-];
+pub(super) const CLUSTER_POLICY: [&str; 7] =
+    ["tier", "egress", "namespaceSelector", "podSelector", "serviceAccounts", "priority", "mode"];
 /// Fields of the spec of OpenShift's object.
 pub(super) const OPENSHIFT_POLICY: [&str; 1] = ["egress"];
 /// Fields of a rule.
@@ -54,14 +47,8 @@ impl<'n> Report<'n> {
             });
         }
         let namespace = (!cluster).then(|| metadata.namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()));
-        let key = Arc::new(PolicyKey {
-            kind,
-            namespace,
-            name: metadata.name.unwrap_or_default(),
-        });
-        self.required(object, "spec", "add a spec with the list egress", |report, node| {
-            report.policy_spec(node, key)
-        })
+        let key = Arc::new(PolicyKey { kind, namespace, name: metadata.name.unwrap_or_default() });
+        self.required(object, "spec", "add a spec with the list egress", |report, node| report.policy_spec(node, key))
     }
 
     fn policy_spec(&mut self, node: &'n Node, key: Arc<PolicyKey>) -> Option<Policy> {
@@ -91,12 +78,9 @@ impl<'n> Report<'n> {
         let priority = self.optional(fields, "priority", |report, node| report.number(node, 0..=MAX_PRIORITY));
         let modes = [("Enforce", Mode::Enforce), ("Audit", Mode::Audit)];
         let mode = self.optional(fields, "mode", |report, node| report.choice(node, &modes));
-        let rules = self.required(
-            fields,
-            "egress",
-            "list the rules; an empty list is valid",
-            |report, node| report.rules(node, tier, kind),
-        );
+        let rules = self.required(fields, "egress", "list the rules; an empty list is valid", |report, node| {
+            report.rules(node, tier, kind)
+        });
         Some(Policy {
             key,
             tier: tier?,
@@ -138,11 +122,7 @@ impl<'n> Report<'n> {
         let fields = self.fields(node, &RULE)?;
         let actions = [("Allow", Action::Allow), ("Deny", Action::Deny), ("Pass", Action::Pass)];
         // An unreadable tier is a problem of its own; Pass is judged only where the tier is known.
-        let choices = if matches!(tier, Some(Tier::Admin) | None) {
-            &actions[..]
-        } else {
-            actions.split_at(2).0
-        };
+        let choices = if matches!(tier, Some(Tier::Admin) | None) { &actions[..] } else { actions.split_at(2).0 };
         let action = self.required(fields, "type", "write type: Allow or type: Deny", |report, node| {
             if choices.len() == 2 && node.value == Value::Text("Pass".to_owned()) {
                 report.problem(
@@ -154,19 +134,11 @@ impl<'n> Report<'n> {
             report.choice(node, choices)
         });
         let ports = self.optional(fields, "ports", Self::ports);
-        let peer = self.required(
-            fields,
-            "to",
-            "add one of cidrSelector, dnsName, nodeSelector",
-            |report, node| report.peer(node, kind, ports.as_ref()),
-        );
+        let peer = self.required(fields, "to", "add one of cidrSelector, dnsName, nodeSelector", |report, node| {
+            report.peer(node, kind, ports.as_ref())
+        });
         let name = self.optional(fields, "name", Self::rule_name);
-        Some(Rule {
-            action: action?,
-            peer: peer?,
-            ports: ports.unwrap_or(Ports::Any),
-            name: name.map(Into::into),
-        })
+        Some(Rule { action: action?, peer: peer?, ports: ports.unwrap_or(Ports::Any), name: name.map(Into::into) })
     }
 
     fn rule_name(&mut self, node: &'n Node) -> Option<&'n str> {
@@ -190,16 +162,10 @@ impl<'n> Report<'n> {
             Some(_) => true,
             None => false,
         };
-        let named: Vec<&str> = ["cidrSelector", "dnsName", "nodeSelector"]
-            .into_iter()
-            .filter(is_meant)
-            .collect();
+        let named: Vec<&str> = ["cidrSelector", "dnsName", "nodeSelector"].into_iter().filter(is_meant).collect();
         let [name] = named.as_slice() else {
             let (message, hint) = if named.is_empty() {
-                (
-                    "names no destination".to_owned(),
-                    "add one of cidrSelector, dnsName, nodeSelector",
-                )
+                ("names no destination".to_owned(), "add one of cidrSelector, dnsName, nodeSelector")
             } else {
                 (
                     format!("names {} destinations: {}", named.len(), named.join(", ")),
@@ -228,15 +194,10 @@ impl<'n> Report<'n> {
             "cidrSelector" => {
                 let cidr = self.optional(fields, name, |report, node| report.cidr_selector(node, kind, ports));
                 let except = self.optional(fields, "except", |report, node| report.except(node, cidr));
-                Some(Peer::Cidr {
-                    cidr: cidr?,
-                    except: except.unwrap_or_default().into(),
-                })
+                Some(Peer::Cidr { cidr: cidr?, except: except.unwrap_or_default().into() })
             }
             "dnsName" => self.optional(fields, name, Self::dns_name),
-            _ => self
-                .optional(fields, name, Self::selector)
-                .map(|selector| Peer::Nodes(Arc::new(selector))),
+            _ => self.optional(fields, name, Self::selector).map(|selector| Peer::Nodes(Arc::new(selector))),
         }
     }
 
@@ -316,10 +277,7 @@ impl<'n> Report<'n> {
     fn ports(&mut self, node: &'n Node) -> Option<Ports> {
         let ranges = self.list(node, Self::port)?;
         if matches!(&node.value, Value::List(items) if items.is_empty()) {
-            self.problem(
-                "an empty list matches no traffic",
-                "remove the field to match every protocol and port",
-            );
+            self.problem("an empty list matches no traffic", "remove the field to match every protocol and port");
         }
         Some(Ports::new(ranges))
     }
@@ -355,14 +313,10 @@ impl<'n> Report<'n> {
             Protocol::UDP => protocol::UDP,
             Protocol::SCTP => protocol::SCTP,
             Protocol::ICMP => {
-                return self
-                    .portless(fields, "ICMP")
-                    .then_some(KeyRange::protocol(protocol::ICMP));
+                return self.portless(fields, "ICMP").then_some(KeyRange::protocol(protocol::ICMP));
             }
             Protocol::ICMPv6 => {
-                return self
-                    .portless(fields, "ICMPv6")
-                    .then_some(KeyRange::protocol(protocol::ICMPV6));
+                return self.portless(fields, "ICMPv6").then_some(KeyRange::protocol(protocol::ICMPV6));
             }
             Protocol::Any => return self.portless(fields, "Any").then_some(KeyRange::ALL),
         };
@@ -373,17 +327,11 @@ impl<'n> Report<'n> {
     }
 
     fn portless(&mut self, fields: Fields<'n>, protocol: &str) -> bool {
-        let given = ["port", "endPort"]
-            .into_iter()
-            .filter(|name| fields.get(name).is_some());
+        let given = ["port", "endPort"].into_iter().filter(|name| fields.get(name).is_some());
         let mut right = true;
         for name in given {
             right = false;
-            self.problem_at(
-                name,
-                format!("{protocol} takes no port"),
-                "remove it, or name TCP, UDP or SCTP",
-            );
+            self.problem_at(name, format!("{protocol} takes no port"), "remove it, or name TCP, UDP or SCTP");
         }
         right
     }

@@ -82,13 +82,7 @@ pub(crate) struct Report<'n> {
 
 impl<'n> Report<'n> {
     pub(super) const fn new(root: &'n Node) -> Self {
-        Self {
-            root,
-            path: Vec::new(),
-            object: None,
-            problems: Vec::new(),
-            warnings: Vec::new(),
-        }
+        Self { root, path: Vec::new(), object: None, problems: Vec::new(), warnings: Vec::new() }
     }
 
     /// Does `work` on the value at `segment` of the current one.
@@ -119,13 +113,7 @@ impl<'n> Report<'n> {
     /// Notes a warning about the current value.
     pub(crate) fn warning(&mut self, reason: WarningReason, message: impl Into<String>) {
         let (path, line) = self.place();
-        self.warnings.push(Finding {
-            kind: reason,
-            path,
-            line,
-            message: message.into(),
-            object: self.object.clone(),
-        });
+        self.warnings.push(Finding { kind: reason, path, line, message: message.into(), object: self.object.clone() });
     }
 
     /// The path, and the line of the value there or of the nearest one around it.

@@ -113,11 +113,7 @@ struct Builder<'b> {
 
 impl<'b> Builder<'b> {
     fn new(budget: &'b mut usize) -> Self {
-        Self {
-            open: Vec::new(),
-            anchors: HashMap::new(),
-            budget,
-        }
+        Self { open: Vec::new(), anchors: HashMap::new(), budget }
     }
 
     /// The next document; `None` after the last one.
@@ -133,20 +129,14 @@ impl<'b> Builder<'b> {
                 Event::StreamEnd => return Ok(None),
                 Event::DocumentEnd => return Ok(Some(root.filter(|node: &Node| node.value != Value::Null))),
                 Event::Scalar(text, style, anchor, tag) => {
-                    let node = Node {
-                        value: scalar(&text, style, tag.as_deref()),
-                        line,
-                    };
+                    let node = Node { value: scalar(&text, style, tag.as_deref()), line };
                     root = self.place(node, anchor)?.or(root);
                 }
                 Event::Alias(anchor) => {
                     let node = self.anchors.get(&anchor);
                     let node = node.ok_or_else(|| error(line, "an alias stands inside the value that it names"))?;
                     pay(self.budget, node)?;
-                    let node = Node {
-                        value: node.value.clone(),
-                        line,
-                    };
+                    let node = Node { value: node.value.clone(), line };
                     root = self.place(node, 0)?.or(root);
                 }
                 Event::SequenceStart(_, anchor, _) => self.begin(Value::List(Vec::new()), line, anchor)?,
@@ -166,18 +156,10 @@ impl<'b> Builder<'b> {
         if self.open.len() >= MAX_DEPTH {
             return Err(error(line, "the document is nested too deeply"));
         }
-        if self
-            .open
-            .last()
-            .is_some_and(|open| matches!(open.node.value, Value::Map(_)) && open.key.is_none())
-        {
+        if self.open.last().is_some_and(|open| matches!(open.node.value, Value::Map(_)) && open.key.is_none()) {
             return Err(error(line, "a key must be a plain text, not a list or an object"));
         }
-        self.open.push(Open {
-            node: Node { value, line },
-            anchor,
-            key: None,
-        });
+        self.open.push(Open { node: Node { value, line }, anchor, key: None });
         Ok(())
     }
 
@@ -205,12 +187,8 @@ impl<'b> Builder<'b> {
 /// Takes a copy of `node` out of the budget.
 fn pay(budget: &mut usize, node: &Node) -> Result<(), SyntaxError> {
     let left = budget.checked_sub(weight(node));
-    *budget = left.ok_or_else(|| {
-        error(
-            node.line,
-            "the aliases stand for too many values; write them out in several files",
-        )
-    })?;
+    *budget =
+        left.ok_or_else(|| error(node.line, "the aliases stand for too many values; write them out in several files"))?;
     Ok(())
 }
 
@@ -232,17 +210,11 @@ fn key(node: &Node) -> Result<String, SyntaxError> {
 }
 
 fn error(line: usize, message: &str) -> SyntaxError {
-    SyntaxError {
-        line,
-        message: message.to_owned(),
-    }
+    SyntaxError { line, message: message.to_owned() }
 }
 
 fn syntax(error: &ScanError) -> SyntaxError {
-    SyntaxError {
-        line: error.marker().line(),
-        message: error.info(),
-    }
+    SyntaxError { line: error.marker().line(), message: error.info() }
 }
 
 /// The YAML 1.2 core schema.
@@ -288,9 +260,7 @@ mod tests {
             Value::Text(text) => format!("{text:?}"),
             Value::List(items) => format!("[{}]", items.iter().map(text_of).collect::<Vec<_>>().join(",")),
             Value::Map(entries) => {
-                let entries = entries
-                    .iter()
-                    .map(|entry| format!("{}:{}", entry.key, text_of(&entry.value)));
+                let entries = entries.iter().map(|entry| format!("{}:{}", entry.key, text_of(&entry.value)));
                 format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
             }
         }
@@ -299,9 +269,7 @@ mod tests {
     #[test]
     fn plain_scalars_follow_the_core_schema() {
         assert_eq!(
-            text_of(&one(
-                "[1, 0x1f, 1.5, -3, '1', yes, true, ~, null, 1.2.3.0/24, 1.2.3, ::1, 2001:db8::/32, 5s]"
-            )),
+            text_of(&one("[1, 0x1f, 1.5, -3, '1', yes, true, ~, null, 1.2.3.0/24, 1.2.3, ::1, 2001:db8::/32, 5s]")),
             r#"[1,0x1f,1.5,-3,"1","yes",true,null,null,"1.2.3.0/24","1.2.3","::1","2001:db8::/32","5s"]"#
         );
     }
@@ -310,18 +278,7 @@ mod tests {
     fn every_value_knows_its_line() {
         let node = one("a: 1\nb:\n  - x\n  - y: 2\n");
         assert_eq!(node.field("b").unwrap().line, 2);
-        assert_eq!(
-            node.field("b")
-                .unwrap()
-                .value
-                .item(1)
-                .unwrap()
-                .field("y")
-                .unwrap()
-                .value
-                .line,
-            4
-        );
+        assert_eq!(node.field("b").unwrap().value.item(1).unwrap().field("y").unwrap().value.line, 4);
     }
 
     #[test]
@@ -334,10 +291,8 @@ mod tests {
     #[test]
     fn documents_after_a_broken_one_are_read() {
         let documents = parse("a: 1\n---\nb: [1, 2\n---\nc: 3\n---\n---\n# nothing\n");
-        let found: Vec<_> = documents
-            .iter()
-            .map(|document| document.as_ref().map(|node| node.as_ref().map(text_of)))
-            .collect();
+        let found: Vec<_> =
+            documents.iter().map(|document| document.as_ref().map(|node| node.as_ref().map(text_of))).collect();
         assert_eq!(found.len(), 5, "{found:?}");
         assert_eq!(found[0], Ok(Some("{a:1}".to_owned())));
         assert!(found[1].is_err());
