@@ -79,16 +79,8 @@ pub fn search<E: ClassEntries + ?Sized>(entries: &E, base: u32, key: u32) -> Opt
     }
     let index = base + 1 + low;
     let entry = entries.entry(index)?;
-    let audit = if entry.audit == 0 {
-        None
-    } else {
-        Some(Decision(entry.audit))
-    };
-    Some(ClassVerdict {
-        decision: Decision(entry.decision),
-        audit,
-        index,
-    })
+    let audit = if entry.audit == 0 { None } else { Some(Decision(entry.audit)) };
+    Some(ClassVerdict { decision: Decision(entry.decision), audit, index })
 }
 
 /// Judges a packet whose port is not known (§3.6): the decision, if one interval covers every port of `protocol`.
@@ -106,10 +98,7 @@ mod tests {
     use super::*;
 
     fn class(starts: &[u32]) -> Vec<ClassEntry> {
-        let header = ClassEntry {
-            from: u32::try_from(starts.len()).unwrap(),
-            ..Default::default()
-        };
+        let header = ClassEntry { from: u32::try_from(starts.len()).unwrap(), ..Default::default() };
         let intervals = starts.iter().zip(0..).map(|(&from, rank)| ClassEntry {
             from,
             decision: Decision::allow(rank).0,

@@ -66,9 +66,6 @@ impl TableRef {
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "takes the two halves apart")]
     pub const fn from_bits(bits: u64) -> Self {
-        Self {
-            slot: bits as u32,
-            generation: (bits >> 32) as u32,
-        }
+        Self { slot: bits as u32, generation: (bits >> 32) as u32 }
     }
 }

@@ -35,8 +35,6 @@ mod extension {
     pub(super) const MOBILITY: u8 = 135;
     pub(super) const HIP: u8 = 139;
     pub(super) const SHIM6: u8 = 140;
-    /// How many are walked before giving up.
-    pub(super) const MAX: u32 = 8;
 }
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -69,20 +67,21 @@ pub enum Network {
     Arp,
 }
 
-/// Whether a packet is a whole datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fragmentation {
-    /// Not fragmented.
-    Whole,
-    /// The first fragment, with the transport header.
-    First,
+/// Bits of [`Packet::flags`].
+pub mod flag {
+    /// The packet can only open a connection (TCP SYN without ACK, SCTP INIT, ICMP requests): it is never a reply.
+    pub const OPENS: u8 = 1;
+    /// The first fragment of a datagram, with the transport header.
+    pub const FIRST_FRAGMENT: u8 = 2;
     /// Any other fragment: no ports.
-    Later,
+    pub const LATER_FRAGMENT: u8 = 4;
+    /// A later IPv6 fragment whose transport stands behind extension headers that only the first one shows.
+    pub const TRANSPORT_HIDDEN: u8 = 8;
 }
 
 /// The part of a packet that a verdict depends on. Ports are in network order. Aligned so that it is cleared by whole words.
-#[repr(align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(8))]
 pub struct Packet {
     /// Source address; IPv4 as `::ffff:a.b.c.d`.
     pub source: [u8; 16],
@@ -92,24 +91,18 @@ pub struct Packet {
     pub source_port: [u8; 2],
     /// Destination port; identifier of an ICMP echo; 0 where there is none.
     pub destination_port: [u8; 2],
-    /// Identification of the fragmented datagram; 0 if [`Fragmentation::Whole`].
+    /// Identification of the fragmented datagram; 0 if it is whole.
     pub fragment_id: [u8; 4],
     /// 4 or 6: which table judges.
     pub family: u8,
     /// IP protocol number. In IPv6 fragments after the first, the fragment header's next header.
     pub protocol: u8,
-    /// Next header of the IPv6 fragment header, [`Packet::protocol`] otherwise: the same in every fragment of a datagram.
+    /// Next header of the IPv6 fragment header, `protocol` otherwise: the same in every fragment of a datagram.
     pub fragment_protocol: u8,
     /// ICMP or ICMPv6 type; 0 for other protocols.
     pub icmp_type: u8,
-    /// Whether it is a fragment.
-    pub fragmentation: Fragmentation,
-    /// Whether the packet can only open a connection (TCP SYN without ACK, SCTP INIT, ICMP requests): never a reply.
-    pub opens: bool,
-    /// Where the transport header starts; meaningless in later fragments.
-    pub transport_offset: u32,
-    /// Whether `protocol` says what transport this is; not so in a later IPv6 fragment that hides it behind extension headers.
-    pub transport_known: bool,
+    /// Bits of [`flag`].
+    pub flags: u8,
 }
 
 impl Packet {
@@ -124,11 +117,14 @@ impl Packet {
         protocol: 0,
         fragment_protocol: 0,
         icmp_type: 0,
-        fragmentation: Fragmentation::Whole,
-        opens: false,
-        transport_offset: 0,
-        transport_known: true,
+        flags: 0,
     };
+
+    /// Whether a bit of [`flag`] is set.
+    #[inline(always)]
+    pub const fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
 
     /// The (protocol, port) under which a class is searched when this packet goes to its destination.
     #[inline(always)]
@@ -213,11 +209,7 @@ pub fn ipv4<B: PacketBytes + ?Sized>(bytes: &B, start: u32, packet: &mut Packet)
     let units = fragment & 0x1fff;
     if more || units != 0 {
         packet.fragment_id = [0, 0, header[4], header[5]];
-        packet.fragmentation = if units == 0 {
-            Fragmentation::First
-        } else {
-            Fragmentation::Later
-        };
+        packet.flags |= if units == 0 { flag::FIRST_FRAGMENT } else { flag::LATER_FRAGMENT };
     }
     // A total length of 0 is a large segment that the kernel will cut (BIG TCP); the packet's own end is then the limit.
     let end = if total == 0 { u32::MAX } else { start + total };
@@ -231,9 +223,10 @@ fn ipv4_options<B: PacketBytes + ?Sized>(bytes: &B, start: u32, length: u32) -> 
     const NOP: u8 = 1;
     const LOOSE_SOURCE_ROUTE: u8 = 131;
     const STRICT_SOURCE_ROUTE: u8 = 137;
+    // More than any real header has; each one costs the verifier.
+    const MAX_OPTIONS: u32 = 12;
     let mut at = 0;
-    // Every turn consumes a byte of at most 40.
-    for _ in 0..40 {
+    for _ in 0..MAX_OPTIONS {
         if at >= length {
             return Ok(());
         }
@@ -251,7 +244,7 @@ fn ipv4_options<B: PacketBytes + ?Sized>(bytes: &B, start: u32, length: u32) -> 
             }
         }
     }
-    Ok(())
+    if at >= length { Ok(()) } else { Err(DropReason::BadIpv4Options) }
 }
 
 /// Reads an IPv6 packet whose header starts at `start` into an empty `packet`.
@@ -267,47 +260,69 @@ pub fn ipv6<B: PacketBytes + ?Sized>(bytes: &B, start: u32, packet: &mut Packet)
     packet.destination = bytes.bytes(start + 24).ok_or(DropReason::TruncatedIpv6)?;
     // A payload length of 0 is a jumbogram or a large segment (BIG TCP); the packet's own end is then the limit.
     let end = if payload == 0 { u32::MAX } else { start + 40 + payload };
-    let mut next = fixed[6];
-    let mut at = start + 40;
-    let mut units = 0;
-    for walked in 0..=extension::MAX {
-        if !is_extension(next) {
-            break;
+    let mut chain = Chain { next: fixed[6], at: start + 40, units: 0 };
+    // Not a loop: the verifier of Linux 6.1 takes one only if its back-edge is a jump, which the compiler does not promise.
+    chain.step(bytes, packet)?;
+    chain.step(bytes, packet)?;
+    chain.step(bytes, packet)?;
+    chain.step(bytes, packet)?;
+    chain.step(bytes, packet)?;
+    chain.step(bytes, packet)?;
+    chain.step(bytes, packet)?;
+    chain.step(bytes, packet)?;
+    if chain.is_at_extension() {
+        return Err(DropReason::TooManyExtensionHeaders);
+    }
+    packet.protocol = chain.next;
+    if !packet.has(flag::FIRST_FRAGMENT | flag::LATER_FRAGMENT) {
+        packet.fragment_protocol = chain.next;
+    }
+    if is_extension(chain.next) {
+        packet.flags |= flag::TRANSPORT_HIDDEN;
+    }
+    transport(bytes, chain.at, end, chain.units, packet)
+}
+
+/// A walk along the extension headers.
+struct Chain {
+    /// What the header at `at` is.
+    next: u8,
+    at: u32,
+    /// Offset in 8 bytes of a fragment that is not the first: nothing behind its fragment header can be read.
+    units: u16,
+}
+
+impl Chain {
+    #[inline(always)]
+    fn is_at_extension(&self) -> bool {
+        self.units == 0 && is_extension(self.next)
+    }
+
+    /// Walks over one extension header, if there is one.
+    #[inline(always)]
+    fn step<B: PacketBytes + ?Sized>(&mut self, bytes: &B, packet: &mut Packet) -> Result<(), DropReason> {
+        if !self.is_at_extension() {
+            return Ok(());
         }
-        if walked == extension::MAX {
-            return Err(DropReason::TooManyExtensionHeaders);
-        }
-        let header: [u8; 8] = bytes.bytes(at).ok_or(DropReason::TruncatedIpv6)?;
-        match next {
+        let header: [u8; 8] = bytes.bytes(self.at).ok_or(DropReason::TruncatedIpv6)?;
+        match self.next {
             extension::FRAGMENT => {
                 let field = u16::from_be_bytes([header[2], header[3]]);
-                units = field >> 3;
-                if field & 1 != 0 || units != 0 {
-                    packet.fragmentation = if units == 0 {
-                        Fragmentation::First
-                    } else {
-                        Fragmentation::Later
-                    };
+                self.units = field >> 3;
+                if field & 1 != 0 || self.units != 0 {
+                    packet.flags |= if self.units == 0 { flag::FIRST_FRAGMENT } else { flag::LATER_FRAGMENT };
                     packet.fragment_id = [header[4], header[5], header[6], header[7]];
                     packet.fragment_protocol = header[0];
                 }
-                at += 8;
+                self.at += 8;
             }
             extension::ROUTING if header[3] != 0 => return Err(DropReason::Ipv6RoutingHeader),
-            extension::AUTHENTICATION => at += (u32::from(header[1]) + 2) * 4,
-            _ => at += (u32::from(header[1]) + 1) * 8,
+            extension::AUTHENTICATION => self.at += (u32::from(header[1]) + 2) * 4,
+            _ => self.at += (u32::from(header[1]) + 1) * 8,
         }
-        next = header[0];
-        if units != 0 {
-            break;
-        }
+        self.next = header[0];
+        Ok(())
     }
-    packet.protocol = next;
-    if matches!(packet.fragmentation, Fragmentation::Whole) {
-        packet.fragment_protocol = next;
-    }
-    packet.transport_known = !is_extension(next);
-    transport(bytes, at, end, units, packet)
 }
 
 #[inline(always)]
@@ -342,7 +357,6 @@ fn transport<B: PacketBytes + ?Sized>(
             Ok(())
         };
     }
-    packet.transport_offset = start;
     let minimum = match packet.protocol {
         protocol::TCP => 20,
         protocol::UDP | protocol::ICMP | protocol::ICMPV6 => 8,
@@ -360,20 +374,27 @@ fn transport<B: PacketBytes + ?Sized>(
             const ACK: u8 = 16;
             // The last byte of the fixed header must be there too.
             let tail: [u8; 8] = bytes.bytes(start + 12).ok_or(DropReason::TruncatedTransport)?;
-            packet.opens = tail[1] & (SYN | ACK) == SYN;
+            if tail[1] & (SYN | ACK) == SYN {
+                packet.flags |= flag::OPENS;
+            }
             (packet.source_port, packet.destination_port) = ports;
         }
         protocol::UDP => (packet.source_port, packet.destination_port) = ports,
         protocol::SCTP => {
             const INIT: u8 = 1;
             let _checksum: [u8; 4] = bytes.bytes(start + 8).ok_or(DropReason::TruncatedTransport)?;
-            packet.opens = matches!(bytes.bytes(start + 12), Some([INIT]));
+            if matches!(bytes.bytes(start + 12), Some([INIT])) {
+                packet.flags |= flag::OPENS;
+            }
             (packet.source_port, packet.destination_port) = ports;
         }
         _ => {
             packet.icmp_type = head[0];
-            packet.opens = is_icmp_request(packet.protocol, head[0]);
-            if packet.opens || is_icmp_answer(packet.protocol, head[0]) {
+            let is_request = is_icmp_request(packet.protocol, head[0]);
+            if is_request {
+                packet.flags |= flag::OPENS;
+            }
+            if is_request || is_icmp_answer(packet.protocol, head[0]) {
                 let identifier = [head[4], head[5]];
                 (packet.source_port, packet.destination_port) = (identifier, identifier);
             }
@@ -411,13 +432,15 @@ pub struct Quoted {
     pub local_port: [u8; 2],
 }
 
-/// Reads the packet quoted in an ICMP error (RFC 792, RFC 4443), if `packet` is one and it goes back to the quoted sender.
+/// Reads the packet quoted in an ICMP error (RFC 792, RFC 4443) whose IP header starts at `start`, if `packet` is one and it goes
+/// back to the quoted sender. Errors behind IPv6 extension headers are not looked into.
 #[inline(always)]
-pub fn quoted<B: PacketBytes + ?Sized>(bytes: &B, packet: &Packet) -> Option<Quoted> {
-    let start = packet.transport_offset + 8;
+pub fn quoted<B: PacketBytes + ?Sized>(bytes: &B, start: u32, packet: &Packet) -> Option<Quoted> {
     let (protocol, ports) = match (packet.protocol, packet.icmp_type) {
         // Destination unreachable, time exceeded, parameter problem.
         (protocol::ICMP, 3 | 11 | 12) => {
+            let [outer] = bytes.bytes(start)?;
+            let start = start + u32::from(outer & 0x0f) * 4 + 8;
             let header: [u8; 20] = bytes.bytes(start)?;
             if packet.destination != mapped([header[12], header[13], header[14], header[15]]) {
                 return None;
@@ -426,8 +449,10 @@ pub fn quoted<B: PacketBytes + ?Sized>(bytes: &B, packet: &Packet) -> Option<Quo
         }
         // Destination unreachable, packet too big, time exceeded, parameter problem.
         (protocol::ICMPV6, 1..=4) => {
+            let start = start + 40 + 8;
+            let [outer] = bytes.bytes(start - 42)?;
             let source: [u8; 16] = bytes.bytes(start + 8)?;
-            if packet.destination != source {
+            if outer != protocol::ICMPV6 || packet.destination != source {
                 return None;
             }
             let [next] = bytes.bytes(start + 6)?;
@@ -437,11 +462,9 @@ pub fn quoted<B: PacketBytes + ?Sized>(bytes: &B, packet: &Packet) -> Option<Quo
     };
     let [a, b, c, d] = bytes.bytes(ports)?;
     match protocol {
-        protocol::TCP | protocol::UDP | protocol::SCTP => Some(Quoted {
-            protocol,
-            remote_port: [a, b],
-            local_port: [c, d],
-        }),
+        protocol::TCP | protocol::UDP | protocol::SCTP => {
+            Some(Quoted { protocol, remote_port: [a, b], local_port: [c, d] })
+        }
         _ => None,
     }
 }

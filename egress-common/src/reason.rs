@@ -34,7 +34,7 @@ drop_reasons! {
     TruncatedIpv4 = 5, "truncated-ipv4", "The packet ends inside its IPv4 header, or is shorter than the header says.";
     BadIpv4Header = 6, "bad-ipv4-header", "The IPv4 version is not 4 or the header length is below 20 bytes.";
     Ipv4SourceRoute = 7, "ipv4-source-route", "The packet carries a source-route option (RFC 791): its destination field is not where it goes.";
-    BadIpv4Options = 8, "bad-ipv4-options", "The IPv4 options are malformed, so a source route could hide in them.";
+    BadIpv4Options = 8, "bad-ipv4-options", "The IPv4 options are malformed, or more than twelve, so a source route could hide in them.";
     TruncatedIpv6 = 9, "truncated-ipv6", "The packet ends inside its IPv6 header or an extension header.";
     BadIpv6Header = 10, "bad-ipv6-header", "The IPv6 version is not 6.";
     TooManyExtensionHeaders = 11, "too-many-extension-headers", "The packet has more than eight IPv6 extension headers.";

@@ -79,11 +79,7 @@ impl Leaf {
     /// The decision, or the class index.
     #[inline]
     pub const fn open(self) -> Result<Decision, u32> {
-        if self.0 & Decision::INLINE != 0 {
-            Ok(Decision(self.0))
-        } else {
-            Err(self.0)
-        }
+        if self.0 & Decision::INLINE != 0 { Ok(Decision(self.0)) } else { Err(self.0) }
     }
 }
 
@@ -93,6 +89,8 @@ pub mod flag {
     pub const REJECT: u32 = 1;
     /// There was no room for a counter per rule: rank 0 counts everything allowed, rank 1 everything denied.
     pub const SHARED_COUNTERS: u32 = 2;
+    /// Never set. The verifier cannot know that: see `forget` in the programs.
+    pub const NEVER: u32 = 1 << 31;
 }
 
 /// What the kernel knows about a table beside its prefixes. Constant while the table is published.

@@ -7,7 +7,7 @@
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use egress_common::event::Stat;
 use egress_common::flow::{Flow, FlowKey, origin, timeout};
-use egress_common::packet::{Packet, Quoted, protocol};
+use egress_common::packet::{Packet, Quoted, flag, protocol};
 
 use crate::maps::FLOWS;
 use crate::report;
@@ -90,7 +90,7 @@ pub fn remember_sent(endpoint: u32, packet: &Packet) {
 #[inline(always)]
 pub fn remember_received(endpoint: u32, packet: &Packet) {
     let key = received(endpoint, packet);
-    if packet.opens {
+    if packet.has(flag::OPENS) {
         insert(&key, origin::OUTSIDE, now());
     } else if !shows_opening(packet.protocol) {
         remember(&key, origin::OUTSIDE);
@@ -100,10 +100,7 @@ pub fn remember_received(endpoint: u32, packet: &Packet) {
 /// Whether a packet of the protocol tells if it opens a connection.
 #[inline(always)]
 pub fn shows_opening(protocol: u8) -> bool {
-    matches!(
-        protocol,
-        protocol::TCP | protocol::SCTP | protocol::ICMP | protocol::ICMPV6
-    )
+    matches!(protocol, protocol::TCP | protocol::SCTP | protocol::ICMP | protocol::ICMPV6)
 }
 
 /// The first packet decides who began; later ones keep the entry alive.
@@ -127,29 +124,14 @@ fn remember(key: &FlowKey, origin: u32) {
 
 #[inline(always)]
 fn insert(key: &FlowKey, origin: u32, now: u64) {
-    if FLOWS
-        .insert(
-            key,
-            Flow {
-                last_seen: now,
-                origin,
-                padding: 0,
-            },
-            0,
-        )
-        .is_err()
-    {
+    if FLOWS.insert(key, Flow { last_seen: now, origin, padding: 0 }, 0).is_err() {
         report::stat(Stat::FlowsFailed);
     }
 }
 
 #[inline(always)]
 fn is_over(flow: &Flow, protocol: u8, now: u64) -> bool {
-    let seconds = if protocol == protocol::TCP {
-        timeout::TCP_SECONDS
-    } else {
-        timeout::OTHER_SECONDS
-    };
+    let seconds = if protocol == protocol::TCP { timeout::TCP_SECONDS } else { timeout::OTHER_SECONDS };
     // Another CPU's coarse clock may be a tick ahead.
     now.saturating_sub(flow.last_seen) > seconds * SECOND
 }

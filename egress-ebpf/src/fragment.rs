@@ -60,9 +60,5 @@ pub fn first(endpoint: &Judged, packet: &Packet) -> First {
         return First::Unknown;
     }
     let decision = Decision(fragment.decision);
-    if fragment.passed == 0 {
-        First::Dropped(decision)
-    } else {
-        First::Passed(decision)
-    }
+    if fragment.passed == 0 { First::Dropped(decision) } else { First::Passed(decision) }
 }

@@ -90,9 +90,7 @@ fn reset(skb: &Skb, offset: u32, payload_end: u32) -> Option<[u8; 20]> {
     } else {
         let data = payload_end.saturating_sub(offset + u32::from(tcp[12] >> 4) * 4);
         let consumed = data + u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
-        let next = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]])
-            .wrapping_add(consumed)
-            .to_be_bytes();
+        let next = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]).wrapping_add(consumed).to_be_bytes();
         (answer[8], answer[9], answer[10], answer[11]) = (next[0], next[1], next[2], next[3]);
         answer[13] = RST | ACK;
     }
@@ -161,9 +159,8 @@ fn prohibited6(skb: &Skb, header: &[u8; 40]) -> Option<()> {
 fn header4(refused: &[u8; 20], payload: u16, protocol: u8) -> [u8; 20] {
     let [high, low] = (20 + payload).to_be_bytes();
     let r = refused;
-    let mut ip = [
-        0x45, 0, high, low, 0, 0, 0, 0, TTL, protocol, 0, 0, r[16], r[17], r[18], r[19], r[12], r[13], r[14], r[15],
-    ];
+    let mut ip =
+        [0x45, 0, high, low, 0, 0, 0, 0, TTL, protocol, 0, 0, r[16], r[17], r[18], r[19], r[12], r[13], r[14], r[15]];
     [ip[10], ip[11]] = fold(sum(&ip));
     ip
 }
@@ -210,11 +207,7 @@ fn fold(mut total: u32) -> [u8; 2] {
 #[inline(always)]
 fn turn_round(skb: &Skb) -> Option<()> {
     let a: [u8; 12] = skb.bytes(0)?;
-    store(
-        skb,
-        0,
-        &[a[6], a[7], a[8], a[9], a[10], a[11], a[0], a[1], a[2], a[3], a[4], a[5]],
-    )
+    store(skb, 0, &[a[6], a[7], a[8], a[9], a[10], a[11], a[0], a[1], a[2], a[3], a[4], a[5]])
 }
 
 #[inline(always)]

@@ -1,7 +1,5 @@
 //! Counts and tells: rule and drop counters, figures, and the event ring with its limiter.
 
-use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::helpers::generated::bpf_get_current_comm;
 use egress_common::event::{Event, Hook, Limit, LimitKey, Stat};
 use egress_common::reason::DropReason;
 use egress_common::table::{Decision, flag};
@@ -25,11 +23,7 @@ pub fn stat(stat: Stat) {
 #[inline(always)]
 pub fn count_rule(endpoint: &Judged, decision: Decision, bytes: u32) {
     let info = &endpoint.info;
-    let rank = if info.flags & flag::SHARED_COUNTERS == 0 {
-        decision.rank()
-    } else {
-        u32::from(decision.is_deny())
-    };
+    let rank = if info.flags & flag::SHARED_COUNTERS == 0 { decision.rank() } else { u32::from(decision.is_deny()) };
     if let Some(counter) = RULE_COUNTERS.get_ptr_mut(info.counter_base + rank) {
         // SAFETY: as in `stat`.
         unsafe {
@@ -75,19 +69,19 @@ pub struct Told<'a> {
     pub length: u32,
 }
 
+/// Who made a socket call. In a packet hook the current process is anybody.
+pub struct Caller {
+    /// Process id.
+    pub pid: u32,
+    /// Name of the thread.
+    pub comm: [u8; 16],
+}
+
 /// Writes an event, unless the rule wrote enough of them this second; then it is counted as a repeat of the next one.
 #[inline(never)]
-pub fn tell(endpoint: &Judged, told: &Told<'_>) {
-    let Some(repeats) = admit(endpoint, told) else {
-        return stat(Stat::EventsLimited);
-    };
-    let Some(mut slot) = EVENTS.reserve(0) else {
-        return stat(Stat::EventsLost);
-    };
-    let in_call = matches!(
-        told.hook,
-        Hook::Connect4 | Hook::Connect6 | Hook::Sendmsg4 | Hook::Sendmsg6
-    );
+pub fn tell(endpoint: &Judged, told: &Told<'_>, caller: Option<&Caller>) {
+    let Some(repeats) = admit(endpoint, told) else { return stat(Stat::EventsLimited) };
+    let Some(mut slot) = EVENTS.reserve(0) else { return stat(Stat::EventsLost) };
     let event: *mut Event = slot.as_mut_ptr();
     // SAFETY: the ring reserved the bytes of one event, and every field is written before it is submitted. Field by field, because
     // a whole event would be built on the stack first.
@@ -105,17 +99,9 @@ pub fn tell(endpoint: &Judged, told: &Told<'_>) {
         (*event).hook = told.hook as u8;
         (*event).outcome = told.outcome;
         (*event).reason = told.reason as u8;
-        // Only in a socket call is the current process the one that asked.
-        (*event).pid = if in_call {
-            (bpf_get_current_pid_tgid() >> 32) as u32
-        } else {
-            0
-        };
-        (*event).comm = [0; 16];
+        (*event).pid = caller.map_or(0, |caller| caller.pid);
+        (*event).comm = caller.map_or([0; 16], |caller| caller.comm);
         (*event).length = told.length;
-        if in_call {
-            bpf_get_current_comm((&raw mut (*event).comm).cast(), 16);
-        }
     }
     slot.submit(0);
 }
@@ -132,15 +118,7 @@ fn admit(endpoint: &Judged, told: &Told<'_>) -> Option<u32> {
     let now = now();
     let Some(limit) = EVENT_LIMITS.get_ptr_mut(&key) else {
         // A failed insert only means that the next event is not limited either.
-        let _ = EVENT_LIMITS.insert(
-            key,
-            Limit {
-                window: now,
-                written: 1,
-                repeats: 0,
-            },
-            0,
-        );
+        let _ = EVENT_LIMITS.insert(key, Limit { window: now, written: 1, repeats: 0 }, 0);
         return Some(0);
     };
     let most = CONFIG.get(0).map_or(1, |config| config.events_per_second);

@@ -3,6 +3,7 @@
 //! An allowed call is not counted here: its packets are, at the wall.
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
 use egress_common::class;
 use egress_common::event::{Event, Hook, outcome};
 use egress_common::flow::FlowKey;
@@ -10,7 +11,7 @@ use egress_common::packet::{mapped, protocol, unmapped};
 use egress_common::reason::DropReason;
 
 use crate::endpoint::{self, Judged};
-use crate::report::{self, Told};
+use crate::report::{self, Caller, Told};
 use crate::{flow, table};
 
 /// `IPPROTO_MPTCP`: TCP on the wire.
@@ -56,11 +57,7 @@ fn judge(ctx: *mut bpf_sock_addr, endpoint: &Judged, remote: [u8; 16], family: u
     }
     // SAFETY: the context is valid while the program runs. The port is the low half, in network order.
     let (protocol, port) = unsafe { ((*ctx).protocol, ((*ctx).user_port as u16).to_ne_bytes()) };
-    let protocol = if protocol == MPTCP {
-        protocol::TCP
-    } else {
-        protocol as u8
-    };
+    let protocol = if protocol == MPTCP { protocol::TCP } else { protocol as u8 };
     let (port, key) = match protocol {
         protocol::TCP | protocol::UDP | protocol::SCTP => (port, class::key(protocol, u16::from_be_bytes(port))),
         protocol::ICMP => ([0; 2], class::key(protocol, 8)),
@@ -92,13 +89,16 @@ fn judge(ctx: *mut bpf_sock_addr, endpoint: &Judged, remote: [u8; 16], family: u
         protocol,
         length: 0,
     };
-    report::tell(endpoint, &told);
+    // Programs for packets may not ask for the caller on every kernel, so it is asked for here.
+    let caller =
+        Caller { pid: (bpf_get_current_pid_tgid() >> 32) as u32, comm: bpf_get_current_comm().unwrap_or([0; 16]) };
+    report::tell(endpoint, &told, Some(&caller));
     if let Some(audit) = answer.audit() {
         report::count_rule(endpoint, audit, 0);
         if !audit.is_deny() {
             told.outcome = outcome::WOULD_ALLOW;
             told.rank = audit.rank();
-            report::tell(endpoint, &told);
+            report::tell(endpoint, &told, Some(&caller));
         }
     }
     false

@@ -55,13 +55,12 @@ impl Answer {
 pub fn ask(endpoint: &Judged, family: u8, address: &[u8; 16], key: u32) -> Answer {
     match leaf(endpoint, family, address).map(Leaf::open) {
         Some(Ok(decision)) => Answer(u64::from(decision.0)),
-        Some(Err(base)) => match CLASSES
-            .get(endpoint.table.slot)
-            .and_then(|classes| class::search(&ClassMap(classes), base, key))
-        {
-            Some(verdict) => Answer::of(verdict),
-            None => Answer::NONE,
-        },
+        Some(Err(base)) => {
+            match CLASSES.get(endpoint.table.slot).and_then(|classes| class::search(&ClassMap(classes), base, key)) {
+                Some(verdict) => Answer::of(verdict),
+                None => Answer::NONE,
+            }
+        }
         None => Answer::NONE,
     }
 }
