@@ -4,7 +4,7 @@
 //! (§6.4), unless the file that held it has a broken part that could be it. Of two objects with one name the first, by file name,
 //! counts.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::folder::FileText;
@@ -93,14 +93,12 @@ pub(super) fn merge<V: Clone>(files: &[FileText], parser: &mut Parser<V>, last: 
         problems: parsed.iter().flat_map(|(_, parsed)| parsed.problems.iter().cloned()).collect(),
         kept: 0,
     };
-    let mut doubtful = BTreeSet::new();
     for (file, contents) in &parsed {
         let all_named = merge.file(file, &contents.entries);
         if contents.unnamed || !all_named {
-            doubtful.insert(file.name.as_str());
+            merge.keep_all_of(&file.name);
         }
     }
-    merge.keep_all_of(&doubtful);
     let Merge { next, problems, kept, .. } = merge;
     let values = next.iter().map(|(key, version)| (key.clone(), version.value.clone())).collect();
     last.versions = next;
@@ -155,10 +153,11 @@ impl<V: Clone> Merge<'_, V> {
         known
     }
 
-    /// Keeps whatever these files held before: it may be one of their parts that cannot be read.
-    fn keep_all_of(&mut self, files: &BTreeSet<&str>) {
-        for (key, version) in self.last.iter().filter(|(_, version)| files.contains(version.file.as_str())) {
-            if !self.next.contains_key(key) {
+    /// Keeps whatever the file held before: it may be the part that cannot be read.
+    fn keep_all_of(&mut self, file: &str) {
+        for (key, version) in self.last.iter().filter(|(_, version)| version.file == file) {
+            if !self.owners.contains_key(key) {
+                self.owners.insert(key.clone(), file.to_owned());
                 self.next.insert(key.clone(), version.clone());
                 self.kept += 1;
             }

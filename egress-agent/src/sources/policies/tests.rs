@@ -196,6 +196,7 @@ fn the_config_file_wins_over_a_configuration_in_the_folder() {
     lab.write("a.yaml", &config("Allow"));
     lab.source = PolicySource::new(lab.folder.path(), Some(&file), lab.state.path());
     let read = lab.source.read();
+    assert_eq!(read.problems.len(), 1, "{:?}", read.problems);
     assert_eq!(read.set.config.default_action, egress_policy::model::DefaultAction::Deny);
     assert_eq!(read.problems.len(), 1);
     // A config file that disappears must not open everything.
