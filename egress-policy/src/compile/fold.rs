@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use egress_common::class::ClassEntry;
-use egress_common::table::Decision;
+use egress_common::table::{Decision, Leaf};
 
 use crate::model::{Mode, Tier};
 use crate::ports::{KeyRange, LAST_KEY, Ports};
@@ -144,6 +144,8 @@ pub(super) struct Split {
     worst: State,
     /// Whether [`mark`] was already called for every step.
     pub(super) marked: Cell<bool>,
+    /// The leaf that was made of it, because prefixes share folds.
+    pub(super) leaf: Cell<Option<Leaf>>,
 }
 
 impl Fold {
@@ -172,7 +174,7 @@ impl Fold {
             return Self::Flat(*state);
         }
         let worst = steps.iter().map(|(_, state)| *state).reduce(State::max).unwrap_or(State::EMPTY);
-        Self::Split(Rc::new(Split { steps, worst, marked: Cell::new(false) }))
+        Self::Split(Rc::new(Split { steps, worst, marked: Cell::new(false), leaf: Cell::new(None) }))
     }
 }
 

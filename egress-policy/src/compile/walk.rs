@@ -148,14 +148,7 @@ impl<'l> Walk<'l> {
             change(&mut self.excepted, mention.rank, |count| *count += 1);
         }
         let fold = self.fold(&own, &except, mentions);
-        let leaf = match (&fold, self.stack.last()) {
-            (Fold::Split(split), Some(Frame { fold: Fold::Split(parent), leaf, .. }))
-                if std::rc::Rc::ptr_eq(split, parent) =>
-            {
-                *leaf
-            }
-            _ => self.leaf(&fold)?,
-        };
+        let leaf = self.leaf(&fold)?;
         if self.stack.last().is_none_or(|parent| parent.leaf != leaf) {
             self.emit(prefix, family, leaf);
         }
@@ -208,23 +201,21 @@ impl<'l> Walk<'l> {
     }
 
     fn leaf(&mut self, fold: &Fold) -> Result<Leaf, CompileError> {
-        let flat;
-        let steps = match fold {
-            Fold::Flat(state) => {
-                flat = [(0, *state)];
-                &flat[..]
-            }
-            Fold::Split(split) => &split.steps[..],
-        };
-        let intervals = match steps {
-            // Without allocation for the common case.
-            [(_, state)] => match fold::verdict(&self.effects, *state) {
-                Some((decision, 0)) => return Ok(Leaf::decision(decision)),
-                _ => fold::intervals(&self.effects, steps),
+        match fold {
+            Fold::Flat(state) => match fold::verdict(&self.effects, *state) {
+                // Without allocation for the common case.
+                Some((decision, 0)) => Ok(Leaf::decision(decision)),
+                _ => self.leaf_of(&[(0, *state)]),
             },
-            _ => fold::intervals(&self.effects, steps),
-        };
-        match intervals.as_slice() {
+            Fold::Split(split) => match split.leaf.get() {
+                Some(leaf) => Ok(leaf),
+                None => self.leaf_of(&split.steps).inspect(|leaf| split.leaf.set(Some(*leaf))),
+            },
+        }
+    }
+
+    fn leaf_of(&mut self, steps: &[(u32, State)]) -> Result<Leaf, CompileError> {
+        match fold::intervals(&self.effects, steps).as_slice() {
             [only] if only.audit == 0 => Ok(Leaf(only.decision)),
             intervals => self.classes.leaf(intervals),
         }
