@@ -34,9 +34,7 @@ pub struct FlowKey {
     /// The pod's port, network order; the identifier of an ICMP echo; 0 where the protocol has none.
     pub local_port: [u8; 2],
     /// IP protocol number.
-    pub protocol: u8,
-    /// Padding.
-    pub padding: [u8; 3],
+    pub protocol: u32,
 }
 const _: () = assert!(size_of::<FlowKey>() == 28);
 
@@ -66,9 +64,7 @@ pub struct FragmentKey {
     /// Identification field (16 bits in IPv4, 32 in IPv6), as it stood in the header.
     pub id: [u8; 4],
     /// IP protocol number.
-    pub protocol: u8,
-    /// Padding.
-    pub padding: [u8; 3],
+    pub protocol: u32,
 }
 const _: () = assert!(size_of::<FragmentKey>() == 44);
 

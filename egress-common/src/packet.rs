@@ -148,10 +148,10 @@ impl Packet {
     }
 }
 
-/// `::ffff:a.b.c.d` of an IPv4 address.
+/// `::ffff:a.b.c.d` of an IPv4 address. Made of whole words: byte by byte, the kernel programs would call a loop for it.
 #[inline(always)]
 pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
+    zerocopy::transmute!([0, u64::from_ne_bytes([0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]])])
 }
 
 /// The IPv4 address in `::ffff:a.b.c.d`, if it is one.

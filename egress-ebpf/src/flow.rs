@@ -29,8 +29,7 @@ pub fn sent(endpoint: u32, packet: &Packet) -> FlowKey {
         endpoint,
         remote_port: packet.destination_port,
         local_port: packet.source_port,
-        protocol: packet.protocol,
-        padding: [0; 3],
+        protocol: u32::from(packet.protocol),
     }
 }
 
@@ -42,8 +41,7 @@ fn received(endpoint: u32, packet: &Packet) -> FlowKey {
         endpoint,
         remote_port: packet.source_port,
         local_port: packet.destination_port,
-        protocol: packet.protocol,
-        padding: [0; 3],
+        protocol: u32::from(packet.protocol),
     }
 }
 
@@ -55,8 +53,7 @@ pub fn quoted(endpoint: u32, packet: &Packet, quoted: Quoted) -> FlowKey {
         endpoint,
         remote_port: quoted.remote_port,
         local_port: quoted.local_port,
-        protocol: quoted.protocol,
-        padding: [0; 3],
+        protocol: u32::from(quoted.protocol),
     }
 }
 
@@ -130,8 +127,8 @@ fn insert(key: &FlowKey, origin: u32, now: u64) {
 }
 
 #[inline(always)]
-fn is_over(flow: &Flow, protocol: u8, now: u64) -> bool {
-    let seconds = if protocol == protocol::TCP { timeout::TCP_SECONDS } else { timeout::OTHER_SECONDS };
+fn is_over(flow: &Flow, protocol: u32, now: u64) -> bool {
+    let seconds = if protocol == u32::from(protocol::TCP) { timeout::TCP_SECONDS } else { timeout::OTHER_SECONDS };
     // Another CPU's coarse clock may be a tick ahead.
     now.saturating_sub(flow.last_seen) > seconds * SECOND
 }

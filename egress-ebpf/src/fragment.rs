@@ -27,8 +27,7 @@ fn key(endpoint: &Judged, packet: &Packet) -> FragmentKey {
         destination: packet.destination,
         endpoint: endpoint.id,
         id: packet.fragment_id,
-        protocol: packet.fragment_protocol,
-        padding: [0; 3],
+        protocol: u32::from(packet.fragment_protocol),
     }
 }
 

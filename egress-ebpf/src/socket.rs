@@ -120,7 +120,6 @@ fn is_reply(ctx: *mut bpf_sock_addr, endpoint: &Judged, remote: [u8; 16], remote
         endpoint: endpoint.id,
         remote_port,
         local_port: local_port.to_be_bytes(),
-        protocol: protocol::UDP,
-        padding: [0; 3],
+        protocol: u32::from(protocol::UDP),
     })
 }

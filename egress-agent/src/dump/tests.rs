@@ -70,7 +70,6 @@ fn dump() -> Dump {
         remote_port: 4000_u16.to_be_bytes(),
         local_port: 80_u16.to_be_bytes(),
         protocol: 6,
-        padding: [0; 3],
     };
     let seen = Flow { last_seen: 1_000_000_000, origin: origin::OUTSIDE, padding: 0 };
     let drops = [(DropReason::Policy, Counter { packets: 4, bytes: 240 }), (DropReason::NoTable, Counter::default())];

@@ -277,7 +277,7 @@ pub(super) fn flows(flows: &[(FlowKey, Flow)], endpoints: &[EndpointView], now: 
         remote: address(key.remote),
         remote_port: u16::from_be_bytes(key.remote_port),
         local_port: u16::from_be_bytes(key.local_port),
-        protocol: protocol_name(key.protocol),
+        protocol: protocol_name(u8::try_from(key.protocol).unwrap_or(u8::MAX)),
         origin: match flow.origin {
             origin::OUTSIDE => "outside",
             origin::INSIDE => "inside",
