@@ -13,6 +13,8 @@ use crate::PORT;
 pub enum Way {
     /// `connect` and an exchange.
     Tcp,
+    /// The same by Multipath TCP, where the kernel has it.
+    Mptcp,
     /// `sendto` with `MSG_FASTOPEN`.
     TcpFastOpen,
     /// `connect`, then `send`.
@@ -40,23 +42,6 @@ pub enum Way {
 }
 
 impl Way {
-    /// Every way.
-    pub const ALL: [Self; 13] = [
-        Self::Tcp,
-        Self::TcpFastOpen,
-        Self::UdpConnected,
-        Self::UdpUnconnected,
-        Self::Ping,
-        Self::RawPing,
-        Self::RawUdp,
-        Self::Frame,
-        Self::FrameBypass,
-        Self::TaggedFrame,
-        Self::DoubleTaggedFrame,
-        Self::UnknownProtocol,
-        Self::Sctp,
-    ];
-
     /// Tries to get out of `pod` to `remote`. `patient`: an answer is expected.
     pub fn attempt(self, pod: &Pod, remote: IpAddr, patient: bool) -> Attempt {
         let patience = if patient { PATIENCE } else { SILENCE };
@@ -72,6 +57,7 @@ impl Way {
         };
         match self {
             Self::Tcp => pod.run(|| probe::tcp_echo(to)),
+            Self::Mptcp => pod.run(|| probe::mptcp_echo(to)),
             Self::TcpFastOpen => pod.run(|| probe::tcp_fast_open(to)),
             Self::UdpConnected => pod.run(|| probe::udp_connected(to, patience)),
             Self::UdpUnconnected => pod.run(|| probe::udp_unconnected(to, patience)),
@@ -109,7 +95,7 @@ impl Way {
     /// What the caller gets when it is closed: an error where a socket hook sees the call, otherwise nothing.
     pub fn when_denied(self) -> Outcome {
         match self {
-            Self::Tcp | Self::TcpFastOpen | Self::UdpConnected | Self::UdpUnconnected | Self::Sctp => {
+            Self::Tcp | Self::Mptcp | Self::TcpFastOpen | Self::UdpConnected | Self::UdpUnconnected | Self::Sctp => {
                 Outcome::Failed(libc::EPERM)
             }
             _ => Outcome::Silence,

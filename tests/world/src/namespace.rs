@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
@@ -90,13 +90,15 @@ impl Namespace {
         });
     }
 
-    /// Runs `ip` commands, one in a line. All are run, or the test ends.
+    /// Runs `ip` commands, one in a line. All of them succeed, or the test ends.
     pub fn ip(&self, batch: &str) {
-        self.start_ip(batch).finish();
+        if let Err(error) = self.try_ip(batch) {
+            panic!("ip failed in {}: {error}\n{batch}", self.name);
+        }
     }
 
-    /// Starts `ip` commands, so that several namespaces can be furnished at once.
-    pub(crate) fn start_ip(&self, batch: &str) -> Batch {
+    /// Runs `ip` commands until one fails; returns what it said.
+    pub fn try_ip(&self, batch: &str) -> Result<(), String> {
         let mut child = self
             .command("ip")
             .args(["-batch", "-"])
@@ -106,22 +108,10 @@ impl Namespace {
             .spawn()
             .expect("`ip` of iproute2 is needed");
         let mut input = child.stdin.take().expect("the pipe to ip");
-        input.write_all(batch.as_bytes()).expect("writing to ip");
-        Batch { child, text: format!("in {}:\n{batch}", self.name) }
-    }
-}
-
-/// A running `ip -batch`.
-pub(crate) struct Batch {
-    child: Child,
-    text: String,
-}
-
-impl Batch {
-    /// Waits for the end and insists on success.
-    pub(crate) fn finish(self) {
-        let output = self.child.wait_with_output().expect("waiting for ip");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "ip failed {}\n{errors}", self.text);
+        // If ip has ended early it says why itself.
+        let _ = input.write_all(batch.as_bytes());
+        drop(input);
+        let output = child.wait_with_output().expect("waiting for ip");
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
 }

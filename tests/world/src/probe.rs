@@ -16,7 +16,7 @@ use socket2::Domain;
 pub use icmp::{ping, ping_raw};
 pub use raw::{frame, raw_ip};
 pub use sctp::sctp;
-pub use tcp::{tcp, tcp_echo, tcp_fast_open};
+pub use tcp::{mptcp_echo, tcp, tcp_echo, tcp_fast_open};
 pub use udp::{udp_connected, udp_large, udp_unconnected};
 
 /// How long an answer may take on this machine before it counts as none. A refusal must not need it.
@@ -71,7 +71,9 @@ fn attempt(try_it: impl FnOnce() -> std::io::Result<Outcome>) -> Attempt {
 fn from_error(error: &std::io::Error) -> Outcome {
     match error.raw_os_error() {
         Some(libc::EAGAIN | libc::EINPROGRESS | libc::ETIMEDOUT) => Outcome::Silence,
-        Some(libc::EPROTONOSUPPORT | libc::ESOCKTNOSUPPORT | libc::EAFNOSUPPORT) => Outcome::Unsupported,
+        Some(libc::EPROTONOSUPPORT | libc::ENOPROTOOPT | libc::ESOCKTNOSUPPORT | libc::EAFNOSUPPORT) => {
+            Outcome::Unsupported
+        }
         Some(number) => Outcome::Failed(number),
         None if error.kind() == std::io::ErrorKind::TimedOut => Outcome::Silence,
         None => panic!("a probe failed in a way of its own: {error}"),

@@ -28,10 +28,12 @@ const EVERYWHERE: [(&str, &str); 8] = [
 
 /// Client and server without cookie, for every listener: data in the first SYN is taken.
 const FAST_OPEN: (&str, &str) = ("ipv4/tcp_fastopen", "1543");
+/// Everybody may open a ping socket.
+const PING: (&str, &str) = ("ipv4/ping_group_range", "0 2147483647");
 /// Any address of [`OUTSIDE_CIDRS`] can be a source, although only routes make it local.
 const OUTSIDE: [(&str, &str); 2] = [("ipv6/ip_nonlocal_bind", "1"), FAST_OPEN];
-const NODE: [(&str, &str); 2] = [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")];
-const POD: [(&str, &str); 2] = [("ipv4/ping_group_range", "0 2147483647"), FAST_OPEN];
+const NODE: [(&str, &str); 4] = [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1"), PING, FAST_OPEN];
+const POD: [(&str, &str); 2] = [PING, FAST_OPEN];
 
 /// A node with pods, and what is behind it.
 pub struct World {
@@ -94,6 +96,34 @@ impl World {
         self.plug(&pod, self.pods_made);
         self.pods.push(pod);
         self.pods.last().expect("just added")
+    }
+
+    /// Adds a pod whose interface is a macvlan beside the node's own: its packets cross no interface of the node. `None` if the
+    /// kernel has no macvlan.
+    pub fn add_macvlan_pod(&mut self, full_name: &str) -> Option<&Pod> {
+        let number = self.pods_made + 1;
+        let network = Arc::new(Namespace::new(full_name));
+        network.sysctl(&[&EVERYWHERE[..], &POD].concat());
+        let path = network.path();
+        let add = format!("link add link out0 name eth0 netns {} type macvlan mode bridge\n", path.display());
+        self.node.try_ip(&add).ok()?;
+        let pod = Pod::new(full_name, network, Some(number), self.place.cgroup());
+        let (address4, address6) = (pod.address4(), pod.address6());
+        pod.network().ip(&format!(
+            "link set lo up\n\
+             addr add {address4}/32 dev eth0\n\
+             addr add {address6}/128 dev eth0 nodad\n\
+             link set eth0 up\n\
+             route add 169.254.1.2/32 dev eth0 scope link\n\
+             route add 0.0.0.0/0 via 169.254.1.2\n\
+             route add ::/0 via fe80::2 dev eth0\n"
+        ));
+        self.outside.network().ip(&format!(
+            "route add {address4}/32 dev eth0 src 1.2.3.4\nroute add {address6}/128 dev eth0 src 2001:db8:1::4\n"
+        ));
+        self.pods_made = number;
+        self.pods.push(pod);
+        self.pods.last()
     }
 
     /// Adds a pod that shares the node's network.

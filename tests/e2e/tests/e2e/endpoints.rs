@@ -6,7 +6,10 @@ use egress_e2e::{
 use egress_world::probe::{self, Outcome};
 use egress_world::{Agent, Endpoint, World, eventually};
 
-const REFUSED: Outcome = Outcome::Failed(libc::EPERM);
+/// `cgroup_skb` refuses a packet in the sender's own call, where the kernel passes that on: an IPv6 ping socket does not.
+fn refusal(way: Way, remote: &str) -> Outcome {
+    if way == Way::Ping && ip(remote).is_ipv6() { Outcome::Silence } else { Outcome::Failed(libc::EPERM) }
+}
 
 /// An agent whose endpoints file says of each pod what `change` leaves.
 fn lab<'a>(world: &'a World, policies: &str, change: impl Fn(Endpoint) -> Endpoint) -> Lab<'a> {
@@ -26,41 +29,41 @@ fn frame_passes(lab: &mut Lab<'_>, pod: &str, remote: &str) -> bool {
     lab.wire.arrived(ip(remote)).iter().any(|seen| seen.source_port == 40_001)
 }
 
+/// Ways that a pod without an interface on the node has; whole frames are not among them, for no hook of a cgroup sees those.
+const WAYS: [Way; 7] =
+    [Way::Tcp, Way::TcpFastOpen, Way::UdpConnected, Way::UdpUnconnected, Way::Ping, Way::RawPing, Way::RawUdp];
+
 #[test]
-fn a_pod_without_an_interface_is_judged_by_its_cgroup() {
-    let Some(world) = world(&["default/client"]) else {
+fn a_pod_without_an_interface_on_the_node_is_judged_by_its_cgroup() {
+    let Some(mut world) = world(&[]) else { return };
+    if world.add_macvlan_pod("default/macvlan").is_none() {
+        eprintln!("SKIPPED: this kernel has no macvlan");
         return;
-    };
-    let without = |endpoint| Endpoint { interface: None, netns: None, ..endpoint };
-    let mut lab = lab(&world, &policy(&OFFICE), without);
-    let pod = world.pod("client");
-    for way in
-        [Way::Tcp, Way::TcpFastOpen, Way::UdpConnected, Way::UdpUnconnected, Way::Ping, Way::RawPing, Way::RawUdp]
-    {
+    }
+    let mut lab = lab(&world, &policy(&OFFICE), |endpoint| Endpoint { interface: None, ..endpoint });
+    assert_eq!(lab.agent.problems(), "[]");
+    for way in WAYS {
         for family in [0, 1] {
             let (allowing, denying) = RULES[family];
-            lab.insist_allowed(pod, way, ALLOWED[family], allowing);
-            // cgroup_skb refuses the packet in the sender's own call.
-            lab.insist_denied_with(pod, way, DENIED[family], denying, REFUSED);
+            lab.insist_allowed(world.pod("macvlan"), way, ALLOWED[family], allowing);
+            lab.insist_denied_with(world.pod("macvlan"), way, DENIED[family], denying, refusal(way, DENIED[family]));
         }
     }
 }
 
 #[test]
-fn a_pod_known_by_its_namespace_alone_is_refused_in_its_calls() {
-    let Some(world) = world(&["default/client"]) else {
-        return;
-    };
+fn a_pod_known_by_its_namespace_alone_is_found_at_its_interface() {
+    let Some(world) = world(&["default/client"]) else { return };
     let without = |endpoint| Endpoint { interface: None, cgroup: None, ..endpoint };
     let mut lab = lab(&world, &policy(&OFFICE), without);
-    let pod = world.pod("client");
-    for way in [Way::Tcp, Way::TcpFastOpen, Way::UdpConnected, Way::UdpUnconnected] {
+    assert_eq!(lab.agent.problems(), "[]");
+    for way in [Way::Tcp, Way::UdpUnconnected, Way::RawUdp, Way::FrameBypass] {
         for family in [0, 1] {
-            let (_, denying) = RULES[family];
-            lab.insist_denied(pod, way, DENIED[family], denying);
+            let (allowing, denying) = RULES[family];
+            lab.insist_allowed(world.pod("client"), way, ALLOWED[family], allowing);
+            lab.insist_denied(world.pod("client"), way, DENIED[family], denying);
         }
     }
-    assert_eq!(ALLOWED.map(|remote| reaches(pod, at(remote, PORT))), [true; 2]);
 }
 
 #[test]
@@ -85,9 +88,9 @@ fn host_network_pods_are_judged_by_cgroup_when_asked_for() {
     let pod = world.pod("hosted");
     for family in [0, 1] {
         let (allowing, denying) = RULES[family];
-        for way in [Way::Tcp, Way::UdpConnected, Way::UdpUnconnected] {
+        for way in WAYS.into_iter().filter(|&way| way != Way::RawUdp) {
             lab.insist_allowed(pod, way, ALLOWED[family], allowing);
-            lab.insist_denied(pod, way, DENIED[family], denying);
+            lab.insist_denied_with(pod, way, DENIED[family], denying, refusal(way, DENIED[family]));
         }
         // Other processes of the node are not the pod's.
         let other = world.node().enter(|| probe::tcp_echo(at(DENIED[family], PORT)));

@@ -5,14 +5,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use socket2::{SockAddr, Socket, Type};
+use socket2::{Protocol, SockAddr, Socket, Type};
 
 use super::{Attempt, Outcome, PATIENCE, attempt, domain};
 
 /// Connects, and says whether the handshake was done within `patience`.
 pub fn tcp(remote: SocketAddr, patience: Duration) -> Attempt {
     attempt(|| {
-        connect(remote, patience)?;
+        connect(remote, patience, None)?;
         Ok(Outcome::Answered)
     })
 }
@@ -20,13 +20,21 @@ pub fn tcp(remote: SocketAddr, patience: Duration) -> Attempt {
 /// Connects, sends a line and wants it back.
 pub fn tcp_echo(remote: SocketAddr) -> Attempt {
     attempt(|| {
-        let mut stream: TcpStream = connect(remote, PATIENCE)?.into();
+        let mut stream: TcpStream = connect(remote, PATIENCE, None)?.into();
         exchange(&mut stream)
     })
 }
 
-fn connect(remote: SocketAddr, patience: Duration) -> std::io::Result<Socket> {
-    let socket = Socket::new(domain(remote), Type::STREAM, None)?;
+/// The same by Multipath TCP, whose sockets have a protocol number of their own.
+pub fn mptcp_echo(remote: SocketAddr) -> Attempt {
+    attempt(|| {
+        let mut stream: TcpStream = connect(remote, PATIENCE, Some(Protocol::MPTCP))?.into();
+        exchange(&mut stream)
+    })
+}
+
+fn connect(remote: SocketAddr, patience: Duration, protocol: Option<Protocol>) -> std::io::Result<Socket> {
+    let socket = Socket::new(domain(remote), Type::STREAM, protocol)?;
     socket.connect_timeout(&remote.into(), patience)?;
     Ok(socket)
 }
