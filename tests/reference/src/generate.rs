@@ -27,19 +27,13 @@ pub struct Size {
 
 impl Default for Size {
     fn default() -> Self {
-        Self {
-            policies: 10,
-            rules: 8,
-            pods: 4,
-        }
+        Self { policies: 10, rules: 8, pods: 4 }
     }
 }
 
 const NAMESPACES: [&str; 3] = ["default", "shop", "a-b"];
 /// Chosen for their order: `-` before `.` before digits before letters, prefixes of each other.
-const NAMES: [&str; 12] = [
-    "default", "a", "a-b", "a.b", "ab", "a0", "b", "z", "0", "10", "9", "curl",
-];
+const NAMES: [&str; 12] = ["default", "a", "a-b", "a.b", "ab", "a0", "b", "z", "0", "10", "9", "curl"];
 const ACCOUNTS: [&str; 3] = ["default", "builder", "reader"];
 const KEYS: [&str; 3] = ["app", "tier", "example.com/zone"];
 const VALUES: [&str; 4] = ["web", "db", "1", ""];
@@ -72,12 +66,10 @@ impl World {
     pub fn edited(&self, seed: u64) -> Self {
         let mut generator = Generator::new(seed);
         for policy in &self.policies {
-            generator
-                .pool
-                .extend(policy.rules.iter().filter_map(|rule| match &rule.peer {
-                    Peer::Cidr { prefix, .. } => Some(*prefix),
-                    Peer::Dns(_) | Peer::Nodes(_) => None,
-                }));
+            generator.pool.extend(policy.rules.iter().filter_map(|rule| match &rule.peer {
+                Peer::Cidr { prefix, .. } => Some(*prefix),
+                Peer::Dns(_) | Peer::Nodes(_) => None,
+            }));
         }
         let mut world = self.clone();
         world.seed = seed;
@@ -106,16 +98,7 @@ impl Generator {
         }
         pool.push(Prefix::host(from_bits(32, random.wide())));
         pool.push(Prefix::host(from_bits(128, random.wide())));
-        let ports = vec![
-            53,
-            80,
-            443,
-            1,
-            65535,
-            67,
-            547,
-            u16::try_from(random.between(1, 65535)).expect("a port"),
-        ];
+        let ports = vec![53, 80, 443, 1, 65535, 67, 547, u16::try_from(random.between(1, 65535)).expect("a port")];
         Self { random, pool, ports }
     }
 
@@ -128,14 +111,7 @@ impl Generator {
                 namespaces.insert(namespace.to_owned(), self.labels());
             }
         }
-        let mut world = World {
-            seed,
-            config,
-            namespaces,
-            policies: Vec::new(),
-            pods: Vec::new(),
-            node,
-        };
+        let mut world = World { seed, config, namespaces, policies: Vec::new(), pods: Vec::new(), node };
         for _ in 0..self.random.between(1, size.pods) {
             let pod = self.pod(world.pods.len());
             world.pods.push(pod);
@@ -155,28 +131,18 @@ impl Generator {
         let internal = (!default_allow || self.random.chance(60)).then(|| self.narrow_prefixes(3));
         Config {
             default_allow,
-            excluded: if self.random.chance(50) {
-                self.narrow_prefixes(3)
-            } else {
-                Vec::new()
-            },
+            excluded: if self.random.chance(50) { self.narrow_prefixes(3) } else { Vec::new() },
             internal,
-            resolvers: self.random.chance(30).then(|| self.addresses(2)),
+            resolvers: self.random.chance(30).then(|| self.resolvers()),
             allow_resolvers: self.random.chance(75),
         }
     }
 
     fn node(&mut self) -> Node {
-        let nodes = (0..self.random.below(3)).map(|_| NodeAddresses {
-            labels: self.labels(),
-            addresses: self.addresses(2),
-        });
+        let nodes =
+            (0..self.random.below(3)).map(|_| NodeAddresses { labels: self.labels(), addresses: self.addresses(2) });
         let nodes = nodes.collect();
-        Node {
-            resolvers: self.addresses(2),
-            addresses: self.addresses(2),
-            nodes,
-        }
+        Node { resolvers: self.addresses(2), addresses: self.addresses(2), nodes }
     }
 
     fn pod(&mut self, index: usize) -> Pod {
@@ -184,18 +150,13 @@ impl Generator {
             namespace: (*self.random.pick(&NAMESPACES)).to_owned(),
             name: format!("pod-{index}"),
             labels: self.labels(),
-            service_account: self
-                .random
-                .chance(70)
-                .then(|| (*self.random.pick(&ACCOUNTS)).to_owned()),
+            service_account: self.random.chance(70).then(|| (*self.random.pick(&ACCOUNTS)).to_owned()),
         }
     }
 
     /// Adds a policy unless its name is taken.
     fn add_policy(&mut self, world: &mut World, rules: usize) {
-        let tier = *self
-            .random
-            .pick(&[Tier::Admin, Tier::Namespace, Tier::Namespace, Tier::Baseline]);
+        let tier = *self.random.pick(&[Tier::Admin, Tier::Namespace, Tier::Namespace, Tier::Baseline]);
         let namespaced = tier == Tier::Namespace;
         // Mostly the namespace of a pod, or there would be little to judge.
         let namespace = match world.pods.first() {
@@ -203,11 +164,7 @@ impl Generator {
             _ => (*self.random.pick(&NAMESPACES)).to_owned(),
         };
         let id = PolicyId {
-            kind: if namespaced {
-                Kind::EgressNetworkPolicy
-            } else {
-                Kind::ClusterEgressPolicy
-            },
+            kind: if namespaced { Kind::EgressNetworkPolicy } else { Kind::ClusterEgressPolicy },
             namespace: namespaced.then_some(namespace),
             name: (*self.random.pick(&NAMES)).to_owned(),
         };
@@ -217,16 +174,8 @@ impl Generator {
         let count = self.random.between(1, rules);
         let policy = Policy {
             tier,
-            priority: if self.random.chance(50) {
-                100
-            } else {
-                *self.random.pick(&[0, 1, 99, 101, 1000])
-            },
-            mode: if self.random.chance(20) {
-                Mode::Audit
-            } else {
-                Mode::Enforce
-            },
+            priority: if self.random.chance(50) { 100 } else { *self.random.pick(&[0, 1, 99, 101, 1000]) },
+            mode: if self.random.chance(20) { Mode::Audit } else { Mode::Enforce },
             pod_selector: self.random.chance(35).then(|| self.selector()),
             namespace_selector: (!namespaced && self.random.chance(35)).then(|| self.namespace_selector()),
             service_accounts: self.random.chance(20).then(|| self.service_accounts()),
@@ -245,23 +194,12 @@ impl Generator {
 
     fn labels(&mut self) -> Labels {
         let count = self.random.below(KEYS.len());
-        (0..count)
-            .map(|_| {
-                (
-                    (*self.random.pick(&KEYS)).to_owned(),
-                    (*self.random.pick(&VALUES)).to_owned(),
-                )
-            })
-            .collect()
+        (0..count).map(|_| ((*self.random.pick(&KEYS)).to_owned(), (*self.random.pick(&VALUES)).to_owned())).collect()
     }
 
     fn selector(&mut self) -> Selector {
         let expressions = (0..self.random.below(3)).map(|_| self.expression()).collect();
-        let labels = if self.random.chance(40) {
-            self.labels()
-        } else {
-            Labels::new()
-        };
+        let labels = if self.random.chance(40) { self.labels() } else { Labels::new() };
         Selector { labels, expressions }
     }
 
@@ -270,27 +208,18 @@ impl Generator {
             return self.selector();
         }
         let name = (*self.random.pick(&NAMESPACES)).to_owned();
-        Selector {
-            labels: Labels::from([("kubernetes.io/metadata.name".to_owned(), name)]),
-            expressions: Vec::new(),
-        }
+        Selector { labels: Labels::from([("kubernetes.io/metadata.name".to_owned(), name)]), expressions: Vec::new() }
     }
 
     fn expression(&mut self) -> Expression {
-        let operator = *self
-            .random
-            .pick(&[Operator::In, Operator::NotIn, Operator::Exists, Operator::DoesNotExist]);
+        let operator = *self.random.pick(&[Operator::In, Operator::NotIn, Operator::Exists, Operator::DoesNotExist]);
         let mut values = Vec::new();
         if matches!(operator, Operator::In | Operator::NotIn) {
             values = VALUES.map(str::to_owned).to_vec();
             self.random.shuffle(&mut values);
             values.truncate(self.random.between(1, VALUES.len()));
         }
-        Expression {
-            key: (*self.random.pick(&KEYS)).to_owned(),
-            operator,
-            values,
-        }
+        Expression { key: (*self.random.pick(&KEYS)).to_owned(), operator, values }
     }
 
     fn rule(&mut self, tier: Tier) -> Rule {
@@ -308,16 +237,8 @@ impl Generator {
             let count = self.random.between(1, 4);
             (0..count).map(|_| self.ports()).collect()
         });
-        let name = self
-            .random
-            .chance(20)
-            .then(|| (*self.random.pick(&["web", "no-smtp", "r1"])).to_owned());
-        Rule {
-            action,
-            peer,
-            ports,
-            name,
-        }
+        let name = self.random.chance(20).then(|| (*self.random.pick(&["web", "no-smtp", "r1"])).to_owned());
+        Rule { action, peer, ports, name }
     }
 
     fn cidr(&mut self) -> Peer {
@@ -325,9 +246,7 @@ impl Generator {
         let mut except = Vec::new();
         if prefix.length < prefix.width() && self.random.chance(30) {
             for _ in 0..self.random.between(1, 3) {
-                let length = self
-                    .random
-                    .between(usize::from(prefix.length) + 1, prefix.width().into());
+                let length = self.random.between(usize::from(prefix.length) + 1, prefix.width().into());
                 let inside = at_inside(prefix, &self.pool, &mut self.random);
                 except.push(Prefix::new(inside, u8::try_from(length).expect("at most 128")).masked());
             }
@@ -357,11 +276,7 @@ impl Generator {
         });
         self.ports.push(port);
         self.ports.extend(end);
-        Ports {
-            protocol,
-            port: Some(port),
-            end,
-        }
+        Ports { protocol, port: Some(port), end }
     }
 
     /// A port that is in use, or one beside it; never 0.
@@ -383,28 +298,20 @@ impl Generator {
         let (bits, length) = match self.random.below(20) {
             0 => (bits_of(relative.address), 0),
             1..4 => (bits_of(relative.address), length),
-            4..8 => (
-                bits_of(relative.address),
-                self.random.between(length.saturating_sub(9), length),
-            ),
+            4..8 => (bits_of(relative.address), self.random.between(length.saturating_sub(9), length)),
             8..12 => {
                 let longer = self.random.between(length, (length + 9).min(width.into()));
                 (bits_of(at_edge(relative, &mut self.random)), longer)
             }
             12..16 if length > 0 => (bits_of(relative.address) ^ (1 << (usize::from(width) - length)), length),
-            16 | 17 => (
-                bits_of(relative.address),
-                *self.random.pick(&[8, 16, 24, usize::from(width) - 8, width.into()]),
-            ),
+            16 | 17 => {
+                (bits_of(relative.address), *self.random.pick(&[8, 16, 24, usize::from(width) - 8, width.into()]))
+            }
             18 => (self.random.wide(), any),
             _ => (bits_of(relative.address), any),
         };
         let prefix = Prefix::new(from_bits(width, bits), u8::try_from(length).expect("at most 128"));
-        let prefix = if self.random.chance(85) {
-            prefix.masked()
-        } else {
-            prefix
-        };
+        let prefix = if self.random.chance(85) { prefix.masked() } else { prefix };
         self.pool.push(prefix);
         prefix
     }
@@ -420,6 +327,13 @@ impl Generator {
         prefixes.sort();
         prefixes.dedup();
         prefixes
+    }
+
+    /// Addresses that a configuration may name as resolvers.
+    fn resolvers(&mut self) -> Vec<IpAddr> {
+        let mut addresses = self.addresses(3);
+        addresses.retain(|address| !address.is_multicast() && !address.is_unspecified());
+        addresses
     }
 
     fn addresses(&mut self, most: usize) -> Vec<IpAddr> {
@@ -451,13 +365,7 @@ impl Generator {
             3 if policy.rules.len() > 1 => drop(policy.rules.remove(rule)),
             4 => policy.rules.swap(0, rule),
             5 => policy.priority = *self.random.pick(&[0, 50, 100, 101]),
-            6 => {
-                policy.mode = if policy.mode == Mode::Audit {
-                    Mode::Enforce
-                } else {
-                    Mode::Audit
-                }
-            }
+            6 => policy.mode = if policy.mode == Mode::Audit { Mode::Enforce } else { Mode::Audit },
             _ => {
                 let config = self.config();
                 world.config = config;
@@ -496,11 +404,7 @@ mod tests {
         for policy in worlds.flat_map(|world| world.policies) {
             for rule in policy.rules {
                 if let Peer::Cidr { prefix, except } = rule.peer {
-                    assert!(
-                        except
-                            .iter()
-                            .all(|inner| prefix.covers(inner) && inner.length > prefix.length)
-                    );
+                    assert!(except.iter().all(|inner| prefix.covers(inner) && inner.length > prefix.length));
                     seen += except.len();
                 }
             }

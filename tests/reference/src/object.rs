@@ -240,13 +240,7 @@ pub struct NodeAddresses {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            default_allow: true,
-            excluded: Vec::new(),
-            internal: None,
-            resolvers: None,
-            allow_resolvers: true,
-        }
+        Self { default_allow: true, excluded: Vec::new(), internal: None, resolvers: None, allow_resolvers: true }
     }
 }
 
@@ -267,33 +261,21 @@ impl World {
 impl Pod {
     /// A pod without labels and service account.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            labels: Labels::new(),
-            service_account: None,
-        }
+        Self { namespace: namespace.to_owned(), name: name.to_owned(), labels: Labels::new(), service_account: None }
     }
 }
 
 impl Policy {
     /// An EgressNetworkPolicy with only rules.
     pub fn namespaced(namespace: &str, name: &str, rules: Vec<Rule>) -> Self {
-        let id = PolicyId {
-            kind: Kind::EgressNetworkPolicy,
-            namespace: Some(namespace.to_owned()),
-            name: name.to_owned(),
-        };
+        let id =
+            PolicyId { kind: Kind::EgressNetworkPolicy, namespace: Some(namespace.to_owned()), name: name.to_owned() };
         Self::new(id, Tier::Namespace, rules)
     }
 
     /// A ClusterEgressPolicy with only rules.
     pub fn cluster(tier: Tier, name: &str, rules: Vec<Rule>) -> Self {
-        let id = PolicyId {
-            kind: Kind::ClusterEgressPolicy,
-            namespace: None,
-            name: name.to_owned(),
-        };
+        let id = PolicyId { kind: Kind::ClusterEgressPolicy, namespace: None, name: name.to_owned() };
         Self::new(id, tier, rules)
     }
 
@@ -314,15 +296,7 @@ impl Policy {
 impl Rule {
     /// A rule for a prefix, every protocol and port.
     pub const fn cidr(action: Action, prefix: Prefix) -> Self {
-        Self {
-            action,
-            peer: Peer::Cidr {
-                prefix,
-                except: Vec::new(),
-            },
-            ports: None,
-            name: None,
-        }
+        Self { action, peer: Peer::Cidr { prefix, except: Vec::new() }, ports: None, name: None }
     }
 }
 
@@ -369,20 +343,12 @@ impl Protocol {
 impl Ports {
     /// Every port of `protocol`.
     pub const fn all(protocol: Protocol) -> Self {
-        Self {
-            protocol,
-            port: None,
-            end: None,
-        }
+        Self { protocol, port: None, end: None }
     }
 
     /// The ports `port` to `end` of `protocol`.
     pub const fn range(protocol: Protocol, port: u16, end: u16) -> Self {
-        Self {
-            protocol,
-            port: Some(port),
-            end: Some(end),
-        }
+        Self { protocol, port: Some(port), end: Some(end) }
     }
 }
 

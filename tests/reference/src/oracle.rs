@@ -68,10 +68,7 @@ pub struct Outcome {
 
 /// What happened on the way to a verdict; for counters that show that tests are not vacuous.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is an independent observation that is counted"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent observation that is counted")]
 pub struct Trace {
     /// A Pass rule ended the Admin tier.
     pub passed: bool,
@@ -96,6 +93,17 @@ pub enum AnyPort {
     Depends,
 }
 
+impl AnyPort {
+    /// The verdict, where it does not depend on the port.
+    pub const fn verdict(&self) -> Option<&Verdict> {
+        match self {
+            Self::Same(outcome) => Some(&outcome.verdict),
+            Self::SameButAudit(verdict) => Some(verdict),
+            Self::Depends => None,
+        }
+    }
+}
+
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const IGMP: u8 = 2;
@@ -109,15 +117,12 @@ impl<'w> Oracle<'w> {
 
     /// Judges `packet` of `pod`.
     pub fn evaluate(&self, pod: &Pod, packet: &Packet) -> Outcome {
+        let packet = &packet.canonical();
         let mut trace = Trace::default();
         let verdict = self.judge(pod, packet, false, &mut trace);
         let hypothetical = self.judge(pod, packet, true, &mut Trace::default());
         let relevant = hypothetical.allow != verdict.allow || self.is_audit(&hypothetical.decider);
-        Outcome {
-            verdict,
-            audit: relevant.then_some(hypothetical),
-            trace,
-        }
+        Outcome { verdict, audit: relevant.then_some(hypothetical), trace }
     }
 
     /// Judges a packet to `destination` whose ports are not known (§3.6), by asking for every port that could matter.
@@ -125,16 +130,7 @@ impl<'w> Oracle<'w> {
         let outcomes: Vec<Outcome> = self
             .ports_that_matter()
             .into_iter()
-            .map(|port| {
-                self.evaluate(
-                    pod,
-                    &Packet {
-                        destination,
-                        protocol,
-                        port,
-                    },
-                )
-            })
+            .map(|port| self.evaluate(pod, &Packet { destination, protocol, port }))
             .collect();
         let first = &outcomes[0];
         if outcomes.iter().any(|outcome| outcome.verdict != first.verdict) {
@@ -148,14 +144,12 @@ impl<'w> Oracle<'w> {
 
     /// The policies that select `pod`, in evaluation order over all tiers (§2.1, §2.2, §2.6).
     pub fn policies(&self, pod: &Pod) -> Vec<&'w Policy> {
-        [Tier::Admin, Tier::Namespace, Tier::Baseline]
-            .into_iter()
-            .flat_map(|tier| self.tier(tier, pod))
-            .collect()
+        [Tier::Admin, Tier::Namespace, Tier::Baseline].into_iter().flat_map(|tier| self.tier(tier, pod)).collect()
     }
 
     /// Every rule that matches, Audit or not, in evaluation order, whether or not it was reached.
     pub fn matching_rules(&self, pod: &Pod, packet: &Packet) -> Vec<Decider> {
+        let packet = &packet.canonical();
         let mut matching = Vec::new();
         for policy in self.policies(pod) {
             for (number, rule) in (1..).zip(&policy.rules) {
@@ -182,11 +176,7 @@ impl<'w> Oracle<'w> {
                 return verdict;
             }
         }
-        Verdict {
-            allow: self.world.config.default_allow,
-            internal: false,
-            decider: Decider::Default,
-        }
+        Verdict { allow: self.world.config.default_allow, internal: false, decider: Decider::Default }
     }
 
     fn judge_tier(
@@ -216,11 +206,7 @@ impl<'w> Oracle<'w> {
                 trace.by_port = rule.ports.iter().flatten().any(|ports| ports.port.is_some());
                 trace.by_node = matches!(rule.peer, Peer::Nodes(_));
                 let policy = policy.id.clone();
-                return Some(Verdict {
-                    allow,
-                    internal: false,
-                    decider: Decider::Rule { policy, number },
-                });
+                return Some(Verdict { allow, internal: false, decider: Decider::Rule { policy, number } });
             }
         }
         None
@@ -228,12 +214,8 @@ impl<'w> Oracle<'w> {
 
     /// The policies of `tier` that select `pod`, by (priority, name) (§2.2).
     fn tier(&self, tier: Tier, pod: &Pod) -> Vec<&'w Policy> {
-        let mut policies: Vec<&Policy> = self
-            .world
-            .policies
-            .iter()
-            .filter(|policy| policy.tier == tier && self.selects(policy, pod))
-            .collect();
+        let mut policies: Vec<&Policy> =
+            self.world.policies.iter().filter(|policy| policy.tier == tier && self.selects(policy, pod)).collect();
         policies.sort_by_key(|policy| (policy.priority, &policy.id.name));
         policies
     }
@@ -320,7 +302,8 @@ impl<'w> Oracle<'w> {
             || v6([0xff02, 0, 0, 0, 0, 0, 0, 0], 16).contains(packet.destination);
         let own_node = self.world.node.addresses.contains(&packet.destination);
         match (packet.protocol, packet.port) {
-            (ICMPV6, 130..=137 | 143) => link_local || own_node,
+            // ICMPv6 exists only in IPv6.
+            (ICMPV6, 130..=137 | 143) if packet.destination.is_ipv6() => link_local || own_node,
             (UDP, 547) => link_local,
             (UDP, 67) => v4([255, 255, 255, 255], 32).contains(packet.destination),
             (IGMP, _) => v4([224, 0, 0, 0], 24).contains(packet.destination),
@@ -337,11 +320,9 @@ impl<'w> Oracle<'w> {
 
     fn is_audit(&self, decider: &Decider) -> bool {
         match decider {
-            Decider::Rule { policy, .. } => self
-                .world
-                .policies
-                .iter()
-                .any(|candidate| candidate.id == *policy && candidate.mode == Mode::Audit),
+            Decider::Rule { policy, .. } => {
+                self.world.policies.iter().any(|candidate| candidate.id == *policy && candidate.mode == Mode::Audit)
+            }
             Decider::Builtin(_) | Decider::Default => false,
         }
     }

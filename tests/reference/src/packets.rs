@@ -1,5 +1,6 @@
 //! Packets as verdicts see them, drawn mostly from the edges of what a world's rules speak of.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -30,6 +31,14 @@ impl fmt::Display for Packet {
     }
 }
 
+impl Packet {
+    /// The same packet, an IPv4-mapped IPv6 destination as IPv4.
+    pub(crate) fn canonical(&self) -> Self {
+        let destination = self.destination.to_canonical();
+        Self { destination, ..*self }
+    }
+}
+
 impl World {
     /// A packet that `pod` might send, biased to the first and last addresses of prefixes and ports of ranges, and their
     /// neighbours, mostly those of the policies that select the pod.
@@ -41,53 +50,80 @@ impl World {
             .map(|policy| random.pick(&policy.rules));
         let destination = match rule.map(|rule| &rule.peer) {
             Some(Peer::Cidr { prefix, except }) => {
-                let edge = if except.is_empty() || random.chance(60) {
-                    *prefix
-                } else {
-                    *random.pick(except)
-                };
+                let edge = if except.is_empty() || random.chance(60) { *prefix } else { *random.pick(except) };
                 at_edge(edge, random)
             }
             Some(Peer::Nodes(_) | Peer::Dns(_)) | None => self.other_destination(&policies, random),
         };
         let entries = rule.and_then(|rule| rule.ports.as_deref());
-        let entry = entries
-            .filter(|_| random.chance(80))
-            .map(|entries| *random.pick(entries));
+        let entry = entries.filter(|_| random.chance(80)).map(|entries| *random.pick(entries));
         let (protocol, port) = transport(entry, destination, random);
-        Packet {
-            destination,
-            protocol,
-            port,
+        Packet { destination, protocol, port }
+    }
+
+    /// One packet for each class of packets that no part of this world can tell apart, so that agreement on all of them is agreement
+    /// on every packet. Their number is the product of all prefixes and all port ranges: for small worlds.
+    pub fn representatives(&self) -> Vec<Packet> {
+        let starts = self.region_starts();
+        let mut packets = Vec::new();
+        for protocol in PROTOCOLS {
+            let ports = match protocol {
+                6 | 17 | 132 => self.port_starts(),
+                58 => vec![0, 130, 138, 143, 144],
+                _ => vec![0],
+            };
+            for port in ports {
+                packets.extend(starts.iter().map(|destination| Packet { destination: *destination, protocol, port }));
+            }
         }
+        packets
+    }
+
+    /// The first address of each region between the edges of prefixes.
+    fn region_starts(&self) -> BTreeSet<IpAddr> {
+        let hosts = self.node.resolvers.iter().chain(&self.node.addresses);
+        let nodes = self.node.nodes.iter().flat_map(|node| &node.addresses);
+        let resolvers = self.config.resolvers.iter().flatten();
+        let mut prefixes: Vec<Prefix> =
+            hosts.chain(nodes).chain(resolvers).map(|address| Prefix::host(*address)).collect();
+        prefixes.extend(self.config.internal.iter().flatten().chain(&self.config.excluded));
+        prefixes.extend(builtin_prefixes());
+        for rule in self.policies.iter().flat_map(|policy| &policy.rules) {
+            if let Peer::Cidr { prefix, except } = &rule.peer {
+                prefixes.push(*prefix);
+                prefixes.extend(except);
+            }
+        }
+        // The neighbour above the last address of a family is its first one, a start too.
+        prefixes.iter().flat_map(|prefix| [prefix.first(), neighbour(prefix.last(), true)]).collect()
+    }
+
+    /// The first port of each range between the edges of port entries.
+    fn port_starts(&self) -> Vec<u16> {
+        let entries =
+            self.policies.iter().flat_map(|policy| &policy.rules).flat_map(|rule| rule.ports.iter().flatten());
+        let written = entries.filter_map(|entry| entry.port.map(|port| (port, entry.end.unwrap_or(port))));
+        let builtin = [(53, 53), (67, 67), (547, 547)];
+        let starts = written.chain(builtin).flat_map(|(first, last)| [first, last.wrapping_add(1)]);
+        BTreeSet::from_iter(starts.chain([0])).into_iter().collect()
     }
 
     /// A destination that some other part of the world speaks of, or any.
     fn other_destination(&self, policies: &[&Policy], random: &mut Random) -> IpAddr {
-        let hosts = self
-            .node
-            .resolvers
-            .iter()
-            .chain(&self.node.addresses)
-            .chain(self.config.resolvers.iter().flatten());
+        let hosts =
+            self.node.resolvers.iter().chain(&self.node.addresses).chain(self.config.resolvers.iter().flatten());
         let nodes = self.node.nodes.iter().flat_map(|node| &node.addresses);
         let mut edges: Vec<Prefix> = hosts.chain(nodes).map(|address| Prefix::host(*address)).collect();
         edges.extend(self.config.internal.iter().flatten().chain(&self.config.excluded));
         edges.extend(builtin_prefixes());
         if random.chance(50) {
             // Rules of policies that select no pod, too: they must not leak into its verdicts.
-            let others = self
-                .policies
-                .iter()
-                .filter(|policy| !policies.iter().any(|selecting| selecting.id == policy.id));
-            edges.extend(
-                others
-                    .flat_map(|policy| &policy.rules)
-                    .filter_map(|rule| match &rule.peer {
-                        Peer::Cidr { prefix, .. } => Some(*prefix),
-                        Peer::Nodes(_) | Peer::Dns(_) => None,
-                    }),
-            );
+            let others =
+                self.policies.iter().filter(|policy| !policies.iter().any(|selecting| selecting.id == policy.id));
+            edges.extend(others.flat_map(|policy| &policy.rules).filter_map(|rule| match &rule.peer {
+                Peer::Cidr { prefix, .. } => Some(*prefix),
+                Peer::Nodes(_) | Peer::Dns(_) => None,
+            }));
         }
         match random.below(10) {
             0 => from_bits(32, random.wide()),

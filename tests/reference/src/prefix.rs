@@ -30,7 +30,12 @@ impl Prefix {
     }
 
     /// Whether the leading bits of `address` are this prefix (§3.2). An address of the other family never is inside.
+    /// IPv4-mapped IPv6 addresses and prefixes are the IPv4 ones inside them: that is what such a destination is on the wire.
     pub fn contains(&self, address: IpAddr) -> bool {
+        self.canonical().contains_canonical(address.to_canonical())
+    }
+
+    fn contains_canonical(&self, address: IpAddr) -> bool {
         if self.address.is_ipv4() != address.is_ipv4() {
             return false;
         }
@@ -56,6 +61,15 @@ impl Prefix {
     #[must_use]
     pub fn masked(&self) -> Self {
         Self::new(self.first(), self.length)
+    }
+
+    fn canonical(&self) -> Self {
+        match self.address.to_canonical() {
+            IpAddr::V4(address) if self.width() == 128 && self.length >= 96 => {
+                Self::new(address.into(), self.length - 96)
+            }
+            _ => *self,
+        }
     }
 
     fn host_mask(&self) -> u128 {
@@ -107,23 +121,22 @@ mod tests {
 
     #[test]
     fn a_prefix_contains_its_first_and_last_address_and_not_their_neighbours() {
-        for text in [
-            "1.2.3.0/24",
-            "1.2.3.77/24",
-            "10.0.0.0/8",
-            "1.2.3.4/32",
-            "2001:db8::/32",
-            "2001:db8::1/128",
-            "fe80::/10",
-        ] {
+        for text in
+            ["1.2.3.0/24", "1.2.3.77/24", "10.0.0.0/8", "1.2.3.4/32", "2001:db8::/32", "2001:db8::1/128", "fe80::/10"]
+        {
             let prefix = prefix(text);
-            assert!(
-                prefix.contains(prefix.first()) && prefix.contains(prefix.last()),
-                "{text}"
-            );
+            assert!(prefix.contains(prefix.first()) && prefix.contains(prefix.last()), "{text}");
             assert!(!prefix.contains(neighbour(prefix.first(), false)), "{text}");
             assert!(!prefix.contains(neighbour(prefix.last(), true)), "{text}");
         }
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_ipv4_address_inside_it() {
+        let mapped = "::ffff:1.2.3.4".parse().unwrap();
+        assert!(prefix("1.2.3.0/24").contains(mapped) && prefix("::ffff:1.2.3.0/120").contains(mapped));
+        assert!(prefix("::ffff:1.2.3.0/120").contains("1.2.3.4".parse().unwrap()));
+        assert!(!prefix("::/0").contains(mapped) && !prefix("::ffff:1.2.4.0/120").contains(mapped));
     }
 
     #[test]
@@ -133,7 +146,7 @@ mod tests {
             let address = address.parse().unwrap();
             assert!(v4.contains(address) && !v6.contains(address));
         }
-        for address in ["::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "::ffff:1.2.3.4"] {
+        for address in ["::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"] {
             let address = address.parse().unwrap();
             assert!(v6.contains(address) && !v4.contains(address));
         }

@@ -38,11 +38,8 @@ impl World {
 
     /// Every object, as JSON.
     pub fn objects(&self, random: &mut Random) -> Vec<Value> {
-        let mut objects: Vec<Value> = self
-            .policies
-            .iter()
-            .map(|policy| policy_object(policy, random))
-            .collect();
+        let mut objects: Vec<Value> =
+            self.policies.iter().map(|policy| policy_object(policy, self.seed, random)).collect();
         objects.extend(self.namespaces.iter().map(|(name, labels)| {
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
         }));
@@ -55,10 +52,7 @@ impl World {
         let config = &self.config;
         let mut spec = Map::new();
         if !config.default_allow || random.chance(30) {
-            spec.insert(
-                "defaultAction".into(),
-                if config.default_allow { "Allow" } else { "Deny" }.into(),
-            );
+            spec.insert("defaultAction".into(), if config.default_allow { "Allow" } else { "Deny" }.into());
         }
         if !config.excluded.is_empty() {
             spec.insert("excludedCIDRs".into(), texts(&config.excluded));
@@ -92,11 +86,7 @@ fn file(index: usize, objects: &[Value], random: &mut Random) -> File {
             [object] => object.clone(),
             _ => json!({"apiVersion": "v1", "kind": "List", "items": objects}),
         };
-        let text = if random.chance(50) {
-            format!("{document:#}")
-        } else {
-            document.to_string()
-        };
+        let text = if random.chance(50) { format!("{document:#}") } else { document.to_string() };
         let name = format!("{index:02}.json");
         return File { name, text };
     }
@@ -114,7 +104,7 @@ fn file(index: usize, objects: &[Value], random: &mut Random) -> File {
     File { name, text }
 }
 
-fn policy_object(policy: &Policy, random: &mut Random) -> Value {
+fn policy_object(policy: &Policy, seed: u64, random: &mut Random) -> Value {
     let mut metadata = json!({"name": policy.id.name});
     if let Some(namespace) = &policy.id.namespace
         && (namespace != "default" || random.chance(50))
@@ -124,17 +114,14 @@ fn policy_object(policy: &Policy, random: &mut Random) -> Value {
     let mut spec = Map::new();
     let rules: Vec<Value> = policy.rules.iter().map(|rule| rule_object(rule, random)).collect();
     spec.insert("egress".into(), rules.into());
-    if let Some(api_version) = openshift_form(policy, random) {
+    if let Some(api_version) = openshift_form(policy, seed) {
         return json!({"apiVersion": api_version, "kind": "EgressNetworkPolicy", "metadata": metadata, "spec": spec});
     }
     if policy.priority != 100 || random.chance(20) {
         spec.insert("priority".into(), policy.priority.into());
     }
     if policy.mode == Mode::Audit || random.chance(20) {
-        spec.insert(
-            "mode".into(),
-            if policy.mode == Mode::Audit { "Audit" } else { "Enforce" }.into(),
-        );
+        spec.insert("mode".into(), if policy.mode == Mode::Audit { "Audit" } else { "Enforce" }.into());
     }
     if let Some(selector) = &policy.pod_selector {
         spec.insert("podSelector".into(), selector_object(selector));
@@ -157,8 +144,9 @@ fn policy_object(policy: &Policy, random: &mut Random) -> Value {
     json!({"apiVersion": "egress.rs/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
 }
 
-/// The `apiVersion` to write a policy in OpenShift's form with, where it says nothing that form cannot say, and at random.
-fn openshift_form(policy: &Policy, random: &mut Random) -> Option<&'static str> {
+/// The `apiVersion` to write a policy in OpenShift's form with, where it says nothing that form cannot say. Which ones are written so
+/// is a property of the world: an OpenShift object is another object than one of ours of the same name.
+fn openshift_form(policy: &Policy, seed: u64) -> Option<&'static str> {
     let plain_policy = policy.tier == Tier::Namespace
         && policy.priority == 100
         && policy.mode == Mode::Enforce
@@ -174,6 +162,8 @@ fn openshift_form(policy: &Policy, random: &mut Random) -> Option<&'static str> 
         }
         Peer::Dns(_) | Peer::Nodes(_) => false,
     });
+    let random =
+        &mut Random::new(policy.id.name.bytes().fold(seed, |seed, byte| seed.rotate_left(8) ^ u64::from(byte)));
     (plain_policy && plain_rules && random.chance(60)).then(|| *random.pick(&["v1", "network.openshift.io/v1"]))
 }
 
@@ -235,10 +225,7 @@ fn selector_object(selector: &Selector) -> Value {
         object.insert("matchLabels".into(), json!(selector.labels));
     }
     if !selector.expressions.is_empty() {
-        object.insert(
-            "matchExpressions".into(),
-            selector.expressions.iter().map(expression_object).collect(),
-        );
+        object.insert("matchExpressions".into(), selector.expressions.iter().map(expression_object).collect());
     }
     object.into()
 }

@@ -29,43 +29,22 @@ fn reductions(world: &World) -> impl Iterator<Item = World> + '_ {
         })
     });
     let simpler_rest = simpler_surroundings(world).into_iter();
-    without_policy
-        .chain(simpler_rest)
-        .chain(simpler_policy)
-        .filter(move |smaller| smaller != world)
+    without_policy.chain(simpler_rest).chain(simpler_policy).filter(move |smaller| smaller != world)
 }
 
 fn simpler_surroundings(world: &World) -> Vec<World> {
     let config = &world.config;
     let mut configs = vec![
         Config::default(),
-        Config {
-            excluded: Vec::new(),
-            ..config.clone()
-        },
-        Config {
-            resolvers: None,
-            ..config.clone()
-        },
+        Config { excluded: Vec::new(), ..config.clone() },
+        Config { resolvers: None, ..config.clone() },
     ];
     if config.internal.is_some() {
         let internal = Some(Vec::new());
-        configs.push(Config {
-            internal,
-            ..config.clone()
-        });
+        configs.push(Config { internal, ..config.clone() });
     }
-    let mut simpler: Vec<World> = configs
-        .into_iter()
-        .map(|config| World {
-            config,
-            ..world.clone()
-        })
-        .collect();
-    simpler.push(World {
-        node: Node::default(),
-        ..world.clone()
-    });
+    let mut simpler: Vec<World> = configs.into_iter().map(|config| World { config, ..world.clone() }).collect();
+    simpler.push(World { node: Node::default(), ..world.clone() });
     simpler.extend((0..world.pods.len()).map(|at| {
         let mut smaller = world.clone();
         smaller.pods.remove(at);
@@ -76,26 +55,11 @@ fn simpler_surroundings(world: &World) -> Vec<World> {
 
 fn simpler_policies(policy: &Policy) -> Vec<Policy> {
     let mut simpler = vec![
-        Policy {
-            pod_selector: None,
-            ..policy.clone()
-        },
-        Policy {
-            namespace_selector: None,
-            ..policy.clone()
-        },
-        Policy {
-            service_accounts: None,
-            ..policy.clone()
-        },
-        Policy {
-            priority: 100,
-            ..policy.clone()
-        },
-        Policy {
-            mode: Mode::Enforce,
-            ..policy.clone()
-        },
+        Policy { pod_selector: None, ..policy.clone() },
+        Policy { namespace_selector: None, ..policy.clone() },
+        Policy { service_accounts: None, ..policy.clone() },
+        Policy { priority: 100, ..policy.clone() },
+        Policy { mode: Mode::Enforce, ..policy.clone() },
     ];
     for at in 0..policy.rules.len() {
         let mut edit = |change: &dyn Fn(&mut Policy)| {
@@ -139,11 +103,7 @@ mod tests {
     #[test]
     fn a_failing_world_shrinks_to_the_part_that_fails() {
         let has_pass = |world: &World| {
-            world
-                .policies
-                .iter()
-                .flat_map(|policy| &policy.rules)
-                .any(|rule| rule.action == Action::Pass)
+            world.policies.iter().flat_map(|policy| &policy.rules).any(|rule| rule.action == Action::Pass)
         };
         let world = (0..1000).map(World::generate).find(has_pass).unwrap();
         let small = shrink(&world, has_pass);
