@@ -211,16 +211,13 @@ impl Search<'_> {
     }
 
     fn find_interface(&mut self, name: &str) {
-        match if_nametoindex(name) {
-            Ok(index) => self.found.interface = Some((name.to_owned(), index)),
-            Err(_) => {
-                self.incomplete = true;
-                self.found.interface = None;
-                self.report(
-                    format!("there is no interface {name} in the agent's network namespace"),
-                    "create it, or correct `interface`; the agent looks again when links change",
-                );
-            }
+        self.found.interface = if_nametoindex(name).ok().map(|index| (name.to_owned(), index));
+        if self.found.interface.is_none() {
+            self.incomplete = true;
+            self.report(
+                format!("there is no interface {name} in the agent's network namespace"),
+                "create it, or correct `interface`; the agent looks again when links change",
+            );
         }
     }
 

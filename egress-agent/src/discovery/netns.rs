@@ -44,9 +44,8 @@ pub(super) enum NetnsError {
 /// Looks into the namespace at `path`.
 pub(super) fn look(path: &Path) -> Result<Namespace, NetnsError> {
     let failed = |error| NetnsError::Failed { path: path.to_path_buf(), error };
-    let file = File::open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => NetnsError::Absent(path.to_path_buf()),
-        _ => failed(error),
+    let file = File::open(path).map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound { NetnsError::Absent(path.to_path_buf()) } else { failed(error) }
     })?;
     let entered = file.try_clone().map_err(failed)?;
     let thread = thread::Builder::new().name("netns".into()).spawn(move || inside(&entered)).map_err(failed)?;

@@ -27,13 +27,13 @@ impl Cell {
         Self { text: text.into(), ..Self::default() }
     }
 
-    pub(super) fn number(number: impl ToString) -> Self {
+    pub(super) fn number(number: &(impl ToString + ?Sized)) -> Self {
         Self { text: number.to_string(), right: true, ..Self::default() }
     }
 
     /// A dash for nothing.
     pub(super) fn optional(value: Option<impl ToString>) -> Self {
-        value.map_or_else(|| Self::text("-").tone(Tone::Faint), Self::number)
+        value.map_or_else(|| Self::text("-").tone(Tone::Faint), |value| Self::number(&value))
     }
 
     pub(super) fn tone(mut self, tone: Tone) -> Self {
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_numbers_stand_right() {
-        let rows = [vec![Cell::text("a"), Cell::number(100)], vec![Cell::text("longer"), Cell::number(7)]];
+        let rows = [vec![Cell::text("a"), Cell::number(&100)], vec![Cell::text("longer"), Cell::number(&7)]];
         assert_eq!(written(&rows, false), "things\n  name    n\n  a       100\n  longer    7\n");
     }
 
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn colours_do_not_disturb_the_alignment() {
-        let rows = [vec![Cell::text("a").tone(Tone::Good), Cell::number(1)]];
+        let rows = [vec![Cell::text("a").tone(Tone::Good), Cell::number(&1)]];
         assert!(written(&rows, true).contains("\u{1b}["));
         assert!(!written(&rows, false).contains('\u{1b}'));
     }

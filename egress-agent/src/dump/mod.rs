@@ -85,10 +85,12 @@ fn read(inspector: &Inspector, subject: Subject) -> Result<Dump, DatapathError> 
 
 /// Names of this namespace's interfaces by index; the pins hold only the index.
 fn interface_names() -> HashMap<u32, String> {
-    let names = if_nameindex().ok();
-    let named =
-        |interface: &nix::net::if_::Interface| (interface.index(), interface.name().to_string_lossy().into_owned());
-    names.iter().flatten().map(named).collect()
+    let interfaces = if_nameindex().ok();
+    interfaces
+        .iter()
+        .flatten()
+        .map(|interface| (interface.index(), interface.name().to_string_lossy().into_owned()))
+        .collect()
 }
 
 fn write(out: &mut impl Write, dump: &Dump, output: Output, colours: bool) -> io::Result<()> {

@@ -61,7 +61,7 @@ impl<W: Write> Sheets<'_, W> {
             });
             vec![
                 Cell::text(&endpoint.name),
-                Cell::number(endpoint.id),
+                Cell::number(&endpoint.id),
                 Cell::optional(interface),
                 Cell::optional(endpoint.netns),
                 Cell::optional(endpoint.cgroup),
@@ -106,7 +106,7 @@ impl<W: Write> Sheets<'_, W> {
             let audit = if rule.rule.mode == Mode::Audit { " (Audit)" } else { "" };
             vec![
                 Cell::text(label(rule.table)),
-                Cell::number(rule.rank),
+                Cell::number(&rule.rank),
                 Cell::text(format!("{}{audit}", rule.rule.text)).tone(tone),
                 Cell::text(&rule.rule.origin),
                 Cell::optional(rule.packets),
@@ -121,7 +121,7 @@ impl<W: Write> Sheets<'_, W> {
         self.rules("rules that counted", &counters.rules)?;
         let dropped = counters.drops.iter().filter(|drop| drop.packets > 0);
         let rows: Vec<_> = dropped
-            .map(|drop| vec![Cell::text(drop.reason), Cell::number(drop.packets), Cell::number(drop.bytes)])
+            .map(|drop| vec![Cell::text(drop.reason), Cell::number(&drop.packets), Cell::number(&drop.bytes)])
             .collect();
         self.sheet("drops", &["reason", "packets or calls", "bytes"], &rows)
     }
@@ -132,10 +132,10 @@ impl<W: Write> Sheets<'_, W> {
                 Cell::text(&flow.endpoint),
                 Cell::text(&flow.protocol),
                 Cell::text(flow.remote.to_string()),
-                Cell::number(flow.remote_port),
-                Cell::number(flow.local_port),
+                Cell::number(&flow.remote_port),
+                Cell::number(&flow.local_port),
                 Cell::text(flow.origin),
-                Cell::number(flow.idle_seconds),
+                Cell::number(&flow.idle_seconds),
             ]
         };
         let headers = ["endpoint", "protocol", "remote", "port", "local port", "began", "idle s"];
@@ -145,8 +145,8 @@ impl<W: Write> Sheets<'_, W> {
     fn config(&mut self, config: &ConfigRow) -> io::Result<()> {
         let levels: Vec<String> = config.cgroup_levels.iter().map(ToString::to_string).collect();
         let mut rows = vec![
-            vec![Cell::text("layout version"), Cell::number(config.abi)],
-            vec![Cell::text("events per second, pod and rule"), Cell::number(config.events_per_second)],
+            vec![Cell::text("layout version"), Cell::number(&config.abi)],
+            vec![Cell::text("events per second, pod and rule"), Cell::number(&config.events_per_second)],
             vec![Cell::text("cgroup levels"), Cell::optional((!levels.is_empty()).then(|| levels.join(",")))],
         ];
         let capacity =

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Bytes after which the file is put aside as `events.jsonl.1`, over the one before.
@@ -23,7 +24,8 @@ impl Journal {
     /// Appends complete lines in one write, so that a reader never sees half of one.
     pub(crate) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let added = lines.len() as u64;
-        let (mut file, mut size) = match self.open.take() {
+        // A file that somebody deleted is begun anew instead of being written to out of sight.
+        let (mut file, mut size) = match self.open.take().filter(|(file, _)| is_linked(file)) {
             Some(open) => open,
             None => open(&self.path)?,
         };
@@ -49,9 +51,23 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     Ok((file, size))
 }
 
+fn is_linked(file: &File) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.nlink() > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_deleted_file_is_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = journal(folder.path(), 100);
+        journal.append(b"one\n").unwrap();
+        fs::remove_file(folder.path().join("events.jsonl")).unwrap();
+        journal.append(b"two\n").unwrap();
+        assert_eq!(fs::read(folder.path().join("events.jsonl")).unwrap(), b"two\n");
+    }
 
     fn journal(folder: &Path, limit: u64) -> Journal {
         Journal { limit, ..Journal::new(folder.join("events.jsonl")) }

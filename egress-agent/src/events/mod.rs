@@ -119,9 +119,10 @@ fn drain(ring: &mut RingBuf<MapData>) -> Vec<Event> {
     let mut batch = Vec::new();
     while batch.len() < BATCH {
         let Some(item) = ring.next() else { break };
-        match Event::read_from_bytes(&item) {
-            Ok(event) => batch.push(event),
-            Err(_) => warn!(bytes = item.len(), "an event of another size; do agent and programs belong together?"),
+        if let Ok(event) = Event::read_from_bytes(&item) {
+            batch.push(event);
+        } else {
+            warn!(bytes = item.len(), "an event of another size; do agent and programs belong together?");
         }
     }
     batch

@@ -186,7 +186,7 @@ impl<K: Kernel> Reconciler<K> {
         }
     }
 
-    fn save(&self) {
+    fn save(&mut self) {
         let saved: io::Result<()> = self.sources.policies.save().and_then(|()| self.sources.endpoints.save());
         if let Err(error) = saved {
             warn!(%error, "the last good versions cannot be stored; a restarted agent will not know them");

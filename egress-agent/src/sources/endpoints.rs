@@ -82,7 +82,7 @@ impl EndpointSource {
     }
 
     /// Remembers what is in force for the next start of the agent.
-    pub(crate) fn save(&self) -> std::io::Result<()> {
+    pub(crate) fn save(&mut self) -> std::io::Result<()> {
         self.last.save()
     }
 }
@@ -225,9 +225,10 @@ impl<'v, 'p> Reader<'v, 'p> {
             None => {}
             Some(Value::Object(map)) => {
                 for (key, value) in map {
-                    match value {
-                        Value::String(text) => drop(labels.insert(key.clone(), text.clone())),
-                        _ => self.problem(&format!("{name}.{key}"), "is not a string", "put the value in quotes"),
+                    if let Value::String(text) = value {
+                        labels.insert(key.clone(), text.clone());
+                    } else {
+                        self.problem(&format!("{name}.{key}"), "is not a string", "put the value in quotes");
                     }
                 }
             }
@@ -238,9 +239,9 @@ impl<'v, 'p> Reader<'v, 'p> {
 
     fn netns(&mut self, name: &str) -> Option<NetnsRef> {
         let hint = "give a path such as /run/netns/NAME, or the number of a process";
-        let text = match self.field(name)? {
-            Value::Number(number) => number.to_string(),
-            _ => self.text(name)?,
+        let text = match self.field(name)?.as_u64() {
+            Some(number) => number.to_string(),
+            None => self.text(name)?,
         };
         if text.starts_with('/') {
             return Some(NetnsRef::Path(PathBuf::from(text)));

@@ -1,10 +1,12 @@
-//! Reads a folder of files as one consistent snapshot, also while somebody swaps its contents (ConfigMap mounts, git checkouts).
+//! Reads a folder of files as one consistent snapshot, also while somebody swaps its contents (mounts of a `ConfigMap`, git checkouts).
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use sha2::{Digest as _, Sha256};
 
 /// How often a folder that changes under the reader is read again; the watcher reports the last change anyway.
 const ATTEMPTS: usize = 5;
@@ -15,7 +17,32 @@ pub(super) struct FileText {
     /// What messages call it: the name in its folder, or the path as given.
     pub(super) name: String,
     /// The text, or why there is none.
-    pub(super) text: Result<Arc<str>, String>,
+    pub(super) text: Result<Arc<Text>, String>,
+}
+
+/// Text that knows its own digest once somebody asked for it.
+#[derive(Debug, Default)]
+pub(super) struct Text {
+    pub(super) body: String,
+    digest: OnceLock<String>,
+}
+
+impl Text {
+    pub(super) fn new(body: String) -> Arc<Self> {
+        let digest = OnceLock::new();
+        Arc::new(Self { body, digest })
+    }
+
+    /// SHA-256, in hexadecimal.
+    pub(super) fn digest(&self) -> &str {
+        self.digest.get_or_init(|| hex::encode(Sha256::digest(self.body.as_bytes())))
+    }
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        self.body == other.body
+    }
 }
 
 /// Reads `path`, calling it `name`.
@@ -26,7 +53,7 @@ pub(super) fn read_file(name: String, path: &Path) -> FileText {
         if text.trim().is_empty() {
             return Err("is empty".to_owned());
         }
-        Ok(Arc::from(text))
+        Ok(Text::new(text))
     });
     FileText { name, text }
 }
@@ -116,7 +143,7 @@ mod tests {
         symlink("..data/gone.yaml", folder.path().join("gone.yaml")).unwrap();
         let files = read_folder(folder.path(), None).unwrap();
         assert_eq!(files.len(), 1);
-        assert_eq!(files[0].text.as_deref(), Ok("one"));
+        assert_eq!(files[0].text.as_ref().map(|text| text.body.as_str()), Ok("one"));
     }
 
     #[test]

@@ -14,13 +14,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::atomic_file;
 
+use super::folder::Text;
 use super::merge::{Entry, Parsed};
 
 /// A good version of one object.
 #[derive(Clone, Debug)]
 pub(super) struct Version<V> {
     pub(super) file: String,
-    pub(super) text: Arc<str>,
+    pub(super) text: Arc<Text>,
     pub(super) value: V,
 }
 
@@ -34,19 +35,24 @@ struct Stored {
     text: String,
 }
 
+/// A text that should be stored, and its objects.
+type Wanted<'a> = (&'a Text, BTreeSet<&'a str>);
+
 const STORED_VERSION: u32 = 1;
 
 /// Object key → its last good version.
 #[derive(Debug)]
 pub(super) struct LastGood<V> {
     folder: PathBuf,
+    /// Files that hold what they should.
+    stored: BTreeSet<PathBuf>,
     pub(super) versions: BTreeMap<String, Version<V>>,
 }
 
 impl<V: Clone> LastGood<V> {
     /// Reads what an earlier agent stored; what cannot be read any more is forgotten. The second part names those files.
     pub(super) fn load(folder: &Path, parse: impl Fn(&str, &str) -> Parsed<V>) -> (Self, Vec<String>) {
-        let mut store = Self { folder: folder.to_path_buf(), versions: BTreeMap::new() };
+        let mut store = Self { folder: folder.to_path_buf(), stored: BTreeSet::new(), versions: BTreeMap::new() };
         let mut unreadable = Vec::new();
         for path in store.paths().unwrap_or_default() {
             let stored = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Stored>(&bytes).ok());
@@ -54,8 +60,9 @@ impl<V: Clone> LastGood<V> {
                 unreadable.push(path.display().to_string());
                 continue;
             };
-            let text: Arc<str> = Arc::from(stored.text);
-            for entry in parse(&stored.file, &text).entries {
+            let text = Text::new(stored.text);
+            store.stored.insert(path);
+            for entry in parse(&stored.file, &text.body).entries {
                 if let Entry::Good(key, value) = entry
                     && stored.objects.contains(&key)
                 {
@@ -68,32 +75,27 @@ impl<V: Clone> LastGood<V> {
     }
 
     /// Writes what is not stored yet and removes what is not last good any more.
-    pub(super) fn save(&self) -> io::Result<()> {
-        let mut wanted: BTreeMap<PathBuf, Stored> = BTreeMap::new();
+    pub(super) fn save(&mut self) -> io::Result<()> {
+        let mut wanted: BTreeMap<(&str, &str), Wanted> = BTreeMap::new();
         for (key, version) in &self.versions {
-            let hash =
-                Sha256::new().chain_update(&version.file).chain_update([0]).chain_update(version.text.as_bytes());
-            let path = self.folder.join(format!("{}.json", hex::encode(hash.finalize())));
-            let stored = wanted.entry(path).or_insert_with(|| Stored {
-                version: STORED_VERSION,
-                file: version.file.clone(),
-                objects: BTreeSet::new(),
-                text: version.text.to_string(),
-            });
-            stored.objects.insert(key.clone());
+            let place = (version.file.as_str(), version.text.digest());
+            wanted.entry(place).or_insert_with(|| (&*version.text, BTreeSet::new())).1.insert(key);
         }
         fs::create_dir_all(&self.folder)?;
-        for (path, stored) in &wanted {
-            let bytes = serde_json::to_vec(stored)?;
-            if fs::read(path).is_ok_and(|old| old == bytes) {
-                continue;
+        let mut stored = BTreeSet::new();
+        for ((file, digest), (text, objects)) in wanted {
+            let path = self.folder.join(name(file, digest, &objects));
+            if !self.stored.contains(&path) {
+                let objects = objects.into_iter().map(str::to_owned).collect();
+                let (file, text) = (file.to_owned(), text.body.clone());
+                let bytes = serde_json::to_vec(&Stored { version: STORED_VERSION, file, objects, text })?;
+                atomic_file::write(&path, &bytes)?;
             }
-            atomic_file::write(path, &bytes)?;
+            stored.insert(path);
         }
-        for path in self.paths()? {
-            if !wanted.contains_key(&path) {
-                fs::remove_file(path)?;
-            }
+        self.stored = stored;
+        for path in self.paths()?.into_iter().filter(|path| !self.stored.contains(path)) {
+            fs::remove_file(path)?;
         }
         Ok(())
     }
@@ -103,4 +105,14 @@ impl<V: Clone> LastGood<V> {
         let paths = entries.into_iter().map(|entry| entry.path());
         Ok(paths.filter(|path| path.extension().is_some_and(|extension| extension == "json")).collect())
     }
+}
+
+/// A name that says all of the contents: a file that is there needs no second look.
+fn name(file: &str, digest: &str, objects: &BTreeSet<&str>) -> String {
+    let mut hash = Sha256::new();
+    for part in [file, digest].iter().chain(objects) {
+        hash.update(part);
+        hash.update([0]);
+    }
+    format!("{}.json", hex::encode(hash.finalize()))
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::folder::FileText;
+use super::folder::{FileText, Text};
 use super::last_good::{LastGood, Version};
 use super::problem::Problem;
 
@@ -49,7 +49,7 @@ pub(super) struct Merged<V> {
 #[derive(Debug)]
 pub(super) struct Parser<V> {
     parse: fn(&str, &str) -> Parsed<V>,
-    seen: HashMap<String, (Arc<str>, Arc<Parsed<V>>)>,
+    seen: HashMap<String, (Arc<Text>, Arc<Parsed<V>>)>,
 }
 
 impl<V> Parser<V> {
@@ -67,7 +67,7 @@ impl<V> Parser<V> {
                 Ok(text) => {
                     let known = before.remove(&file.name).filter(|(known, _)| known == text);
                     let (text, contents) =
-                        known.unwrap_or_else(|| (Arc::clone(text), Arc::new((self.parse)(&file.name, text))));
+                        known.unwrap_or_else(|| (Arc::clone(text), Arc::new((self.parse)(&file.name, &text.body))));
                     self.seen.insert(file.name.clone(), (text, Arc::clone(&contents)));
                     contents
                 }

@@ -70,7 +70,7 @@ impl PolicySource {
     }
 
     /// Remembers what is in force for the next start of the agent.
-    pub(crate) fn save(&self) -> io::Result<()> {
+    pub(crate) fn save(&mut self) -> io::Result<()> {
         self.last.save()
     }
 

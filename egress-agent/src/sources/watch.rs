@@ -1,6 +1,6 @@
 //! Notices changes of the policies folder, the endpoints file and the config file, and says once per burst that there are some.
 //!
-//! Parent directories are watched too, so that atomic renames, swapped links (ConfigMap mounts) and a folder that is deleted and
+//! Parent directories are watched too, so that atomic renames, swapped links (mounts of a `ConfigMap`) and a folder that is deleted and
 //! comes back are seen. Watches are renewed before every report, so that nothing can change unseen between report and reading.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,8 +49,8 @@ impl Watcher {
         let (sender, receiver) = mpsc::channel();
         let events = sender.clone();
         let handler = move |event| drop(events.send(Message::Notified(event)));
-        let watcher = notify::recommended_watcher(handler).map_err(io::Error::other)?;
-        let mut watches = Watches::new(targets, watcher)?;
+        let inotify = notify::recommended_watcher(handler).map_err(io::Error::other)?;
+        let mut watches = Watches::new(targets, inotify)?;
         watches.renew();
         thread::Builder::new().name("watch".into()).spawn(move || watches.follow(&receiver, changed))?;
         Ok(Self { sender })
@@ -157,7 +157,9 @@ impl Watches {
         let relevant = event.paths.iter().filter(|path| self.relevant.matches(path));
         let changes: Vec<Change> = relevant.filter_map(|path| change(event.kind, path)).collect();
         let any = !changes.is_empty();
-        changes.into_iter().for_each(|change| settle.note(Instant::now(), change));
+        for change in changes {
+            settle.note(Instant::now(), change);
+        }
         any
     }
 

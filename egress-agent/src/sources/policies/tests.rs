@@ -36,7 +36,9 @@ impl Lab {
         let policies = self.source.read();
         let first = |policy: &egress_policy::model::Policy| match &policy.rules[0].peer {
             egress_policy::model::Peer::Cidr { cidr, .. } => cidr.to_string(),
-            other => format!("{other:?}"),
+            other @ (egress_policy::model::Peer::DnsName(_) | egress_policy::model::Peer::Nodes(_)) => {
+                format!("{other:?}")
+            }
         };
         let texts = policies.set.policies.values().map(|policy| format!("{}={}", policy.key, first(policy)));
         (texts.collect(), policies.problems)

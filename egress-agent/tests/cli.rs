@@ -1,0 +1,108 @@
+//! The binary from outside: exit codes, messages and help. Nothing here loads anything into the kernel.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn agent(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_egress-agent")).args(arguments).output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn help_has_examples_and_ends_well() {
+    for (arguments, expected) in [
+        (vec!["--help"], "Exit codes: 0 ok"),
+        (vec!["run", "--help"], "egress-agent run --cleanup"),
+        (vec!["dump", "--help"], "egress-agent dump rules"),
+    ] {
+        let output = agent(&arguments);
+        assert_eq!(code(&output), 0);
+        let help = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(help.contains(expected), "{help}");
+    }
+}
+
+#[test]
+fn wrong_arguments_are_usage_errors() {
+    for arguments in [
+        vec![],
+        vec!["run"],
+        vec!["run", "--policies", "x"],
+        vec!["run", "--cleanup", "--policies", "x"],
+        vec!["dump", "nonsense"],
+        vec!["dump", "-o", "xml"],
+        vec!["run", "--policies", "p", "--endpoints", "e", "--max-endpoints", "0"],
+    ] {
+        assert_eq!(code(&agent(&arguments)), 2, "{arguments:?}");
+    }
+}
+
+#[test]
+fn missing_files_are_named_with_what_to_do_about_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoints = folder.path().join("endpoints.yaml");
+    let absent = agent(&["run", "--policies", "/no/such/folder", "--endpoints", text(&endpoints)]);
+    assert_eq!(code(&absent), 2);
+    assert!(errors(&absent).contains("/no/such/folder"), "{}", errors(&absent));
+    let no_endpoints = agent(&["run", "--policies", text(folder.path()), "--endpoints", text(&endpoints)]);
+    assert_eq!(code(&no_endpoints), 2);
+    assert!(errors(&no_endpoints).contains("endpoints: []"), "{}", errors(&no_endpoints));
+    fs::write(&endpoints, "endpoints: []").unwrap();
+    let config = folder.path().join("config.yaml");
+    let arguments = ["run", "--policies", text(folder.path()), "--endpoints", text(&endpoints), "--config"];
+    let no_config = agent(&[arguments.as_slice(), &[text(&config)]].concat());
+    assert_eq!(code(&no_config), 2);
+    assert!(errors(&no_config).contains("--config"), "{}", errors(&no_config));
+}
+
+#[test]
+fn a_folder_that_is_no_bpffs_is_a_runtime_error_with_the_command_to_type() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoints = folder.path().join("endpoints.yaml");
+    fs::write(&endpoints, "endpoints: []").unwrap();
+    let pins = folder.path().join("pins");
+    let output = agent(&[
+        "run",
+        "--policies",
+        text(folder.path()),
+        "--endpoints",
+        text(&endpoints),
+        "--state-dir",
+        text(&folder.path().join("state")),
+        "--bpffs",
+        text(&pins),
+    ]);
+    assert_eq!(code(&output), 3);
+    let said = errors(&output);
+    // Without privileges the earlier check speaks first.
+    assert!(said.contains("mount -t bpf bpf") || said.contains("run it as root"), "{said}");
+    assert!(!pins.exists());
+}
+
+#[test]
+fn a_dump_of_nothing_is_a_negative_answer_and_says_so() {
+    let output = agent(&["dump", "--bpffs", "/no/such/pins"]);
+    assert_eq!(code(&output), 1);
+    assert!(output.stdout.is_empty());
+    assert!(errors(&output).contains("nothing is pinned in /no/such/pins"), "{}", errors(&output));
+}
+
+#[test]
+fn cleaning_up_where_nothing_is_ends_well() {
+    let output = agent(&["run", "--cleanup", "--bpffs", "/no/such/pins"]);
+    let said = errors(&output);
+    assert!(code(&output) == 0 || said.contains("run it as root"), "{said}");
+}
