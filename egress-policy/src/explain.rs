@@ -218,10 +218,9 @@ fn consider(rule: &RankedRule, rank: u32, address: IpAddr, real: &mut Evaluation
         }
         (Effect::Decides, _) => Outcome::DecidesForSomePorts,
         (Effect::Passes, _) => Outcome::Passes,
-        (Effect::Skipped, _) => Outcome::Skipped,
+        (Effect::Skipped, _) | (Effect::None, Effect::Skipped) => Outcome::Skipped,
         (Effect::None, Effect::Decides) => Outcome::WouldDecide,
         (Effect::None, Effect::Passes) => Outcome::WouldPass,
-        (Effect::None, Effect::Skipped) => Outcome::Skipped,
         (Effect::None, Effect::None) => Outcome::OtherPort,
     }
 }
@@ -232,9 +231,15 @@ fn misses(rule: &RankedRule, address: IpAddr) -> Option<Outcome> {
     match &rule.peer {
         RankedPeer::DnsName(_) => Some(Outcome::NameWithoutAddress),
         RankedPeer::Nodes { networks, .. } if networks.is_empty() => Some(Outcome::NoNodeSelected),
-        _ if !holds(rule.networks()) => Some(Outcome::OtherAddress),
-        _ if holds(rule.except()) => Some(Outcome::Excepted),
-        _ => None,
+        RankedPeer::Any | RankedPeer::Networks(_) | RankedPeer::Cidr { .. } | RankedPeer::Nodes { .. } => {
+            if !holds(rule.networks()) {
+                Some(Outcome::OtherAddress)
+            } else if holds(rule.except()) {
+                Some(Outcome::Excepted)
+            } else {
+                None
+            }
+        }
     }
 }
 
@@ -247,7 +252,9 @@ fn reason(rule: &RankedRule, outcome: Outcome, address: IpAddr, protocol: u8, po
     let matched = || {
         let place = match &rule.peer {
             RankedPeer::Any => "it matches everything".to_owned(),
-            _ => format!("{address} is in {}", holding(rule.networks())),
+            RankedPeer::Networks(_) | RankedPeer::Cidr { .. } | RankedPeer::DnsName(_) | RankedPeer::Nodes { .. } => {
+                format!("{address} is in {}", holding(rule.networks()))
+            }
         };
         match &rule.ports {
             crate::ports::Ports::Any => place,

@@ -144,7 +144,7 @@ impl Default for DnsConfig {
     fn default() -> Self {
         Self {
             min_ttl: Duration::from_secs(5),
-            max_ttl: Duration::from_secs(3600),
+            max_ttl: Duration::from_hours(1),
             grace: Duration::from_secs(30),
             allow_resolvers: true,
         }

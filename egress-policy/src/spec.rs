@@ -150,7 +150,7 @@ pub struct EgressRule {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EgressPeer {
-    /// An IPv4 or IPv6 prefix, such as 1.2.3.0/24 or 2001:db8::/32.
+    /// An IPv4 or IPv6 prefix, such as `1.2.3.0/24` or `2001:db8::/32`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cidr_selector: Option<String>,
     /// A DNS name; `*.foo.com` stands for one label in front, `**.foo.com` for one or more.

@@ -47,8 +47,11 @@ impl State {
     }
 
     fn zip(self, other: Self, pick: fn(u32, u32) -> u32) -> Self {
-        let ([a, b, c, d], [e, f, g, h]) = (self.ranks, other.ranks);
-        Self { ranks: [pick(a, e), pick(b, f), pick(c, g), pick(d, h)] }
+        let mut ranks = self.ranks;
+        for (rank, other) in ranks.iter_mut().zip(other.ranks) {
+            *rank = pick(*rank, other);
+        }
+        Self { ranks }
     }
 
     pub(super) const fn mentions(&self, rank: u32) -> bool {

@@ -9,7 +9,7 @@ use crate::ports::KeyRange;
 use crate::sample::{ICMP, ICMPV6, TCP, UDP, World, cluster, config, list, pod, policy, port_rule, rule, set};
 use crate::warnings::shadowed;
 
-/// An address in 10.1.2.0/24 or fd00:1:2::/48, and the prefixes around it, in both families.
+/// An address, its `/24` or `/48`, and the prefixes around it, in both families.
 const FAMILIES: [[&str; 5]; 2] = [
     ["10.1.2.3", "10.1.2.0/24", "10.1.0.0/16", "10.0.0.0/8", "0.0.0.0/0"],
     ["fd00:1:2::3", "fd00:1:2::/48", "fd00:1::/32", "fd00::/16", "::/0"],
@@ -658,7 +658,7 @@ impl Random {
     fn prefix(&mut self, inside: Option<(&str, u8)>) -> (String, u8) {
         let v6 = inside.map_or(self.below(3) == 0, |(base, _)| base.contains(':'));
         let bits: u128 = (0..16)
-            .fold(0, |bits, _| bits << 8 | u128::from([0, 1, 128, 255][usize::try_from(self.below(4)).unwrap()] as u8));
+            .fold(0, |bits, _| bits << 8 | u128::from([0_u8, 1, 128, 255][usize::try_from(self.below(4)).unwrap()]));
         let shortest = inside.map_or(0, |(_, length)| length);
         if v6 {
             let length = shortest + u8::try_from(self.below(u64::from(129 - shortest)).min(40)).unwrap();

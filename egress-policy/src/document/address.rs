@@ -14,16 +14,13 @@ impl<'n> Report<'n> {
     /// A prefix, masked (§3.2), in its IPv4 form if it is IPv4-mapped.
     pub(super) fn prefix(&mut self, node: &'n Node) -> Option<IpNet> {
         let text = self.text(node)?;
-        let network = match text.parse::<IpNet>() {
-            Ok(network) => network,
-            Err(_) => {
-                let hint = match text.parse::<IpAddr>() {
-                    Ok(address) => format!("write the length too: {}", IpNet::from(address)),
-                    Err(_) => "write an address and a length, such as 1.2.3.0/24 or 2001:db8::/32".to_owned(),
-                };
-                self.problem(format!("{text:?} is not an IPv4 or IPv6 prefix"), hint);
-                return None;
-            }
+        let Ok(network) = text.parse::<IpNet>() else {
+            let hint = match text.parse::<IpAddr>() {
+                Ok(address) => format!("write the length too: {}", IpNet::from(address)),
+                Err(_) => "write an address and a length, such as 1.2.3.0/24 or 2001:db8::/32".to_owned(),
+            };
+            self.problem(format!("{text:?} is not an IPv4 or IPv6 prefix"), hint);
+            return None;
         };
         let masked = network.trunc();
         if masked != network {

@@ -71,18 +71,13 @@ impl<'n> Report<'n> {
     }
 
     pub(super) fn text(&mut self, node: &'n Node) -> Option<&'n str> {
-        match &node.value {
+        let hint = match &node.value {
             Value::Text(text) => return Some(text),
-            Value::Number(text) => {
-                self.problem(format!("must be text, not {}", node.kind()), format!("put it in quotes: \"{text}\""))
-            }
-            Value::Bool(value) => {
-                self.problem(format!("must be text, not {}", node.kind()), format!("put it in quotes: \"{value}\""))
-            }
-            Value::Null | Value::List(_) | Value::Map(_) => {
-                self.problem(format!("must be text, not {}", node.kind()), "write one text")
-            }
-        }
+            Value::Number(text) => format!("put it in quotes: \"{text}\""),
+            Value::Bool(value) => format!("put it in quotes: \"{value}\""),
+            Value::Null | Value::List(_) | Value::Map(_) => "write one text".to_owned(),
+        };
+        self.problem(format!("must be text, not {}", node.kind()), hint);
         None
     }
 

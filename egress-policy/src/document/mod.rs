@@ -32,7 +32,6 @@ pub struct Documents {
 
 /// A valid object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "objects are few and short-lived")]
 pub enum Object {
     /// A policy of any kind.
     Policy(Policy),

@@ -1,6 +1,6 @@
 //! What is wrong with a document, and where: every finding of decoding and validation goes through a [`Report`].
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -133,7 +133,7 @@ impl<'n> Report<'n> {
                     node = entry.map(|entry| &entry.value);
                 }
                 Segment::Index(index) => {
-                    path.push_str(&format!("[{index}]"));
+                    let _ = write!(path, "[{index}]");
                     node = node.and_then(|node| node.item(*index));
                     line = node.map_or(line, |node| node.line);
                 }

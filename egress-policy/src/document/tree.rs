@@ -84,8 +84,8 @@ pub(super) fn parse(text: &str) -> Vec<Result<Option<Node>, SyntaxError>> {
     loop {
         let mut builder = Builder::new(&mut budget);
         match builder.document(&mut parser) {
-            Ok(Some(document)) => documents.push(Ok(document)),
-            Ok(None) => return documents,
+            Ok(Next::Document(document)) => documents.push(Ok(document)),
+            Ok(Next::End) => return documents,
             Err(error) => {
                 documents.push(Err(error));
                 // Only in the documents after the broken one; a text that is broken to its end has none.
@@ -95,6 +95,13 @@ pub(super) fn parse(text: &str) -> Vec<Result<Option<Node>, SyntaxError>> {
             }
         }
     }
+}
+
+/// What comes next in a text.
+enum Next {
+    /// A document, which may be empty.
+    Document(Option<Node>),
+    End,
 }
 
 /// A collection that is still open.
@@ -116,18 +123,18 @@ impl<'b> Builder<'b> {
         Self { open: Vec::new(), anchors: HashMap::new(), budget }
     }
 
-    /// The next document; `None` after the last one.
+    /// The next document, or the end of the text.
     fn document<'i, T: granit_parser::BorrowedInput<'i>>(
         &mut self,
         parser: &mut Parser<'i, T>,
-    ) -> Result<Option<Option<Node>>, SyntaxError> {
+    ) -> Result<Next, SyntaxError> {
         let mut root = None;
         while let Some(event) = parser.next_event() {
             let (event, span) = event.map_err(|error| syntax(&error))?;
             let line = span.start.line();
             match event {
-                Event::StreamEnd => return Ok(None),
-                Event::DocumentEnd => return Ok(Some(root.filter(|node: &Node| node.value != Value::Null))),
+                Event::StreamEnd => return Ok(Next::End),
+                Event::DocumentEnd => return Ok(Next::Document(root.filter(|node: &Node| node.value != Value::Null))),
                 Event::Scalar(text, style, anchor, tag) => {
                     let node = Node { value: scalar(&text, style, tag.as_deref()), line };
                     root = self.place(node, anchor)?.or(root);
@@ -146,10 +153,15 @@ impl<'b> Builder<'b> {
                         root = self.place(node, anchor)?.or(root);
                     }
                 }
-                _ => {}
+                Event::StreamStart
+                | Event::DocumentStart(..)
+                | Event::Anchor(..)
+                | Event::UnresolvedAlias(_)
+                | Event::Comment(..)
+                | _ => {}
             }
         }
-        Ok(None)
+        Ok(Next::End)
     }
 
     fn begin(&mut self, value: Value, line: usize, anchor: usize) -> Result<(), SyntaxError> {
@@ -306,7 +318,7 @@ mod tests {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..12 {
             let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
-            bomb.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
+            bomb = format!("{bomb}a{level}: &a{level} [{aliases}]\n");
         }
         let error = parse(&bomb).remove(0).unwrap_err();
         assert!(error.message.contains("too many values"), "{error:?}");
