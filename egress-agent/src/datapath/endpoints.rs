@@ -69,7 +69,7 @@ impl Endpoints {
 
     fn read_keys(&mut self) -> Result<(), DatapathError> {
         let mut stale = Vec::new();
-        for entry in self.ids.iter() {
+        for entry in &self.ids {
             let (bytes, slot) = entry.map_err(DatapathError::map(map::ENDPOINT_IDS))?;
             let key: EndpointKey = zerocopy::transmute!(bytes);
             match self.realized.values_mut().find(|endpoint| endpoint.slot == slot) {
@@ -82,13 +82,29 @@ impl Endpoints {
         stale.into_iter().try_for_each(|key| self.remove_key(key))
     }
 
-    /// Lets `endpoint` be judged by `table` from its next packet on. `true` if anything changed.
+    /// Makes sure that `endpoint` has a slot. Returns its number if this is a pod that the kernel does not know yet, also where a
+    /// new pod has the name of an old one: what is remembered of the old pod's connections is not the new one's.
+    pub(super) fn admit(&mut self, endpoint: &DesiredEndpoint) -> Result<Option<u32>, DatapathError> {
+        let Some(known) = self.realized.get_mut(&endpoint.name) else {
+            let allocated = self.allocate(&endpoint.name)?;
+            let id = allocated.id;
+            self.realized.insert(endpoint.name.clone(), allocated);
+            return Ok(Some(id));
+        };
+        let before = known.keys.iter().find(|key| key.kind == key_kind::NETNS).map(|key| key.id);
+        if before.is_none() || endpoint.netns.is_none() || before == endpoint.netns {
+            return Ok(None);
+        }
+        known.id = self.next_id;
+        self.next_id += 1;
+        self.array.store_id(known.slot, known.id);
+        Ok(Some(known.id))
+    }
+
+    /// Lets an admitted `endpoint` be judged by `table` from its next packet on. `true` if anything changed.
     pub(super) fn publish(&mut self, endpoint: &DesiredEndpoint, table: TableRef) -> Result<bool, DatapathError> {
         let keys = keys(endpoint);
-        let known = match self.realized.get(&endpoint.name) {
-            Some(known) => known.clone(),
-            None => self.allocate(&endpoint.name)?,
-        };
+        let Some(known) = self.realized.get(&endpoint.name).cloned() else { return Ok(false) };
         let changed = known.table != table || known.keys != keys;
         if known.table != table {
             self.array.store_table(known.slot, table.to_bits());

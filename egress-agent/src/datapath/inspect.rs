@@ -96,7 +96,7 @@ impl Inspector {
 
     fn add_keys(&self, found: &mut [EndpointView]) -> Result<(), DatapathError> {
         let ids: EndpointIds = maps::open(&self.pins, map::ENDPOINT_IDS)?;
-        for entry in ids.iter() {
+        for entry in &ids {
             let (bytes, slot) = entry.map_err(DatapathError::map(map::ENDPOINT_IDS))?;
             let key: EndpointKey = zerocopy::transmute!(bytes);
             let Some(endpoint) = found.iter_mut().find(|endpoint| endpoint.slot == slot) else {
@@ -155,14 +155,14 @@ impl Inspector {
     fn prefixes(&self, slot: u32) -> Result<Vec<(IpNet, Leaf)>, DatapathError> {
         let mut prefixes = Vec::new();
         let trie4: LpmTrie<MapData, [u8; 4], u32> = self.inner(map::TABLES4, slot)?;
-        for entry in trie4.iter() {
+        for entry in &trie4 {
             let (key, leaf) = entry.map_err(DatapathError::map(map::TABLES4))?;
             if let Ok(net) = Ipv4Net::new(key.data().into(), u8::try_from(key.prefix_len()).unwrap_or(u8::MAX)) {
                 prefixes.push((IpNet::V4(net), Leaf(leaf)));
             }
         }
         let trie6: LpmTrie<MapData, [u8; 16], u32> = self.inner(map::TABLES6, slot)?;
-        for entry in trie6.iter() {
+        for entry in &trie6 {
             let (key, leaf) = entry.map_err(DatapathError::map(map::TABLES6))?;
             if let Ok(net) = Ipv6Net::new(key.data().into(), u8::try_from(key.prefix_len()).unwrap_or(u8::MAX)) {
                 prefixes.push((IpNet::V6(net), Leaf(leaf)));
@@ -212,7 +212,7 @@ impl Inspector {
     pub fn flows(&self) -> Result<Vec<(FlowKey, Flow)>, DatapathError> {
         let flows: Flows = maps::open(&self.pins, map::FLOWS)?;
         let mut found = Vec::new();
-        for entry in flows.iter() {
+        for entry in &flows {
             match entry {
                 Ok((key, flow)) => found.push((zerocopy::transmute!(key), zerocopy::transmute!(flow))),
                 // Evicted between its key and its value.

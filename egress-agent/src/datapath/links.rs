@@ -94,14 +94,11 @@ fn attach_clsact(
     let replaced = SchedClassifierLink::attached(&interface.name, direction, CLSACT_PRIORITY, CLSACT_HANDLE, None)
         .map_err(DatapathError::path("finding", &interface.name))
         .and_then(|link| program.attach_to_link(link).map_err(&failed));
-    let id = match replaced {
-        Ok(id) => id,
-        Err(_) => {
-            let options = NlOptions { priority: CLSACT_PRIORITY, handle: CLSACT_HANDLE, classid: None };
-            program
-                .attach_with_options(&interface.name, direction, TcAttachOptions::Netlink(options))
-                .map_err(&failed)?
-        }
+    let id = if let Ok(id) = replaced {
+        id
+    } else {
+        let options = NlOptions { priority: CLSACT_PRIORITY, handle: CLSACT_HANDLE, classid: None };
+        program.attach_with_options(&interface.name, direction, TcAttachOptions::Netlink(options)).map_err(&failed)?
     };
     // The filter must outlive this process, as a pinned link does.
     std::mem::forget(program.take_link(id).map_err(&failed)?);

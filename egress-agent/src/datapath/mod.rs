@@ -12,6 +12,7 @@ mod links;
 mod maps;
 mod pins;
 mod programs;
+mod seed;
 mod syscall;
 mod tables;
 
@@ -103,6 +104,8 @@ pub struct DesiredEndpoint {
     pub interface: Option<Interface>,
     /// Cookie of its network namespace: the socket hooks know it by that.
     pub netns: Option<u64>,
+    /// Its network namespace as a file, to find the connections that it accepted before it had a policy.
+    pub namespace: Option<PathBuf>,
     /// Where `cgroup_skb` programs go if there is no interface; without `netns`, the socket hooks know it by this.
     pub cgroup: Option<Cgroup>,
     /// What judges it.
@@ -149,6 +152,12 @@ pub struct Applied {
     pub problems: Vec<Problem>,
 }
 
+impl Applied {
+    fn problem(&mut self, endpoint: &DesiredEndpoint, error: &DatapathError) {
+        self.problems.push(Problem { endpoint: endpoint.name.clone(), message: error.to_string() });
+    }
+}
+
 /// Something that could not be done for one endpoint.
 #[derive(Clone, Debug)]
 pub struct Problem {
@@ -184,18 +193,21 @@ impl Datapath {
         self.configure(desired)?;
         let tables_before = self.tables.len();
         let mut kept = BTreeSet::new();
+        let mut admitted = Vec::new();
         for endpoint in &desired.endpoints {
             kept.insert(endpoint.name.clone());
-            match self.realize(endpoint) {
+            match self.realize(endpoint, &mut admitted) {
                 Ok(true) => applied.endpoints_changed += 1,
                 Ok(false) => {}
-                Err(error) => {
-                    applied.problems.push(Problem { endpoint: endpoint.name.clone(), message: error.to_string() });
-                }
+                Err(error) => applied.problem(endpoint, &error),
             }
         }
         applied.tables_built = self.tables.len() - tables_before;
         self.attach(desired, &mut applied)?;
+        // Once more for clients that came between the first look and the attachment.
+        for (endpoint, id) in admitted {
+            self.remember_accepted(endpoint, id).unwrap_or_else(|error| applied.problem(endpoint, &error));
+        }
         applied.endpoints_removed = self.endpoints.retain(&kept)?;
         applied.tables_freed = self.tables.retire(&self.endpoints.tables())?;
         applied.endpoints = self.endpoints.len();
@@ -203,20 +215,32 @@ impl Datapath {
         Ok(applied)
     }
 
-    /// Publishes the endpoint's table. `true` if anything changed.
-    fn realize(&mut self, endpoint: &DesiredEndpoint) -> Result<bool, DatapathError> {
-        let table = match self.tables.realize(&endpoint.table) {
-            Ok(table) => table,
-            Err(error) => {
-                // An endpoint that has a table keeps it; a new one is held rather than left open.
-                if let (false, Some(fallback)) = (self.endpoints.has(&endpoint.name), &endpoint.fallback) {
-                    let held = self.tables.realize(fallback)?;
-                    self.endpoints.publish(endpoint, held)?;
-                }
-                return Err(error);
+    /// Publishes the endpoint's table. `true` if anything changed. Pods that are new to the kernel are added to `admitted`.
+    fn realize<'a>(
+        &mut self,
+        endpoint: &'a DesiredEndpoint,
+        admitted: &mut Vec<(&'a DesiredEndpoint, u32)>,
+    ) -> Result<bool, DatapathError> {
+        let (table, refused) = match (self.tables.realize(&endpoint.table), &endpoint.fallback) {
+            (Ok(table), _) => (table, None),
+            // An endpoint that has a table keeps it; a new one is held rather than left open.
+            (Err(error), Some(fallback)) if !self.endpoints.has(&endpoint.name) => {
+                (self.tables.realize(fallback)?, Some(error))
             }
+            (Err(error), _) => return Err(error),
         };
-        self.endpoints.publish(endpoint, table)
+        if let Some(id) = self.endpoints.admit(endpoint)? {
+            // The look after the attachment reports what fails here; the pod's table must not wait for it.
+            let _ = self.remember_accepted(endpoint, id);
+            admitted.push((endpoint, id));
+        }
+        let changed = self.endpoints.publish(endpoint, table)?;
+        refused.map_or(Ok(changed), Err)
+    }
+
+    fn remember_accepted(&self, endpoint: &DesiredEndpoint, id: u32) -> Result<(), DatapathError> {
+        let Some(namespace) = &endpoint.namespace else { return Ok(()) };
+        seed::accepted_connections(&self.pins, id, namespace).map(|_| ())
     }
 
     fn configure(&mut self, desired: &Desired) -> Result<(), DatapathError> {
@@ -250,7 +274,7 @@ impl Datapath {
                 (None, None) => Ok(()),
             };
             if let Err(error) = result {
-                applied.problems.push(Problem { endpoint: endpoint.name.clone(), message: error.to_string() });
+                applied.problem(endpoint, &error);
             }
         }
         links::detach_others(&self.pins, &interfaces, &cgroups)?;

@@ -66,11 +66,14 @@ impl Programs {
             SOCKET_HOOKS.into_iter().chain(TC_HOOKS.map(|(name, _)| name)).chain(CGROUP_HOOKS.map(|(name, _)| name))
         {
             let program = self.ebpf.program_mut(name).ok_or(DatapathError::Missing(name))?;
-            let loaded = match program {
-                Program::CgroupSockAddr(program) => program.load(),
-                Program::SchedClassifier(program) => program.load(),
-                Program::CgroupSkb(program) => program.load(),
-                _ => return Err(DatapathError::Missing(name)),
+            let loaded = if let Program::CgroupSockAddr(program) = program {
+                program.load()
+            } else if let Program::SchedClassifier(program) = program {
+                program.load()
+            } else if let Program::CgroupSkb(program) = program {
+                program.load()
+            } else {
+                return Err(DatapathError::Missing(name));
             };
             loaded.map_err(DatapathError::program(name))?;
         }

@@ -16,7 +16,7 @@ use egress_policy::warnings::{Warning, shadowed};
 
 use crate::datapath::{Cgroup, Desired, DesiredEndpoint, DesiredTable, Interface};
 use crate::discovery::{Located, Survey};
-use crate::sources::{Endpoint, Problem};
+use crate::sources::{Endpoint, NetnsRef, Problem};
 
 /// A fingerprint and whether refusals are answered.
 type TableKey = ([u8; 32], bool);
@@ -202,6 +202,7 @@ fn desired(
         name: endpoint.key(),
         interface: located.interface.clone().map(|(name, index)| Interface { name, index }),
         netns: located.netns,
+        namespace: located.netns.and(endpoint.netns.as_ref()).map(NetnsRef::path),
         cgroup: located.cgroup.clone().map(|found| Cgroup { path: found.path, id: found.id }),
         table,
         fallback,
