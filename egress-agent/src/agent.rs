@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use egress_policy::compile::Limits;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{error, info};
@@ -38,6 +38,9 @@ impl Kernel for SharedDatapath {
 /// Enforces until a signal ends it.
 pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let files = Files::check(arguments)?;
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::runtime)?;
+    // From here on a signal waits for its turn instead of ending the process in the middle of something.
+    let signals = Signals::new(&runtime).map_err(Failure::runtime)?;
     let cgroup_root = startup::check(&arguments.bpffs, arguments.cgroup_root.as_deref()).map_err(Failure::runtime)?;
     let _state = Lock::take(&arguments.state_dir).map_err(Failure::runtime)?;
     let _pins = Lock::take(&arguments.bpffs).map_err(Failure::runtime)?;
@@ -60,10 +63,9 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     );
     let (ended, reconciler_ended) = oneshot::channel();
     let thread = follow(reconciler, wakes, ended).map_err(Failure::runtime)?;
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::runtime)?;
     let result = runtime.block_on(async {
         let reader = events::Reader::new(ring, datapath, &arguments.bpffs, &arguments.state_dir)?;
-        serve(reader, &watcher, reconciler_ended).await
+        serve(reader, signals, &watcher, reconciler_ended).await
     });
     // An apply that has begun is finished: half of one would leave work for the next agent.
     let _ = wake.send(Wake::Stop);
@@ -178,22 +180,38 @@ fn follow(
     })
 }
 
-/// Handles signals until one says to end.
+/// The signals that the agent listens to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new(runtime: &Runtime) -> io::Result<Self> {
+        let _inside = runtime.enter();
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Reads events and handles signals until one says to end.
 async fn serve(
     reader: events::Reader,
+    mut signals: Signals,
     watcher: &Watcher,
     mut reconciler_ended: oneshot::Receiver<()>,
 ) -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup: Signal = signal(SignalKind::hangup())?;
     let mut reader = std::pin::pin!(reader.run());
     let mut reading = true;
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => {
+            _ = signals.terminate.recv() => return Ok(()),
+            _ = signals.interrupt.recv() => return Ok(()),
+            _ = signals.hangup.recv() => {
                 info!("reading everything again");
                 watcher.rescan();
             }
