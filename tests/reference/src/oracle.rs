@@ -67,11 +67,11 @@ pub struct Outcome {
 }
 
 /// What happened on the way to a verdict; for counters that show that tests are not vacuous.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an independent observation that is counted")]
 pub struct Trace {
-    /// A Pass rule ended the Admin tier.
-    pub passed: bool,
+    /// The Pass rule that ended the Admin tier.
+    pub passed: Option<Decider>,
     /// A rule would have matched but for its `except`.
     pub excepted: bool,
     /// A rule for the destination did not match because of its ports or protocol.
@@ -195,18 +195,18 @@ impl<'w> Oracle<'w> {
                 if !self.rule_matches(rule, packet, trace) {
                     continue;
                 }
+                let decider = Decider::Rule { policy: policy.id.clone(), number };
                 let allow = match rule.action {
                     Action::Allow => true,
                     Action::Deny => false,
                     Action::Pass => {
-                        trace.passed = true;
+                        trace.passed = Some(decider);
                         return None;
                     }
                 };
                 trace.by_port = rule.ports.iter().flatten().any(|ports| ports.port.is_some());
                 trace.by_node = matches!(rule.peer, Peer::Nodes(_));
-                let policy = policy.id.clone();
-                return Some(Verdict { allow, internal: false, decider: Decider::Rule { policy, number } });
+                return Some(Verdict { allow, internal: false, decider });
             }
         }
         None

@@ -105,7 +105,7 @@ impl World {
         let written = entries.filter_map(|entry| entry.port.map(|port| (port, entry.end.unwrap_or(port))));
         let builtin = [(53, 53), (67, 67), (547, 547)];
         let starts = written.chain(builtin).flat_map(|(first, last)| [first, last.wrapping_add(1)]);
-        BTreeSet::from_iter(starts.chain([0])).into_iter().collect()
+        starts.chain([0]).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// A destination that some other part of the world speaks of, or any.

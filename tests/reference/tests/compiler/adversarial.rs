@@ -47,7 +47,7 @@ fn assert_agrees_around(world: &World, compiled: &Compiled, destination: IpAddr,
 }
 
 fn alternating(number: usize) -> Action {
-    if number % 2 == 0 { Action::Deny } else { Action::Allow }
+    if number.is_multiple_of(2) { Action::Deny } else { Action::Allow }
 }
 
 /// All lengths around `anchor`, in the order given; each with the ports below its length as well as without ports.

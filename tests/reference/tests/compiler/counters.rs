@@ -95,8 +95,8 @@ impl Counters {
     }
 
     fn observe_way(&mut self, outcome: &Outcome, tier: Option<Tier>, packet: &Packet) {
-        let trace = outcome.trace;
-        if trace.passed {
+        let trace = &outcome.trace;
+        if trace.passed.is_some() {
             match tier {
                 Some(Tier::Namespace) => self.count("pass taken, namespace decides"),
                 Some(Tier::Baseline) => self.count("pass taken, baseline decides"),
