@@ -37,8 +37,19 @@ pub enum Way {
     DoubleTaggedFrame,
     /// A packet of a protocol that nobody knows.
     UnknownProtocol,
-    /// SCTP, where the kernel has it.
+    /// An SCTP INIT by a raw socket: most kernels have no SCTP of their own.
+    RawSctp,
+    /// SCTP by the kernel's own sockets, where it has them.
     Sctp,
+}
+
+/// A common header (RFC 9260 §3.1) and the start of an INIT chunk.
+fn sctp_init(source_port: u16, destination_port: u16) -> Vec<u8> {
+    let mut bytes = [source_port.to_be_bytes(), destination_port.to_be_bytes()].concat();
+    bytes.extend([0; 8]);
+    bytes.extend([1, 0, 0, 20]);
+    bytes.extend([0; 16]);
+    bytes
 }
 
 impl Way {
@@ -75,6 +86,10 @@ impl Way {
                 let packet = packet(protocol::EXPERIMENT, &|_| vec![0; 8]);
                 pod.run(|| probe::raw_ip(remote, &packet))
             }
+            Self::RawSctp => {
+                let packet = packet(protocol::SCTP, &|_| sctp_init(40_002, PORT));
+                pod.run(|| probe::raw_ip(remote, &packet))
+            }
             Self::Sctp => pod.run(|| probe::sctp(to, patience)),
         }
     }
@@ -87,7 +102,8 @@ impl Way {
             | Self::FrameBypass
             | Self::TaggedFrame
             | Self::DoubleTaggedFrame
-            | Self::UnknownProtocol => Outcome::Silence,
+            | Self::UnknownProtocol
+            | Self::RawSctp => Outcome::Silence,
             _ => Outcome::Answered,
         }
     }
@@ -109,7 +125,7 @@ impl Way {
             Self::Ping | Self::RawPing if remote.is_ipv4() => protocol::ICMP,
             Self::Ping | Self::RawPing => protocol::ICMPV6,
             Self::UnknownProtocol => protocol::EXPERIMENT,
-            Self::Sctp => protocol::SCTP,
+            Self::Sctp | Self::RawSctp => protocol::SCTP,
             _ => protocol::TCP,
         }
     }

@@ -8,6 +8,8 @@ use egress_world::{Pod, Process, Shared, eventually};
 const RIGHT: usize = 0;
 const SLIPS: usize = 1;
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Between rounds, so that the sniffer can keep up.
+const PAUSE: Duration = Duration::from_micros(200);
 
 /// A process that keeps calling.
 pub(super) struct Traffic(Process<(u64, u64)>);
@@ -16,13 +18,16 @@ impl Traffic {
     /// Calls `allowed` and `denied` in turn, by TCP and UDP, until stopped.
     pub(super) fn start(pod: &Pod, allowed: Vec<SocketAddr>, denied: Vec<SocketAddr>) -> Self {
         Self(pod.start(move |shared| {
+            let [v4, v6] = ["0.0.0.0:0", "[::]:0"].map(|any| UdpSocket::bind(any).ok());
             while !shared.stopped() {
                 for (addresses, expected) in [(&allowed, true), (&denied, false)] {
                     for &to in addresses {
                         note(shared, passes_tcp(to) == Some(expected));
-                        note(shared, passes_udp(to) == Some(expected));
+                        let udp = if to.is_ipv4() { &v4 } else { &v6 };
+                        note(shared, passes_udp(udp.as_ref(), to) == Some(expected));
                     }
                 }
+                std::thread::sleep(PAUSE);
             }
             (shared.counted(RIGHT), shared.counted(SLIPS))
         }))
@@ -61,7 +66,6 @@ fn passes_tcp(to: SocketAddr) -> Option<bool> {
     verdict(TcpStream::connect_timeout(&to, PATIENCE))
 }
 
-fn passes_udp(to: SocketAddr) -> Option<bool> {
-    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    verdict(UdpSocket::bind(any).ok()?.send_to(b"hello", to))
+fn passes_udp(socket: Option<&UdpSocket>, to: SocketAddr) -> Option<bool> {
+    verdict(socket?.send_to(b"hello", to))
 }

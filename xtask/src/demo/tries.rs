@@ -81,7 +81,7 @@ fn row(one: &Try, world: &World, agent: &Agent<'_>, wire: &mut Wire, score: &mut
         Cell::plain(destination(one, remote)),
         Cell::plain(name(one.how)),
         verdict,
-        Cell::dim(time(attempt.elapsed)),
+        Cell::dim(took(&attempt)),
         Cell::plain(rule.unwrap_or_else(|| "no policy".to_owned())),
         mark,
     ]
@@ -133,6 +133,11 @@ fn name(how: How) -> &'static str {
         How::Ping => "ping",
         How::Frame(_) => "AF_PACKET, qdisc bypassed",
     }
+}
+
+/// How long the caller waited for its answer, if it got one.
+fn took(attempt: &Attempt) -> String {
+    if attempt.outcome == Outcome::Silence { String::new() } else { time(attempt.elapsed) }
 }
 
 /// A duration with the digits that a person reads.

@@ -84,7 +84,12 @@ fn unknown_protocols_are_judged() {
 }
 
 #[test]
-fn sctp_is_judged() {
+fn sctp_packets_of_a_raw_socket_are_judged() {
+    is_judged(Way::RawSctp);
+}
+
+#[test]
+fn sctp_associations_are_judged() {
     is_judged(Way::Sctp);
 }
 

@@ -19,28 +19,34 @@ pub fn raw_ip(remote: IpAddr, packet: &[u8]) -> Attempt {
 
 /// Puts frames on the pod's `eth0`, one after the other, with or without the queueing discipline (`PACKET_QDISC_BYPASS`).
 pub fn frame(frames: &[Vec<u8>], bypass: bool) -> Attempt {
-    attempt(|| {
-        let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
-        let value = libc::c_int::from(bypass);
-        // SAFETY: the kernel reads an int from `value`.
-        let set = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_QDISC_BYPASS,
-                (&raw const value).cast(),
-                libc::socklen_t::try_from(size_of_val(&value)).expect("four"),
-            )
-        };
-        if set != 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        let index = nix::net::if_::if_nametoindex("eth0")?;
-        for frame in frames {
-            send(&socket, frame, index)?;
-        }
-        Ok(Outcome::Silence)
-    })
+    // Opening and closing such a socket takes the kernel a while that says nothing about the frames.
+    match packet_socket(bypass) {
+        Ok((socket, index)) => attempt(|| {
+            frames.iter().try_for_each(|frame| send(&socket, frame, index))?;
+            Ok(Outcome::Silence)
+        }),
+        Err(error) => attempt(|| Err(error)),
+    }
+}
+
+/// A packet socket, and the index of `eth0`.
+fn packet_socket(bypass: bool) -> std::io::Result<(Socket, u32)> {
+    let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
+    let value = libc::c_int::from(bypass);
+    // SAFETY: the kernel reads an int from `value`.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_QDISC_BYPASS,
+            (&raw const value).cast(),
+            libc::socklen_t::try_from(size_of_val(&value)).expect("four"),
+        )
+    };
+    if set != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok((socket, nix::net::if_::if_nametoindex("eth0")?))
 }
 
 fn send(socket: &Socket, frame: &[u8], index: u32) -> std::io::Result<()> {
