@@ -486,3 +486,6 @@ const fn tier_number(tier: Tier) -> u8 {
         Tier::Default => 4,
     }
 }
+
+#[cfg(test)]
+mod tests;

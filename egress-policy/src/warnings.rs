@@ -158,3 +158,6 @@ pub fn shadowed(list: &RuleList, coverage: &Coverage) -> Vec<Warning> {
     };
     numbers.into_iter().map(warning).collect()
 }
+
+#[cfg(test)]
+mod tests;
