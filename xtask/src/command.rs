@@ -3,7 +3,8 @@
 //! choose its compiler, flags and target directory.
 
 use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader, Read};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -65,7 +66,8 @@ impl Transcript {
 }
 
 const DEFAULT_DEADLINE: Duration = Duration::from_mins(30);
-const REDRAW: Duration = Duration::from_millis(250);
+/// How often the line is drawn and the child looked at.
+pub(crate) const REDRAW: Duration = Duration::from_millis(250);
 /// A child of the program may keep the pipe open after the program has ended; it is not waited for longer than this.
 const AFTER_EXIT: Duration = Duration::from_secs(2);
 
@@ -118,13 +120,17 @@ impl Task {
         read_lines(child.stdout.take(), true, &sender);
         read_lines(child.stderr.take(), false, &sender);
         drop(sender);
+        // Written line by line, so that a long run can be looked into.
+        let mut file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let mut transcript =
             Transcript { stdout: String::new(), all: String::new(), status: None, took: Duration::ZERO, log };
-        follow(&mut child, &lines, self.deadline, &mut live, &mut transcript)?;
+        let mut heard = |text: &str, stdout: bool| {
+            transcript.add(text, stdout);
+            writeln!(file, "{text}")
+        };
+        let status = follow(&mut child, &lines, self.deadline, &mut live, &mut heard)?;
         live.clear();
-        transcript.took = live.elapsed();
-        std::fs::write(&transcript.log, &transcript.all)
-            .with_context(|| format!("cannot write {}", transcript.log.display()))?;
+        (transcript.status, transcript.took) = (status, live.elapsed());
         Ok(transcript)
     }
 }
@@ -152,13 +158,14 @@ fn read_lines(stream: Option<impl Read + Send + 'static>, stdout: bool, sender: 
     });
 }
 
+/// Passes on what a program says until it ends, or until its deadline: then there is no status.
 fn follow(
     child: &mut Child,
     lines: &Receiver<Line>,
     deadline: Duration,
     live: &mut Live,
-    transcript: &mut Transcript,
-) -> anyhow::Result<()> {
+    heard: &mut dyn FnMut(&str, bool) -> std::io::Result<()>,
+) -> anyhow::Result<Option<ExitStatus>> {
     let mut ended: Option<Instant> = None;
     loop {
         match lines.recv_timeout(REDRAW) {
@@ -166,13 +173,13 @@ fn follow(
                 if is_for_people(&text) {
                     live.line(&text);
                 }
-                transcript.add(&text, stdout);
-                if live.elapsed() < deadline {
-                    continue;
-                }
+                heard(&text, stdout)?;
             }
-            Err(RecvTimeoutError::Timeout) => live.draw(),
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
+        }
+        if !live.draw() {
+            continue;
         }
         if ended.is_none() && child.try_wait()?.is_some() {
             ended = Some(Instant::now());
@@ -183,11 +190,10 @@ fn follow(
         if ended.is_none() && live.elapsed() >= deadline {
             child.kill()?;
             child.wait()?;
-            return Ok(());
+            return Ok(None);
         }
     }
-    transcript.status = Some(child.wait()?);
-    Ok(())
+    Ok(Some(child.wait()?))
 }
 
 fn log_path(tree: &Tree, label: &str) -> anyhow::Result<PathBuf> {

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use owo_colors::{OwoColorize as _, Stream, Style};
 
+use crate::command::REDRAW;
+
 /// How a step ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
@@ -75,6 +77,7 @@ pub(crate) struct Live {
     label: String,
     started: Instant,
     spoken: Instant,
+    drawn: Instant,
     terminal: bool,
     echo: bool,
     latest: String,
@@ -87,7 +90,7 @@ impl Live {
     pub(crate) fn start(label: &str, echo: bool) -> Self {
         let now = Instant::now();
         let terminal = !echo && std::io::stderr().is_terminal();
-        Self { label: label.to_owned(), started: now, spoken: now, terminal, echo, latest: String::new() }
+        Self { label: label.to_owned(), started: now, spoken: now, drawn: now, terminal, echo, latest: String::new() }
     }
 
     /// How long it has been running.
@@ -104,14 +107,19 @@ impl Live {
         }
     }
 
-    /// Draws, if it is time to.
-    pub(crate) fn draw(&mut self) {
+    /// Draws, if it is time to. False if it is not.
+    pub(crate) fn draw(&mut self) -> bool {
+        if self.drawn.elapsed() < REDRAW {
+            return false;
+        }
+        self.drawn = Instant::now();
         if self.terminal {
             eprint!("\r\x1b[K  ◌ {:<34} {} s  {}", self.label, self.elapsed().as_secs(), self.latest);
         } else if !self.echo && self.spoken.elapsed() >= BETWEEN_SIGNS_OF_LIFE {
             self.spoken = Instant::now();
             eprintln!("  … {:<34} {} s  {}", self.label, self.elapsed().as_secs(), self.latest);
         }
+        true
     }
 
     /// Removes the moving line.

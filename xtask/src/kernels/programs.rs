@@ -16,7 +16,7 @@ use crate::tree::Tree;
 /// Packages whose tests run under every kernel.
 const TESTED: &[&str] = &["egress-packets", "egress-e2e"];
 /// Programs of this machine that tests may call.
-const FROM_THIS_MACHINE: &[&str] = &["ip", "ping", "tc"];
+const FROM_THIS_MACHINE: &[&str] = &["ip", "tc"];
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
 /// One thing that the guest runs.

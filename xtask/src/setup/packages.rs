@@ -14,10 +14,8 @@ use crate::tree::Tree;
 fn of_group(group: Group) -> &'static [&'static str] {
     match group {
         Group::Build => &["gcc", "libc6-dev"],
-        Group::Test => &["iproute2", "iputils-ping", "kmod", "procps"],
-        Group::Kernels => {
-            &["qemu-system-x86", "busybox-static", "cpio", "kmod", "xz-utils", "iproute2", "iputils-ping"]
-        }
+        Group::Test => &["iproute2"],
+        Group::Kernels => &["qemu-system-x86", "busybox-static", "cpio", "kmod", "xz-utils", "iproute2"],
         Group::Bench => &["nftables", "ipset", "iptables", "iperf3", "iproute2"],
     }
 }
