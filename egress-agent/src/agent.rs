@@ -19,19 +19,24 @@ use tracing::{error, info};
 use crate::cli::{Failure, RunArgs};
 use crate::datapath::{self, Applied, Capacity, Datapath, DatapathError, Desired, Options};
 use crate::discovery::{self, Discovery};
-use crate::events;
+use crate::events::{self, Names};
 use crate::reconcile::{self, Kernel, Planner, Reconciler, Sources, StatusFile, Wake, Work};
 use crate::sources::watch::{Targets, Watcher};
-use crate::sources::{EndpointSource, PolicySource, policies};
+use crate::sources::{EndpointSource, PolicySource, node, policies, read_regular};
 use crate::startup::{self, Lock};
 
-/// The datapath, shared with whoever needs names for its numbers.
-#[derive(Clone)]
-struct SharedDatapath(Arc<Mutex<Datapath>>);
+/// The datapath, shared with the event reader, which needs names for its numbers.
+struct SharedDatapath {
+    datapath: Arc<Mutex<Datapath>>,
+    names: Names,
+}
 
 impl Kernel for SharedDatapath {
     fn apply(&mut self, desired: &Desired) -> Result<Applied, DatapathError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).apply(desired)
+        let mut datapath = self.datapath.lock().unwrap_or_else(PoisonError::into_inner);
+        let applied = datapath.apply(desired)?;
+        self.names.note(&datapath, desired);
+        Ok(applied)
     }
 }
 
@@ -47,11 +52,13 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let mut datapath = Datapath::open(&options(arguments, cgroup_root.clone())).map_err(Failure::runtime)?;
     let ring = datapath.take_events().map_err(Failure::runtime)?;
     let datapath = Arc::new(Mutex::new(datapath));
+    let names = Names::new(Arc::clone(&datapath));
+    let kernel = SharedDatapath { datapath: Arc::clone(&datapath), names: names.clone() };
 
     let (wake, wakes) = mpsc::channel();
     // Watching begins before the first reading, so that no change falls between the two.
     let watcher = watch(&files, &wake).map_err(Failure::runtime)?;
-    let mut reconciler = reconciler(arguments, &files, cgroup_root, &datapath).map_err(Failure::runtime)?;
+    let mut reconciler = reconciler(arguments, &files, cgroup_root, kernel).map_err(Failure::runtime)?;
     let outcome = reconciler.round(Work::ALL).map_err(Failure::runtime)?;
     info!(
         generation = outcome.generation,
@@ -64,7 +71,8 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let (ended, reconciler_ended) = oneshot::channel();
     let thread = follow(reconciler, wakes, ended).map_err(Failure::runtime)?;
     let result = runtime.block_on(async {
-        let reader = events::Reader::new(ring, datapath, &arguments.bpffs, &arguments.state_dir)?;
+        crate::kernel_log::follow(&mut datapath.lock().unwrap_or_else(PoisonError::into_inner));
+        let reader = events::Reader::new(ring, names, &arguments.bpffs, &arguments.state_dir)?;
         serve(reader, signals, &watcher, reconciler_ended).await
     });
     // An apply that has begun is finished: half of one would leave work for the next agent.
@@ -131,7 +139,7 @@ impl Files {
 }
 
 fn readable(option: &str, path: &Path, advice: &str) -> Result<(), Failure> {
-    std::fs::File::open(path).map(drop).map_err(|error| {
+    read_regular(path).map(drop).map_err(|error| {
         Failure::usage(format!("{option}: the file {} cannot be read: {error}; {advice}", path.display()))
     })
 }
@@ -139,7 +147,10 @@ fn readable(option: &str, path: &Path, advice: &str) -> Result<(), Failure> {
 fn watch(files: &Files, wake: &Sender<Wake>) -> io::Result<Watcher> {
     let targets = Targets {
         folder: files.policies.clone(),
-        files: [Some(files.endpoints.clone()), files.config.clone()].into_iter().flatten().collect(),
+        files: [Some(files.endpoints.clone()), files.config.clone(), Some(node::RESOLV_CONF.into())]
+            .into_iter()
+            .flatten()
+            .collect(),
     };
     let files_changed = wake.clone();
     let watcher = Watcher::start(&targets, move |told| {
@@ -154,7 +165,7 @@ fn reconciler(
     arguments: &RunArgs,
     files: &Files,
     cgroup_root: PathBuf,
-    datapath: &Arc<Mutex<Datapath>>,
+    kernel: SharedDatapath,
 ) -> io::Result<Reconciler<SharedDatapath>> {
     let state_dir = &arguments.state_dir;
     let policies = PolicySource::new(&files.policies, files.config.as_deref(), state_dir);
@@ -164,7 +175,6 @@ fn reconciler(
         endpoints: EndpointSource::new(&files.endpoints, state_dir),
         discovery: Discovery::new(cgroup_root)?,
     };
-    let kernel = SharedDatapath(Arc::clone(datapath));
     Ok(Reconciler::new(sources, planner, kernel, StatusFile::new(state_dir)))
 }
 

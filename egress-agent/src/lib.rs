@@ -10,6 +10,7 @@ pub mod datapath;
 mod discovery;
 mod dump;
 mod events;
+mod kernel_log;
 mod logs;
 mod reconcile;
 mod sources;

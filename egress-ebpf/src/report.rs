@@ -104,6 +104,19 @@ pub fn tell(endpoint: &Judged, told: &Told<'_>, caller: Option<&Caller>) {
         (*event).length = told.length;
     }
     slot.submit(0);
+    #[cfg(feature = "log")]
+    aya_log_ebpf::info!(
+        endpoint,
+        "endpoint {} table {} rank {}: {} on hook {}, protocol {}, remote {:i} port {}",
+        endpoint.id,
+        endpoint.table.generation,
+        told.rank,
+        told.reason.name(),
+        told.hook as u8,
+        told.protocol,
+        *told.remote,
+        u16::from_be_bytes(told.remote_port)
+    );
 }
 
 /// The repeats to report with this event, or `None` if it is one too many this second.
