@@ -36,9 +36,11 @@ pub fn is_root() -> bool {
     root
 }
 
-/// Asks until the answer is yes or 10 seconds have passed; whether it was yes.
+/// Asks until the answer is yes or 10 seconds have passed; whether it was yes. An emulated machine is slower: there
+/// `EGRESS_PATIENCE` says how many times as long to ask.
 pub fn eventually(mut question: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let slowness = std::env::var("EGRESS_PATIENCE").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+    let deadline = Instant::now() + Duration::from_secs(10) * slowness;
     loop {
         if question() {
             return true;

@@ -33,11 +33,14 @@ pub(crate) struct Args {
     /// Only the verifier's figures, no tests.
     #[arg(long)]
     verifier_only: bool,
+    /// Every end-to-end test, also those that ask little of the kernel; takes long where loading is slow.
+    #[arg(long, conflicts_with = "verifier_only")]
+    all: bool,
     /// Show the guests' consoles as they run.
     #[arg(long)]
     console: bool,
     /// Stop a guest after this many minutes.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 20)]
     minutes: u64,
 }
 
@@ -47,7 +50,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let tree = Tree::locate()?;
     let ready = setup::ensure(&tree, &[Group::Build, Group::Kernels])?;
     ebpf::build(&tree, &ready, false)?;
-    let payload = programs::build(&tree, args.verifier_only)?;
+    let payload = programs::build(&tree, args.verifier_only, args.all)?;
     let mut results = Results::new(&today(), &command_line());
     results.kernels.push(programs::on_this_kernel(&tree, &payload)?);
     for series in
