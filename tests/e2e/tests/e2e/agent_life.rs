@@ -46,6 +46,21 @@ fn a_successor_applies_what_changed_while_nobody_was_there() {
 }
 
 #[test]
+fn a_policy_deleted_while_nobody_was_there_is_gone_and_a_broken_one_is_kept() {
+    let Some(world) = world(&["default/client"]) else { return };
+    let mut lab = Lab::new(&world, &policy(&OFFICE));
+    let pod = world.pod("client");
+    lab.agent.kill();
+    lab.agent.write("policies.yaml", &policy(&["Deny 1.2.3.0/33"]));
+    lab.agent.start();
+    assert_eq!(verdicts(pod), OFFICE_VERDICTS);
+    lab.agent.kill();
+    lab.agent.remove("policies.yaml");
+    lab.agent.start();
+    assert_eq!(verdicts(pod), [true; 4]);
+}
+
+#[test]
 fn a_stopped_agent_exits_with_0_and_the_kernel_keeps_enforcing() {
     let Some(world) = world(&["default/client"]) else {
         return;

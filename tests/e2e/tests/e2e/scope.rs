@@ -28,6 +28,24 @@ fn a_pod_selector_chooses_pods_by_their_labels() {
 }
 
 #[test]
+fn pods_with_equal_rules_share_one_table() {
+    let Some(world) = world(&["default/client", "default/other", "prod/web"]) else { return };
+    let lab = Lab::new(&world, &policy(&OFFICE));
+    let endpoints = lab.agent.dump("endpoints");
+    let tables = endpoints["endpoints"].as_array().unwrap().iter().map(|endpoint| &endpoint["table"]["generation"]);
+    let tables: Vec<_> = tables.collect();
+    // The third pod has no policy, and so no table.
+    assert_eq!(tables.len(), 2, "{endpoints}");
+    assert_eq!(tables[0], tables[1], "{endpoints}");
+    for remote in ["5.6.7.8", "2001:db8:2::8"] {
+        assert_eq!(
+            ["client", "other", "web"].map(|pod| reaches(world.pod(pod), at(remote, 443))),
+            [false, false, true]
+        );
+    }
+}
+
+#[test]
 fn excluded_cidrs_take_effect_on_running_pods() {
     let Some(world) = world(&["default/client"]) else {
         return;

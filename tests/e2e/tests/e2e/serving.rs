@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 
-use egress_e2e::{Lab, Way, at, ip, policy, reaches, reaches_udp, world};
+use egress_e2e::{CONFIG, Lab, Way, at, ip, policy, reaches, reaches_udp, world};
 use egress_world::Pod;
 use egress_world::packet::{Ip, flag, protocol};
 use egress_world::probe::{self, Outcome, PATIENCE};
@@ -104,6 +104,44 @@ fn a_served_client_cannot_be_called_from_the_service_port() {
         let arrived = lab.wire.arrived(remote.ip());
         assert!(arrived.iter().all(|seen| seen.kind & (flag::SYN | flag::ACK) != flag::SYN), "{arrived:?}");
     }
+}
+
+#[test]
+fn a_client_that_was_served_before_the_first_policy_stays_served_and_called_ones_do_not() {
+    let Some(world) = world(&["default/server"]) else { return };
+    let lab = Lab::new(&world, CONFIG);
+    let pod = world.pod("server");
+    pod.serve(SERVICE);
+    let mut served = CLIENTS.map(|client| world.outside().tcp(ip(client), service(pod, client)).unwrap());
+    let mut called = CLIENTS.map(|client| {
+        let connect = || Ok(TcpStream::connect_timeout(&at(client, 443), PATIENCE)?.into());
+        TcpStream::from(pod.socket(connect).unwrap())
+    });
+    served.iter_mut().chain(&mut called).for_each(exchange);
+    lab.agent.apply(&policy(&DENY_ALL));
+    served.iter_mut().for_each(exchange);
+    for stream in &mut called {
+        stream.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+        stream.write_all(b"hello").unwrap();
+        assert!(stream.read_exact(&mut [0; 5]).is_err(), "the pod opened this one itself");
+    }
+}
+
+#[test]
+fn a_client_stays_served_while_the_agent_is_dead_and_after_its_return() {
+    let Some(world) = world(&["default/server"]) else { return };
+    let mut lab = Lab::new(&world, &policy(&DENY_ALL));
+    let pod = world.pod("server");
+    pod.serve(SERVICE);
+    let mut streams = CLIENTS.map(|client| world.outside().tcp(ip(client), service(pod, client)).unwrap());
+    streams.iter_mut().for_each(exchange);
+    lab.agent.kill();
+    streams.iter_mut().for_each(exchange);
+    let mut late = CLIENTS.map(|client| world.outside().tcp(ip(client), service(pod, client)).unwrap());
+    late.iter_mut().for_each(exchange);
+    lab.agent.start();
+    streams.iter_mut().chain(&mut late).for_each(exchange);
+    assert_eq!(CLIENTS.map(|client| reaches(pod, at(client, 443))), [false; 2]);
 }
 
 /// A UDP flow that the pod opened while it was allowed stays the pod's: the remote's packets do not make it a reply.
