@@ -13,10 +13,12 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 
+use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 
 use crate::sources::{Endpoint, NetnsRef, Problem};
 
+use cgroup::CgroupError;
 use netlink::{Link, Netlink};
 use netns::{Namespace, NetnsError};
 
@@ -55,19 +57,21 @@ pub(crate) struct Survey {
 pub(crate) struct Discovery {
     cgroup_root: PathBuf,
     own_cookie: u64,
+    /// The links of the agent's own namespace, as they were when the survey began.
+    own: Option<(Vec<Link>, Netlink)>,
     last: HashMap<String, Located>,
 }
 
 impl Discovery {
     /// Must be called on a thread in the agent's network namespace.
     pub(crate) fn new(cgroup_root: PathBuf) -> io::Result<Self> {
-        Ok(Self { cgroup_root, own_cookie: netns::cookie()?, last: HashMap::new() })
+        Ok(Self { cgroup_root, own_cookie: netns::cookie()?, own: None, last: HashMap::new() })
     }
 
     /// Looks for every endpoint. `cover_host_network`: whether pods in the host's network are covered too (§1.5).
     pub(crate) fn survey(&mut self, endpoints: &[Endpoint], cover_host_network: bool) -> Survey {
         let own = Netlink::open().and_then(|netlink| Ok((netlink.links()?, netlink)));
-        let own = own.inspect_err(|error| tracing::warn!(%error, "the links of this machine cannot be read")).ok();
+        self.own = own.inspect_err(|error| tracing::warn!(%error, "the links of this machine cannot be read")).ok();
         let mut survey = Survey::default();
         for endpoint in endpoints {
             let key = endpoint.key();
@@ -75,7 +79,6 @@ impl Discovery {
                 endpoint,
                 before: self.last.get(&key),
                 discovery: self,
-                own: own.as_ref(),
                 found: Located::default(),
                 problems: Vec::new(),
                 incomplete: false,
@@ -134,7 +137,6 @@ struct Search<'a> {
     endpoint: &'a Endpoint,
     before: Option<&'a Located>,
     discovery: &'a Discovery,
-    own: Option<&'a (Vec<Link>, Netlink)>,
     found: Located,
     problems: Vec<Problem>,
     incomplete: bool,
@@ -188,8 +190,11 @@ impl Search<'_> {
         match cgroup::find(given, &self.discovery.cgroup_root) {
             Ok(found) => self.found.cgroup = Some(found),
             Err(error) => {
-                self.incomplete |= error.is_absence();
+                self.incomplete |= error.may_pass();
                 self.report(error.to_string(), "the agent looks again from time to time");
+                if let (CgroupError::Failed { .. }, Some(before)) = (&error, self.before) {
+                    self.found.cgroup.clone_from(&before.cgroup);
+                }
             }
         }
     }
@@ -211,36 +216,66 @@ impl Search<'_> {
     }
 
     fn find_interface(&mut self, name: &str) {
-        self.found.interface = if_nametoindex(name).ok().map(|index| (name.to_owned(), index));
-        if self.found.interface.is_none() {
-            self.incomplete = true;
-            self.report(
-                format!("there is no interface {name} in the agent's network namespace"),
-                "create it, or correct `interface`; the agent looks again when links change",
-            );
-        }
+        self.found.interface = match if_nametoindex(name) {
+            Ok(index) => Some((name.to_owned(), index)),
+            Err(Errno::ENODEV | Errno::ENXIO) => {
+                self.incomplete = true;
+                self.report(
+                    format!("there is no interface {name} in the agent's network namespace"),
+                    "create it, or correct `interface`; the agent looks again when links change",
+                );
+                None
+            }
+            Err(error) => self.keep_interface(&format!("cannot ask for the interface {name}: {error}")),
+        };
+    }
+
+    /// Not being able to look is no sign that the interface is gone.
+    fn keep_interface(&mut self, message: &str) -> Option<(String, u32)> {
+        self.incomplete = true;
+        self.report(message, "what was known before stays in force; the agent looks again from time to time");
+        self.before.and_then(|before| before.interface.clone())
     }
 
     /// Finds the host's side of the veth pair whose other side is the pod's `eth0`, or its only one.
     fn find_peer(&mut self, namespace: &Namespace) {
-        let Some((links, netlink)) = self.own else { return };
-        let number = netlink.namespace_number(&namespace.file).ok().flatten();
-        let peers = pairs(&namespace.links, links, number);
-        let chosen = match peers.as_slice() {
+        let own = self.discovery.own.as_ref();
+        let numbered = own.map(|(links, netlink)| Ok((links, netlink.namespace_number(&namespace.file)?)));
+        let (links, number) = match numbered {
+            Some(Ok(found)) => found,
+            Some(Err(error)) => return self.found.interface = self.keep_interface(&unreadable_links(&error)),
+            None => return self.found.interface = self.keep_interface("the links of this machine cannot be read"),
+        };
+        let pairs = pairs(&namespace.links, links, number);
+        let chosen = match pairs.as_slice() {
             [only] => Some(only),
             several => several.iter().find(|(inside, _)| inside.name == POD_INTERFACE),
         };
-        if let Some((_, outside)) = chosen {
-            self.found.interface = Some((outside.name.clone(), outside.index));
-        }
-        if peers.len() > 1 {
-            let names: Vec<&str> = peers.iter().map(|(_, outside)| outside.name.as_str()).collect();
-            let guarded = chosen.map_or("none of them", |(_, outside)| outside.name.as_str());
-            let message =
-                format!("has several interfaces to this machine ({}); guarded is {guarded}", names.join(", "));
-            self.report(message, "name its `cgroup` too, so that the others are judged there");
+        self.found.interface = chosen.map(|(_, outside)| (outside.name.clone(), outside.index));
+        let guarded = chosen.map(|(inside, _)| inside.index);
+        let others: Vec<&str> = namespace
+            .links
+            .iter()
+            .filter(|link| leads_out(link) && Some(link.index) != guarded)
+            .map(|link| link.name.as_str())
+            .collect();
+        if chosen.is_some() && !others.is_empty() || pairs.len() > 1 && chosen.is_none() {
+            let message = format!(
+                "has more interfaces ({}) than the one that is guarded: raw packets on them pass unjudged, socket calls are judged",
+                others.join(", ")
+            );
+            self.report(message, "give such a pod no raw sockets, or name the `interface` that matters");
         }
     }
+}
+
+fn unreadable_links(error: &io::Error) -> String {
+    format!("the links of this machine cannot be read: {error}")
+}
+
+/// Whether packets can leave a pod by this link; tunnels that every namespace has (`tunl0`, `sit0`) need an address first.
+fn leads_out(link: &Link) -> bool {
+    matches!(link.kind.as_str(), "veth" | "macvlan" | "ipvlan" | "vlan") || (link.kind.is_empty() && link.name != "lo")
 }
 
 /// The veth pairs between two namespaces; `number` is the pod's namespace as the host's links name it.

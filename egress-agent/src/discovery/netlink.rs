@@ -14,6 +14,10 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_DUMP: u16 = 0x300;
+/// The links changed while they were listed.
+const NLM_F_DUMP_INTR: u16 = 0x10;
+/// How often a listing that was interrupted is begun again.
+const ATTEMPTS: usize = 8;
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
 const RTM_NEWNSID: u16 = 88;
@@ -102,13 +106,19 @@ impl Netlink {
 
     /// Every link of the namespace.
     pub(super) fn links(&self) -> io::Result<Vec<Link>> {
-        let mut links = Vec::new();
-        self.ask(RTM_GETLINK, NLM_F_DUMP, LinkHeader::default().as_bytes(), |kind, payload| {
-            if kind == RTM_NEWLINK {
-                links.extend(link(payload));
+        let mut attempts = 1;
+        loop {
+            let mut links = Vec::new();
+            let listed = self.ask(RTM_GETLINK, NLM_F_DUMP, LinkHeader::default().as_bytes(), |kind, payload| {
+                if kind == RTM_NEWLINK {
+                    links.extend(link(payload));
+                }
+            });
+            match listed {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted && attempts < ATTEMPTS => attempts += 1,
+                listed => return listed.map(|()| links),
             }
-        })?;
-        Ok(links)
+        }
     }
 
     /// The number of another namespace in this one, if it has one.
@@ -137,11 +147,14 @@ impl Netlink {
         let parts = [IoSlice::new(header.as_bytes()), IoSlice::new(body)];
         sendmsg::<NetlinkAddr>(self.socket.as_raw_fd(), &parts, &[], MsgFlags::empty(), None)?;
         let mut buffer = vec![0; BUFFER];
+        let mut interrupted = false;
         loop {
             let length = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
             let mut rest = buffer.get(..length).unwrap_or_default();
             while let Some((header, payload, next)) = message(rest) {
+                interrupted |= header.flags & NLM_F_DUMP_INTR != 0;
                 match header.kind {
+                    NLMSG_DONE if interrupted => return Err(io::ErrorKind::Interrupted.into()),
                     NLMSG_DONE => return Ok(()),
                     NLMSG_ERROR => return error(payload),
                     kind => each(kind, payload),

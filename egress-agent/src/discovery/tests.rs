@@ -64,3 +64,14 @@ fn what_two_endpoints_share_stays_with_the_first() {
     assert_eq!(survey.located["default/b"], Located::default());
     assert_eq!(survey.problems.len(), 2);
 }
+
+#[test]
+fn interfaces_beside_the_guarded_one_are_told_from_loopback_and_the_tunnels_of_every_namespace() {
+    let kind = |kind: &str, name: &str| Link { kind: kind.into(), name: name.into(), ..Link::default() };
+    for link in [kind("veth", "eth0"), kind("macvlan", "net1"), kind("", "eth1")] {
+        assert!(leads_out(&link), "{link:?}");
+    }
+    for link in [kind("", "lo"), kind("ipip", "tunl0"), kind("sit", "sit0"), kind("dummy", "d0")] {
+        assert!(!leads_out(&link), "{link:?}");
+    }
+}

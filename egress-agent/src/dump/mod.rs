@@ -9,6 +9,7 @@ mod text;
 mod view;
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 
 use nix::net::if_::if_nameindex;
@@ -23,14 +24,18 @@ use view::Dump;
 
 /// Prints what was asked for.
 pub(crate) fn run(arguments: &DumpArgs) -> Result<(), Failure> {
-    let folder = arguments.bpffs.display();
+    let nothing = || {
+        let folder = arguments.bpffs.display();
+        Failure::negative(format!(
+            "nothing is pinned in {folder}: no agent of this version has run since the last cleanup, or it uses another --bpffs"
+        ))
+    };
     if !arguments.bpffs.exists() {
-        return Err(Failure::negative(format!(
-            "nothing is pinned in {folder}: no agent has run since the last cleanup, or it uses another --bpffs"
-        )));
+        return Err(nothing());
     }
     crate::startup::check_privileges().map_err(Failure::runtime)?;
-    let inspector = Inspector::open(&arguments.bpffs).map_err(Failure::runtime)?;
+    let inspector = Inspector::open(&arguments.bpffs)
+        .map_err(|error| if is_absence(&error) { nothing() } else { Failure::runtime(error) })?;
     let dump = read(&inspector, arguments.subject).map_err(Failure::runtime)?;
     let stdout = io::stdout();
     let colours = stdout.is_terminal() && !no_color();
@@ -40,6 +45,18 @@ pub(crate) fn run(arguments: &DumpArgs) -> Result<(), Failure> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(Failure::runtime),
     }
+}
+
+/// Whether an error comes down to a pin that is not there.
+fn is_absence(error: &(dyn Error + 'static)) -> bool {
+    let mut error = Some(error);
+    while let Some(cause) = error {
+        if cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            return true;
+        }
+        error = cause.source();
+    }
+    false
 }
 
 fn read(inspector: &Inspector, subject: Subject) -> Result<Dump, DatapathError> {

@@ -9,7 +9,6 @@ mod record;
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
@@ -20,12 +19,11 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{debug, warn};
 use zerocopy::FromBytes as _;
 
-use crate::datapath::Datapath;
 use crate::datapath::inspect::Inspector;
 
 pub(crate) use clock::{monotonic_now, rfc3339, wall_time};
 use journal::Journal;
-use names::Names;
+pub(crate) use names::Names;
 use record::Record;
 pub(crate) use record::{address, protocol_name};
 
@@ -45,24 +43,13 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// Must be called inside a tokio runtime.
-    pub(crate) fn new(
-        ring: RingBuf<MapData>,
-        datapath: Arc<Mutex<Datapath>>,
-        bpffs: &Path,
-        state_dir: &Path,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(ring: RingBuf<MapData>, names: Names, bpffs: &Path, state_dir: &Path) -> io::Result<Self> {
         let inspector = Inspector::open(bpffs).inspect_err(|error| warn!(%error, "lost events cannot be counted")).ok();
         let lost = inspector.as_ref().and_then(lost).unwrap_or(0);
         // SAFETY: the ring owns its file descriptor, returns the same one as long as it lives, and closes it when it is dropped.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Self {
-            ring,
-            names: Names::new(datapath),
-            journal: Journal::new(state_dir.join("events.jsonl")),
-            inspector,
-            lost,
-        })
+        Ok(Self { ring, names, journal: Journal::new(state_dir.join("events.jsonl")), inspector, lost })
     }
 
     /// Logs and stores every event.

@@ -1,15 +1,18 @@
 //! Who and which rule the numbers of an event mean. Both never change their meaning while the pins live, so they are remembered.
+//!
+//! Tables are noted when they come into force, so that a denial can still be named after its table was replaced. Called by the
+//! event reader and, after each apply, by the reconciler.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use egress_common::event::Event;
 use egress_policy::describe::{RuleDescription, TableDescription};
 
-use crate::datapath::Datapath;
+use crate::datapath::{Datapath, Desired};
 
-/// Table versions remembered; a denial may be read after its table was replaced.
-const MOST_TABLES: usize = 64;
+/// Table versions remembered beyond those in force.
+const MOST_FORMER_TABLES: usize = 64;
 /// Endpoint numbers remembered.
 const MOST_ENDPOINTS: usize = 16_384;
 
@@ -21,42 +24,74 @@ pub(super) struct Named {
     pub(super) rule: Option<RuleDescription>,
 }
 
-/// Asks the datapath once per number.
-pub(super) struct Names {
+/// The datapath, and what its numbers were found to mean.
+#[derive(Clone)]
+pub(crate) struct Names {
     datapath: Arc<Mutex<Datapath>>,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
     pods: HashMap<u32, String>,
-    tables: HashMap<u32, Arc<TableDescription>>,
+    /// By generation; the highest are the youngest.
+    tables: BTreeMap<u32, Arc<TableDescription>>,
 }
 
 impl Names {
-    pub(super) fn new(datapath: Arc<Mutex<Datapath>>) -> Self {
-        Self { datapath, pods: HashMap::new(), tables: HashMap::new() }
+    pub(crate) fn new(datapath: Arc<Mutex<Datapath>>) -> Self {
+        Self { datapath, known: Arc::default() }
     }
 
-    pub(super) async fn of(&mut self, event: &Event) -> Named {
-        let known = self.pods.contains_key(&event.endpoint) && self.tables.contains_key(&event.generation);
-        if !known {
+    /// Notes the tables that are in force now.
+    pub(crate) fn note(&self, datapath: &Datapath, desired: &Desired) {
+        let table = |name: &str| datapath.table_of(name).map(|table| table.generation);
+        let in_force: BTreeSet<u32> = desired.endpoints.iter().filter_map(|endpoint| table(&endpoint.name)).collect();
+        let mut known = self.known();
+        for generation in &in_force {
+            if let Some(description) = datapath.description(*generation) {
+                known.tables.insert(*generation, description);
+            }
+        }
+        let former: Vec<u32> =
+            known.tables.keys().filter(|generation| !in_force.contains(generation)).copied().collect();
+        for generation in former.iter().take(former.len().saturating_sub(MOST_FORMER_TABLES)) {
+            known.tables.remove(generation);
+        }
+    }
+
+    pub(super) async fn of(&self, event: &Event) -> Named {
+        let unknown = {
+            let known = self.known();
+            !known.pods.contains_key(&event.endpoint) || !known.tables.contains_key(&event.generation)
+        };
+        if unknown {
             self.ask(event.endpoint, event.generation).await;
         }
-        let rule = self.tables.get(&event.generation).and_then(|table| table.rule(event.rank));
-        Named { pod: self.pods.get(&event.endpoint).cloned(), rule: rule.cloned() }
+        let known = self.known();
+        Named {
+            pod: known.pods.get(&event.endpoint).cloned(),
+            rule: known.tables.get(&event.generation).and_then(|table| table.rule(event.rank)).cloned(),
+        }
     }
 
     /// The datapath may be busy with an apply, so it is waited for elsewhere.
-    async fn ask(&mut self, endpoint: u32, generation: u32) {
+    async fn ask(&self, endpoint: u32, generation: u32) {
         let datapath = Arc::clone(&self.datapath);
         let answer = tokio::task::spawn_blocking(move || {
             let datapath = datapath.lock().unwrap_or_else(PoisonError::into_inner);
             (datapath.endpoint_name(endpoint), datapath.description(generation))
         });
         let Ok((pod, table)) = answer.await else { return };
-        if self.pods.len() >= MOST_ENDPOINTS {
-            self.pods.clear();
+        let mut known = self.known();
+        if known.pods.len() >= MOST_ENDPOINTS {
+            known.pods.clear();
         }
-        if self.tables.len() >= MOST_TABLES {
-            self.tables.clear();
-        }
-        self.pods.extend(pod.map(|pod| (endpoint, pod)));
-        self.tables.extend(table.map(|table| (generation, table)));
+        known.pods.extend(pod.map(|pod| (endpoint, pod)));
+        known.tables.extend(table.map(|table| (generation, table)));
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -99,13 +99,14 @@ impl<K: Kernel> Reconciler<K> {
         self.planner.realize(&plan, &self.inputs.set, &failed);
         let status = self.record(&plan, &applied, changed);
         self.complete = applied.problems.is_empty() && !self.inputs.survey.incomplete;
+        // Before anybody is told: an agent that dies now must find it again.
+        if changed && plan.fits {
+            self.save();
+        }
         let generation = self.publish(&status, changed);
         if changed || applied.endpoints_changed + applied.endpoints_removed + applied.tables_built > 0 {
             summarize(generation, &status, &applied, started);
             log_differences(&before, self.planner.realized());
-        }
-        if changed && plan.fits {
-            self.save();
         }
         self.last = Some(status.clone());
         Ok(Outcome { generation, status })
@@ -134,6 +135,8 @@ impl<K: Kernel> Reconciler<K> {
             let survey = self.sources.discovery.survey(&self.inputs.endpoints, cover);
             changed |= self.inputs.survey.located != survey.located || self.inputs.survey.problems != survey.problems;
             self.inputs.survey = survey;
+        }
+        if work.files || discover {
             let node = node_context(&self.inputs.node);
             changed |= self.inputs.node != node;
             self.inputs.node = node;

@@ -47,7 +47,7 @@ impl PartialEq for Text {
 
 /// Reads `path`, calling it `name`.
 pub(super) fn read_file(name: String, path: &Path) -> FileText {
-    let text = fs::read(path).map_err(|error| error.to_string()).and_then(|bytes| {
+    let text = read_regular(path).map_err(|error| error.to_string()).and_then(|bytes| {
         let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())?;
         // A writer that truncates before it writes must not look like one who deletes every object.
         if text.trim().is_empty() {
@@ -56,6 +56,11 @@ pub(super) fn read_file(name: String, path: &Path) -> FileText {
         Ok(Text::new(text))
     });
     FileText { name, text }
+}
+
+/// A pipe or a terminal could keep the agent waiting for ever.
+pub(crate) fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    if fs::metadata(path)?.is_file() { fs::read(path) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
 /// Reads every policy file of `folder`, by name, except the one that `skip` names.

@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 use nix::ifaddrs::getifaddrs;
 
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Where the resolvers are named, resolv.conf(5).
+pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// The name servers of `/etc/resolv.conf`; none if there is no such file.
 pub(crate) fn resolvers() -> Vec<IpAddr> {

@@ -4,6 +4,7 @@
 //! comes back are seen. Watches are renewed before every report, so that nothing can change unseen between report and reading.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -91,6 +92,7 @@ impl Relevant {
         let files = targets.files.iter().flat_map(|file| [Some(file.clone()), file.canonicalize().ok()]);
         relevant.folders.extend(folder.iter().flatten().cloned());
         relevant.exact.extend(folder.into_iter().chain(files).flatten());
+        relevant.exact.extend(linked(&targets.folder));
         relevant.parents.extend(relevant.exact.iter().filter_map(|path| path.parent()).map(Path::to_path_buf));
         relevant
     }
@@ -108,6 +110,14 @@ impl Relevant {
             || (inside(&self.folders) && (swapped || is_policy_file(name)))
             || (inside(&self.parents) && swapped)
     }
+}
+
+/// Files that policy files of the folder are links to.
+fn linked(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let policies = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_policy_file));
+    let links = policies.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+    links.filter_map(|link| link.path().canonicalize().ok()).collect()
 }
 
 impl Watches {
@@ -205,7 +215,6 @@ fn change(kind: EventKind, path: &Path) -> Option<Change> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -261,6 +270,17 @@ mod tests {
         fs::rename(mount.path().join("..data_tmp"), mount.path().join("..data")).unwrap();
         folder_changes.recv_timeout(DEADLINE).unwrap();
         file_changes.recv_timeout(DEADLINE).unwrap();
+    }
+
+    #[test]
+    fn a_file_elsewhere_that_a_policy_file_links_to_is_watched() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let target = elsewhere.path().join("policy");
+        fs::write(&target, "one").unwrap();
+        symlink(&target, folder.path().join("a.yaml")).unwrap();
+        let (_watcher, changes) = watch(folder.path(), &[]);
+        fs::write(&target, "two").unwrap();
+        changes.recv_timeout(DEADLINE).unwrap();
     }
 
     #[test]
