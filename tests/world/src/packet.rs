@@ -122,15 +122,18 @@ impl Ip {
         bytes
     }
 
-    /// An ICMP or ICMPv6 echo request with a right checksum.
-    pub fn echo_request(&self, identifier: u16) -> Vec<u8> {
-        let mut bytes = echo_request(self.destination, identifier, 1);
-        if self.destination.is_ipv6() {
-            bytes[2..4].copy_from_slice(&[0, 0]);
-            let sum = self.transport_checksum(&bytes);
-            bytes[2..4].copy_from_slice(&sum);
-        }
+    /// An ICMP or ICMPv6 "port unreachable" that quotes a packet.
+    pub fn port_unreachable(&self, quote: &[u8]) -> Vec<u8> {
+        let (kind, code) = if self.destination.is_ipv4() { (3, 3) } else { (1, 4) };
+        let mut bytes = [&[kind, code, 0, 0, 0, 0, 0, 0], quote].concat();
+        let sum = self.icmp_checksum(&bytes);
+        bytes[2..4].copy_from_slice(&sum);
         bytes
+    }
+
+    /// Over the bytes alone in ICMP, over the pseudo header too in ICMPv6.
+    fn icmp_checksum(&self, bytes: &[u8]) -> [u8; 2] {
+        if self.destination.is_ipv4() { checksum(&[bytes]).to_be_bytes() } else { self.transport_checksum(bytes) }
     }
 }
 

@@ -16,7 +16,7 @@ use socket2::Domain;
 pub use icmp::{ping, ping_raw};
 pub use raw::{frame, raw_ip};
 pub use sctp::sctp;
-pub use tcp::{mptcp_echo, tcp, tcp_echo, tcp_fast_open};
+pub use tcp::{mptcp_echo, tcp, tcp_bulk, tcp_echo, tcp_fast_open};
 pub use udp::{udp_connected, udp_large, udp_unconnected};
 
 /// How long an answer may take on this machine before it counts as none. A refusal must not need it.

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 
-use egress_e2e::{CONFIG, Lab, Way, at, ip, policy, reaches, reaches_udp, world};
+use egress_e2e::{CONFIG, Lab, Way, at, config, document, ip, policy, reaches, reaches_udp, world};
 use egress_world::Pod;
 use egress_world::packet::{Ip, flag, protocol};
 use egress_world::probe::{self, Outcome, PATIENCE};
@@ -47,6 +47,81 @@ fn a_pod_under_deny_all_serves_tcp_clients_and_cannot_call_them() {
         assert!(!reaches(pod, at(client, 443)), "serving {client} must not open a way to it");
         exchange(&mut stream);
     }
+}
+
+#[test]
+fn a_closed_port_of_a_pod_under_deny_all_answers_that_it_is_closed() {
+    let Some(world) = world(&["default/server"]) else { return };
+    let _lab = Lab::new(&world, &policy(&DENY_ALL));
+    let pod = world.pod("server");
+    for client in CLIENTS {
+        let error = world.outside().tcp(ip(client), service(pod, client)).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "a reset is a reply too");
+        let socket = world.outside().udp(at(client, 0));
+        socket.connect(service(pod, client)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.send(b"hello").unwrap();
+        let error = socket.recv(&mut [0; 16]).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "so is port unreachable");
+    }
+}
+
+#[test]
+fn a_made_up_icmp_error_is_no_reply() {
+    let Some(world) = world(&["default/server"]) else { return };
+    let mut lab = Lab::new(&world, &policy(&DENY_ALL));
+    let pod = world.pod("server");
+    pod.serve(SERVICE);
+    for (client, stranger) in CLIENTS.into_iter().zip(["5.6.7.8", "2001:db8:2::8"]) {
+        let socket = world.outside().udp(at(client, 0));
+        ask(&socket, service(pod, client));
+        let port = socket.local_addr().unwrap().port();
+        let own = pod.address_like(ip(client));
+        let icmp = if own.is_ipv4() { protocol::ICMP } else { protocol::ICMPV6 };
+        let mut send = |to: &str, quoted_source: &str, quoted_port| {
+            let quote = Ip::new(ip(quoted_source), own, protocol::UDP);
+            let quote = quote.packet(&quote.udp(quoted_port, SERVICE, b"hello"));
+            let header = Ip::new(own, ip(to), icmp);
+            let packet = header.packet(&header.port_unreachable(&quote));
+            lab.wire.forget();
+            assert_eq!(pod.run(|| probe::raw_ip(ip(to), &packet)).outcome, Outcome::Silence);
+            lab.wire.arrived(ip(to)).len()
+        };
+        assert_eq!(send(client, client, port), 1, "an error about what the client did send");
+        assert_eq!(send(client, client, port ^ 1), 0, "about what it did not send");
+        assert_eq!(send(stranger, stranger, port), 0, "about what nobody sent");
+        assert_eq!(send(stranger, client, port), 0, "to somebody else");
+    }
+}
+
+#[test]
+fn pods_without_an_interface_on_the_node_serve_under_deny_all_too() {
+    let Some(mut world) = world(&[]) else { return };
+    world.add_host_network_pod("default/hosted");
+    if world.add_macvlan_pod("default/macvlan").is_none() {
+        eprintln!("SKIPPED: this kernel has no macvlan");
+    }
+    let deny_all = document("office", &[], &DENY_ALL);
+    let _lab = Lab::new(&world, &(config(&["hostNetworkPods: Enforce"]) + &deny_all));
+    for (port, pod) in (SERVICE..).zip(world.pods()) {
+        pod.serve(port);
+        for client in CLIENTS {
+            let own = if pod.name() == "hosted" { node_address(client) } else { pod.address_like(ip(client)) };
+            let to = SocketAddr::new(own, port);
+            let mut stream = world.outside().tcp(ip(client), to).unwrap();
+            exchange(&mut stream);
+            let socket = world.outside().udp(at(client, 0));
+            ask(&socket, to);
+            assert!(!reaches(pod, at(client, 443)) && !reaches_udp(pod, at(client, 443)), "{}", pod.name());
+            exchange(&mut stream);
+            ask(&socket, to);
+        }
+    }
+}
+
+/// The node's own address of the family.
+fn node_address(like: &str) -> std::net::IpAddr {
+    ip(if like.contains(':') { "fd00:172:18::2" } else { "172.18.0.2" })
 }
 
 #[test]

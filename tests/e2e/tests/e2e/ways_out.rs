@@ -24,6 +24,23 @@ fn tcp_connections_are_judged() {
 }
 
 #[test]
+fn long_tcp_streams_pass_with_their_large_segments() {
+    let Some(world) = world(&["default/client"]) else { return };
+    let lab = Lab::new(
+        &world,
+        &policy(&["Allow 1.2.3.0/24 TCP/443", "Allow 2001:db8:1::/48 TCP/443", "Deny 0.0.0.0/0", "Deny ::/0"]),
+    );
+    let pod = world.pod("client");
+    let drops = lab.agent.dropped("policy");
+    for remote in ALLOWED {
+        let stream = pod.run(|| probe::tcp_bulk(at(remote, 443), 4 << 20));
+        assert!(stream.is_answered(), "{stream:?}");
+        assert!(pod.run(|| probe::tcp_bulk(at(remote, 80), 4 << 20)).is_refused());
+    }
+    assert_eq!(lab.agent.dropped("policy"), drops + 2, "only the two calls were refused");
+}
+
+#[test]
 fn multipath_tcp_connections_are_judged() {
     is_judged(Way::Mptcp);
 }

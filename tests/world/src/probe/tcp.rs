@@ -25,7 +25,22 @@ pub fn tcp_echo(remote: SocketAddr) -> Attempt {
     })
 }
 
-/// The same by Multipath TCP, whose sockets have a protocol number of their own.
+/// Sends `bytes` bytes and wants them all back, so that the kernel makes its largest segments.
+pub fn tcp_bulk(remote: SocketAddr, bytes: usize) -> Attempt {
+    attempt(|| {
+        let mut stream: TcpStream = connect(remote, PATIENCE, None)?.into();
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut writer = stream.try_clone()?;
+        let sent = std::thread::spawn(move || writer.write_all(&vec![7; bytes]));
+        let mut answer = vec![0; bytes];
+        stream.read_exact(&mut answer)?;
+        sent.join().expect("the writer")?;
+        assert!(answer.iter().all(|&byte| byte == 7), "the echo changed");
+        Ok(Outcome::Answered)
+    })
+}
+
+/// [`tcp_echo`] by Multipath TCP, whose sockets have a protocol number of their own.
 pub fn mptcp_echo(remote: SocketAddr) -> Attempt {
     attempt(|| {
         let mut stream: TcpStream = connect(remote, PATIENCE, Some(Protocol::MPTCP))?.into();
