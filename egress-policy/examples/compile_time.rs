@@ -131,6 +131,20 @@ fn many_exceptions() -> Vec<RankedRule> {
         .collect()
 }
 
+/// 2,000 rules with ports and one without, all for everything, before `count` rules with ports that they cover.
+fn covered(count: u32) -> Vec<RankedRule> {
+    let mut random = Random(5);
+    let ports = |number: u32| {
+        let port = u16::try_from(number % 30_000).unwrap_or_default() * 2;
+        Ports::new(vec![KeyRange::ports(6, port, port)])
+    };
+    let first = (1..=2000).map(|number| rule(number, Action::Allow, everything(), Vec::new(), ports(number)));
+    let all = rule(2001, Action::Deny, everything(), Vec::new(), Ports::Any);
+    let rest =
+        (2002..2002 + count).map(|number| rule(number, Action::Allow, random.prefix4(), Vec::new(), ports(number)));
+    first.chain([all]).chain(rest.collect::<Vec<_>>()).collect()
+}
+
 fn peak_memory() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
@@ -167,6 +181,7 @@ fn main() {
     measure("100k IPv4, a third with ports", ported(100_000));
     measure("100k exceptions of one rule", excepted(100_000));
     measure("100k exceptions of 8,000 rules", many_exceptions());
+    measure("100k covered rules with ports", covered(100_000));
     measure("1M IPv4", flat(999_000, false));
     measure("1M IPv6", flat(999_000, true));
     measure("1.2M IPv4", flat(1_200_000, false));

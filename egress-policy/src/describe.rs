@@ -81,19 +81,19 @@ mod tests {
 
     #[test]
     fn a_description_names_every_rank_and_survives_json() {
-        let list = list(&policy(
+        let rules = list(&policy(
             "curl",
             "",
             &["{type: Allow, name: web, to: {cidrSelector: 1.2.3.0/24}, ports: [{protocol: TCP, port: 443}]}"],
         ));
-        let description = TableDescription::new(&list);
-        assert_eq!(description.rules.len(), list.rules.len());
+        let description = TableDescription::new(&rules);
+        assert_eq!(description.rules.len(), rules.rules.len());
         assert_eq!(description.fingerprint.len(), 64);
         let json = serde_json::to_string(&description).unwrap();
         assert_eq!(serde_json::from_str::<TableDescription>(&json).unwrap(), description);
-        let rule = description.rules.iter().find(|rule| rule.policy.is_some()).unwrap();
+        let first = description.rules.iter().find(|rule| rule.policy.is_some()).unwrap();
         assert_eq!(
-            serde_json::to_value(rule).unwrap(),
+            serde_json::to_value(first).unwrap(),
             serde_json::json!({
                 "origin": "rule 1 of default/curl",
                 "policy": {"kind": "EgressNetworkPolicy", "namespace": "default", "name": "curl"},
@@ -105,7 +105,7 @@ mod tests {
                 "text": "Allow 1.2.3.0/24 TCP/443",
             })
         );
-        let last = u32::try_from(list.rules.len() - 1).unwrap();
+        let last = u32::try_from(rules.rules.len() - 1).unwrap();
         assert_eq!(description.rule(last).unwrap().origin, "default action");
         assert_eq!(description.rule(last + 1), None);
     }

@@ -3,22 +3,24 @@
 //! Order: builtin rules, Admin tier, Namespace tier, Baseline tier, default action. Invariant: the last rule is the default action and
 //! matches everything. Pods with equal lists (same [`RuleList::fingerprint`]) share one compiled table.
 
+mod builtin;
+mod fingerprint;
+
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use egress_common::packet::protocol;
 use egress_common::table::Decision;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use self::builtin::{builtin_rules, hosts};
 use crate::model::{
-    Action, Config, DefaultAction, Mode, NAMESPACE_NAME_LABEL, NodeContext, Peer, PodIdentity, Policy, PolicyKey,
-    PolicyKind, PolicySet, Rule, Tier, canonical,
+    Action, DefaultAction, Mode, NAMESPACE_NAME_LABEL, NodeContext, Peer, PodIdentity, Policy, PolicyKey, PolicySet,
+    Rule, Tier,
 };
 use crate::name::NamePattern;
-use crate::ports::{KeyRange, Ports};
+use crate::ports::Ports;
 use crate::selector::LabelSelector;
 
 /// The firewall's own rules, in the order of evaluation.
@@ -144,8 +146,8 @@ impl RankedRule {
     /// The prefixes that the rule matches, before [`RankedRule::except`] is taken away.
     pub fn networks(&self) -> &[IpNet] {
         const EVERYTHING: &[IpNet] = &[
-            IpNet::V4(Ipv4Net::new_assert(std::net::Ipv4Addr::UNSPECIFIED, 0)),
-            IpNet::V6(Ipv6Net::new_assert(std::net::Ipv6Addr::UNSPECIFIED, 0)),
+            IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),
+            IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)),
         ];
         match &self.peer {
             RankedPeer::Any => EVERYTHING,
@@ -318,172 +320,10 @@ fn ranked(policy: &Policy, rule: &Rule, number: u32, node: &NodeContext) -> Rank
     }
 }
 
-/// The addresses as whole-length prefixes, sorted, each once.
-fn hosts(addresses: impl Iterator<Item = IpAddr>) -> Arc<[IpNet]> {
-    networks(addresses.map(|address| IpNet::from(address.to_canonical())))
-}
-
-fn networks(prefixes: impl Iterator<Item = IpNet>) -> Arc<[IpNet]> {
-    let mut prefixes: Vec<IpNet> = prefixes.map(|prefix| canonical(prefix.trunc())).collect();
-    prefixes.sort_unstable();
-    prefixes.dedup();
-    prefixes.into()
-}
-
-const fn v4(a: u8, b: u8, c: u8, d: u8, length: u8) -> IpNet {
-    IpNet::V4(Ipv4Net::new_assert(std::net::Ipv4Addr::new(a, b, c, d), length))
-}
-
-const fn v6(first: u16, last: u16, length: u8) -> IpNet {
-    IpNet::V6(Ipv6Net::new_assert(std::net::Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, last), length))
-}
-
-/// §1.2, §1.3 and `excludedCIDRs`. A rule without any address is left out.
-fn builtin_rules(config: &Config, node: &NodeContext) -> Vec<RankedRule> {
-    const LINK_LOCAL: IpNet = v6(0xfe80, 0, 10);
-    const LINK_MULTICAST: IpNet = v6(0xff02, 0, 16);
-    const LOOPBACK: [IpNet; 2] = [v4(127, 0, 0, 0, 8), v6(0, 1, 128)];
-    const DNS_PORT: u16 = 53;
-
-    let internal = config.internal_cidrs.iter().flatten().copied().chain(LOOPBACK);
-    let own6 = node.node_addresses.iter().map(IpAddr::to_canonical).filter(IpAddr::is_ipv6).map(IpNet::from);
-    let discovery = [LINK_LOCAL, LINK_MULTICAST].into_iter().chain(own6);
-    // RFC 4861 (133–137), MLD: RFC 2710 (130–132), RFC 3810 (143).
-    let discovery_types =
-        vec![KeyRange::ports(protocol::ICMPV6, 130, 137), KeyRange::ports(protocol::ICMPV6, 143, 143)];
-    let resolvers = config.resolvers.as_ref().unwrap_or(&node.resolvers);
-    let dns = resolvers.iter().chain(&node.node_addresses).copied().filter(|_| config.dns.allow_resolvers);
-    let dns_ports = [protocol::UDP, protocol::TCP].map(|number| KeyRange::ports(number, DNS_PORT, DNS_PORT));
-
-    let rules = [
-        (Builtin::InternalCidrs, networks(internal), Ports::Any),
-        (Builtin::NeighbourDiscovery, networks(discovery), Ports::new(discovery_types)),
-        (
-            Builtin::Dhcpv6,
-            networks([LINK_LOCAL, LINK_MULTICAST].into_iter()),
-            Ports::new(vec![KeyRange::ports(protocol::UDP, 547, 547)]),
-        ),
-        (Builtin::Igmp, networks([v4(224, 0, 0, 0, 24)].into_iter()), Ports::new(vec![KeyRange::protocol(2)])),
-        (
-            Builtin::Dhcpv4,
-            networks([v4(255, 255, 255, 255, 32)].into_iter()),
-            Ports::new(vec![KeyRange::ports(protocol::UDP, 67, 67)]),
-        ),
-        (Builtin::Dns, hosts(dns), Ports::new(dns_ports.to_vec())),
-        (Builtin::ExcludedCidrs, networks(config.excluded_cidrs.iter().copied()), Ports::Any),
-    ];
-    let with_addresses = rules.into_iter().filter(|(_, networks, _)| !networks.is_empty());
-    with_addresses.map(|(builtin, networks, ports)| builtin_rule(builtin, networks, ports)).collect()
-}
-
-fn builtin_rule(builtin: Builtin, networks: Arc<[IpNet]>, ports: Ports) -> RankedRule {
-    RankedRule {
-        origin: RuleOrigin::Builtin(builtin),
-        tier: Tier::Builtin,
-        action: Action::Allow,
-        mode: Mode::Enforce,
-        peer: RankedPeer::Networks(networks),
-        ports,
-    }
-}
-
 impl RuleList {
-    /// Names the list: lists with the same fingerprint have the same rules from the same places, hence the same table and the same
-    /// description.
-    pub fn fingerprint(&self) -> [u8; 32] {
-        let mut feed = Feed(Sha256::new_with_prefix(b"egress rule list 1"));
-        for rule in &self.rules {
-            feed.rule(rule);
-        }
-        feed.0.finalize().into()
-    }
-
     /// Whether the list says nothing: no policy selects the pod and the default is Allow. Such a pod needs no endpoint (performance.md).
     pub fn is_trivial(&self) -> bool {
         self.policies.is_empty() && self.rules.last().is_some_and(|rule| rule.action == Action::Allow)
-    }
-}
-
-/// Feeds a hash with fields such that different rules give different bytes: every text and list has its length in front.
-struct Feed(Sha256);
-
-impl Feed {
-    fn number(&mut self, number: usize) {
-        self.0.update(u64::try_from(number).unwrap_or(u64::MAX).to_le_bytes());
-    }
-
-    fn text(&mut self, text: &str) {
-        self.number(text.len());
-        self.0.update(text);
-    }
-
-    fn networks(&mut self, networks: &[IpNet]) {
-        self.number(networks.len());
-        for network in networks {
-            self.0.update([network.max_prefix_len(), network.prefix_len()]);
-            match network.addr() {
-                IpAddr::V4(address) => self.0.update(address.octets()),
-                IpAddr::V6(address) => self.0.update(address.octets()),
-            }
-        }
-    }
-
-    fn rule(&mut self, rule: &RankedRule) {
-        match &rule.origin {
-            RuleOrigin::Builtin(builtin) => self.text(builtin.name()),
-            RuleOrigin::Default => self.text("default"),
-            RuleOrigin::Policy { key, number, name } => {
-                self.text(key.kind.name());
-                self.0.update([u8::from(key.kind == PolicyKind::OpenShiftEgressNetworkPolicy)]);
-                self.0.update([u8::from(key.namespace.is_some()), u8::from(name.is_some())]);
-                self.text(key.namespace.as_deref().unwrap_or_default());
-                self.text(&key.name);
-                self.0.update(number.to_le_bytes());
-                self.text(name.as_deref().unwrap_or_default());
-            }
-        }
-        self.text(rule.action.name());
-        self.0.update([tier_number(rule.tier), u8::from(rule.mode == Mode::Audit)]);
-        self.peer(&rule.peer);
-        self.number(rule.ports.ranges().len());
-        for range in rule.ports.ranges() {
-            self.0.update(range.first.to_le_bytes());
-            self.0.update(range.last.to_le_bytes());
-        }
-    }
-
-    fn peer(&mut self, peer: &RankedPeer) {
-        match peer {
-            RankedPeer::Any => self.0.update([0]),
-            RankedPeer::Networks(networks) => {
-                self.0.update([1]);
-                self.networks(networks);
-            }
-            RankedPeer::Cidr { cidr, except } => {
-                self.0.update([2]);
-                self.networks(std::slice::from_ref(cidr));
-                self.networks(except);
-            }
-            RankedPeer::DnsName(name) => {
-                self.0.update([3]);
-                self.text(&name.to_string());
-            }
-            RankedPeer::Nodes { selector, networks } => {
-                self.0.update([4]);
-                self.text(&selector.to_string());
-                self.networks(networks);
-            }
-        }
-    }
-}
-
-const fn tier_number(tier: Tier) -> u8 {
-    match tier {
-        Tier::Builtin => 0,
-        Tier::Admin => 1,
-        Tier::Namespace => 2,
-        Tier::Baseline => 3,
-        Tier::Default => 4,
     }
 }
 

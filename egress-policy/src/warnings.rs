@@ -35,6 +35,8 @@ pub enum WarningReason {
     ShadowedRules,
     /// DNS rules match nothing yet.
     DnsNameNotEnforced,
+    /// A prefix of the configuration covers a whole address family.
+    NothingJudged,
     /// A node selector to which no node with an address belongs.
     NoNodeSelected,
 }
@@ -64,6 +66,10 @@ impl fmt::Display for Warning {
         f.write_str(&self.message)
     }
 }
+
+/// Found by validation and in rule lists, in the same words, so that equal warnings can be told once.
+pub(crate) const NAME_NOT_ENFORCED: &str =
+    "DNS names are not enforced yet, so the rule matches nothing; use cidrSelector until they are";
 
 impl RuleList {
     /// What is noticed about the rules of one pod together. [`shadowed`] needs the compiled table and is separate.
@@ -105,13 +111,7 @@ fn unmatched(rule: &RankedRule) -> Option<Warning> {
         return None;
     };
     let (reason, field, message) = match &rule.peer {
-        RankedPeer::DnsName(name) => (
-            WarningReason::DnsNameNotEnforced,
-            "dnsName",
-            format!(
-                "rule {number} for {name} matches nothing: DNS names are not enforced yet; use cidrSelector until they are"
-            ),
-        ),
+        RankedPeer::DnsName(_) => (WarningReason::DnsNameNotEnforced, "dnsName", NAME_NOT_ENFORCED.to_owned()),
         RankedPeer::Nodes { selector, networks } if networks.is_empty() => (
             WarningReason::NoNodeSelected,
             "nodeSelector",

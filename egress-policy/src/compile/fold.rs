@@ -162,13 +162,18 @@ impl Fold {
 
     /// This fold with `own` merged in.
     pub(super) fn with(&self, own: &Own<'_>) -> Self {
+        let (worst, steps) = match self {
+            Self::Flat(state) => (*state, &[(0, *state)][..]),
+            Self::Split(split) => (split.worst, &split.steps[..]),
+        };
+        // Most rules behind a rule for everything change nothing; then nothing is gone over.
+        let matters = |state: State| worst.min(state) != worst;
+        let listed_matter = own.listed.iter().any(|(state, _)| matters(*state));
         match self {
-            Self::Flat(state) if own.listed.is_empty() => Self::Flat(state.min(own.flat)),
-            Self::Flat(state) => own.sweep(&[(0, *state)]),
-            Self::Split(split) if own.listed.is_empty() && split.worst.min(own.flat) == split.worst => {
-                Self::Split(Rc::clone(split))
-            }
-            Self::Split(split) => own.sweep(&split.steps),
+            _ if listed_matter => own.sweep(steps),
+            Self::Flat(state) => Self::Flat(state.min(own.flat)),
+            Self::Split(_) if matters(own.flat) => own.sweep(steps),
+            Self::Split(split) => Self::Split(Rc::clone(split)),
         }
     }
 

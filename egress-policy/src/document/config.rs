@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::metadata::Metadata;
 use super::problem::{Fields, Report};
 use super::tree::{Node, Value};
 use crate::model::{Config, DefaultAction, DenyResponse, DnsConfig, HostNetworkPods, UnknownPods};
+use crate::warnings::WarningReason;
 
 /// Fields of `EgressConfig`'s spec.
 pub(super) const CONFIG: [&str; 8] = [
@@ -50,9 +53,10 @@ impl<'n> Report<'n> {
                 .optional(fields, "defaultAction", |report, node| report.choice(node, &actions))
                 .unwrap_or_default(),
             excluded_cidrs: self
-                .optional(fields, "excludedCIDRs", |report, node| report.list(node, Self::prefix))
+                .optional(fields, "excludedCIDRs", |report, node| report.list(node, Self::exempt_prefix))
                 .unwrap_or_default(),
-            internal_cidrs: self.optional(fields, "internalCIDRs", |report, node| report.list(node, Self::prefix)),
+            internal_cidrs: self
+                .optional(fields, "internalCIDRs", |report, node| report.list(node, Self::exempt_prefix)),
             resolvers: self.optional(fields, "resolvers", |report, node| report.list(node, Self::resolver)),
             dns: self.optional(fields, "dns", Self::dns).unwrap_or_default(),
             unknown_pods: self
@@ -75,6 +79,16 @@ impl<'n> Report<'n> {
             );
         }
         Some(config)
+    }
+
+    fn exempt_prefix(&mut self, node: &'n Node) -> Option<IpNet> {
+        let prefix = self.prefix(node)?;
+        if prefix.prefix_len() == 0 {
+            let message =
+                format!("{prefix} is every address of its family, so no policy judges any; list smaller prefixes");
+            self.warning(WarningReason::NothingJudged, message);
+        }
+        Some(prefix)
     }
 
     fn resolver(&mut self, node: &'n Node) -> Option<IpAddr> {

@@ -229,6 +229,9 @@ impl<'n> Report<'n> {
     /// Gives the warnings from `first` on to the object that they are about.
     fn move_warnings(&mut self, first: usize, object: &mut Object) {
         let found = self.warnings.split_off(first.min(self.warnings.len()));
+        // A warning belongs to its object, so the object's place in a list is left out.
+        let here = self.path();
+        let inside = |path: &str| path.strip_prefix(&here).unwrap_or(path).trim_start_matches('.').to_owned();
         let (policy, warnings) = match object {
             Object::Policy(policy) => (Some(&policy.key), &mut policy.warnings),
             Object::Config(config) => (None, &mut config.warnings),
@@ -237,7 +240,7 @@ impl<'n> Report<'n> {
         warnings.extend(found.into_iter().map(|finding| Warning {
             reason: finding.kind,
             policy: policy.cloned(),
-            path: finding.path,
+            path: inside(&finding.path),
             message: finding.message,
         }));
     }

@@ -11,7 +11,7 @@ use crate::model::{Action, Mode, Peer, Policy, PolicyKey, PolicyKind, Rule, Tier
 use crate::name::NamePattern;
 use crate::ports::{KeyRange, Ports};
 use crate::spec::{ClusterTier, DEFAULT_PRIORITY, MAX_PRIORITY, MAX_RULES, Protocol};
-use crate::warnings::WarningReason;
+use crate::warnings::{NAME_NOT_ENFORCED, WarningReason};
 use egress_common::packet::protocol;
 
 /// Fields of `EgressNetworkPolicy`'s spec.
@@ -260,10 +260,7 @@ impl<'n> Report<'n> {
         let text = self.text(node)?;
         match NamePattern::parse(text) {
             Ok(name) => {
-                self.warning(
-                    WarningReason::DnsNameNotEnforced,
-                    "DNS names are not enforced yet: the rule matches nothing; use cidrSelector until they are",
-                );
+                self.warning(WarningReason::DnsNameNotEnforced, NAME_NOT_ENFORCED);
                 Some(Peer::DnsName(Arc::new(name)))
             }
             Err(error) => {

@@ -116,6 +116,11 @@ impl<'n> Report<'n> {
         self.warnings.push(Finding { kind: reason, path, line, message: message.into(), object: self.object.clone() });
     }
 
+    /// The path of the current value.
+    pub(super) fn path(&self) -> String {
+        self.place().0
+    }
+
     /// The path, and the line of the value there or of the nearest one around it.
     fn place(&self) -> (String, Option<usize>) {
         let mut path = String::new();

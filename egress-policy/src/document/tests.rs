@@ -47,7 +47,7 @@ fn policies(text: &str) -> Vec<Policy> {
     assert_eq!(documents.problems, [], "{text}");
     let policy = |object| match object {
         Object::Policy(policy) => policy,
-        other => panic!("not a policy: {other:?}"),
+        other @ (Object::Config(_) | Object::Namespace { .. }) => panic!("not a policy: {other:?}"),
     };
     documents.objects.into_iter().map(policy).collect()
 }
@@ -193,7 +193,7 @@ fn host_bits_are_masked_with_a_warning() {
         .iter()
         .map(|rule| match &rule.peer {
             Peer::Cidr { cidr, except } => format!("{cidr} {except:?}"),
-            other => format!("{other:?}"),
+            other @ (Peer::DnsName(_) | Peer::Nodes(_)) => format!("{other:?}"),
         })
         .collect();
     assert_eq!(texts, ["1.2.3.0/24 [1.2.3.8/31]", "2001:db8::/32 []", "1.2.3.0/24 []"]);
@@ -570,6 +570,57 @@ items:
             "EgressNetworkPolicy default/b, line 12: items[1].spec.egress[0].to.cidrSelector: must be text, not the number 1; put it in quotes: \"1\""
         ]
     );
+}
+
+#[test]
+fn a_warning_about_an_item_of_a_list_has_the_path_inside_its_object() {
+    let documents = read(
+        "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: EgressNetworkPolicy\n  metadata: {name: a}\n  spec: {egress: [{type: Deny, to: {cidrSelector: 1.2.3.4/8}}]}\n",
+    );
+    assert_eq!(documents.objects[0].warnings()[0].path, "spec.egress[0].to.cidrSelector");
+}
+
+#[test]
+fn a_whole_family_in_the_configuration_is_warned_about() {
+    for field in ["excludedCIDRs", "internalCIDRs"] {
+        for prefix in ["0.0.0.0/0", "::/0"] {
+            let text = format!(
+                "apiVersion: egress.rs/v1alpha1\nkind: EgressConfig\nmetadata: {{name: default}}\nspec: {{{field}: ['{prefix}']}}\n"
+            );
+            let documents = read(&text);
+            assert_eq!(documents.objects[0].warnings()[0].reason, WarningReason::NothingJudged, "{field} {prefix}");
+        }
+    }
+}
+
+/// Texts that are damaged in random places are read without panic, and a document gives objects or problems, never silence.
+#[test]
+fn a_damaged_text_gives_an_object_or_a_problem() {
+    let mut state = 1_u64;
+    let mut random = |limit: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap() % limit
+    };
+    let mut outcomes = [0, 0];
+    for _ in 0..1500 {
+        let mut text: Vec<char> = FULL.chars().collect();
+        for _ in 0..=random(3) {
+            let at = random(text.len());
+            match random(3) {
+                0 => drop(text.remove(at)),
+                1 => text.insert(at, ['-', ':', '{', ']', '"', '\n', '0', '*', '&', '\u{e9}'][random(10)]),
+                _ => text.truncate(text.len() - random(40).min(text.len() - 1)),
+            }
+        }
+        let text: String = text.into_iter().collect();
+        let documents = read(&text);
+        outcomes[0] += documents.objects.len();
+        outcomes[1] += documents.problems.len();
+        assert!(!documents.objects.is_empty() || !documents.problems.is_empty(), "{text}");
+    }
+    assert!(outcomes.iter().all(|count| *count > 50), "{outcomes:?}");
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn a_name_rule_says_that_it_is_not_enforced_yet() {
     assert_eq!(
         texts(&rules),
         [
-            "EgressNetworkPolicy default/p: spec.egress[1].to.dnsName: rule 2 for www.foo.com matches nothing: DNS names are not enforced yet; use cidrSelector until they are"
+            "EgressNetworkPolicy default/p: spec.egress[1].to.dnsName: DNS names are not enforced yet, so the rule matches nothing; use cidrSelector until they are"
         ]
     );
 }

@@ -1,0 +1,104 @@
+//! The name of a rule list: a hash of everything that its table and its description are made of.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use sha2::{Digest, Sha256};
+
+use super::{RankedPeer, RankedRule, RuleList, RuleOrigin};
+use crate::model::{Mode, PolicyKind, Tier};
+
+impl RuleList {
+    /// Names the list: lists with the same fingerprint have the same rules from the same places, hence the same table and the same
+    /// description.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut feed = Feed(Sha256::new_with_prefix(b"egress rule list 1"));
+        for rule in &self.rules {
+            feed.rule(rule);
+        }
+        feed.0.finalize().into()
+    }
+}
+
+/// Feeds a hash with fields such that different rules give different bytes: every text and list has its length in front.
+struct Feed(Sha256);
+
+impl Feed {
+    fn number(&mut self, number: usize) {
+        self.0.update(u64::try_from(number).unwrap_or(u64::MAX).to_le_bytes());
+    }
+
+    fn text(&mut self, text: &str) {
+        self.number(text.len());
+        self.0.update(text);
+    }
+
+    fn networks(&mut self, networks: &[IpNet]) {
+        self.number(networks.len());
+        for network in networks {
+            self.0.update([network.max_prefix_len(), network.prefix_len()]);
+            match network.addr() {
+                IpAddr::V4(address) => self.0.update(address.octets()),
+                IpAddr::V6(address) => self.0.update(address.octets()),
+            }
+        }
+    }
+
+    fn rule(&mut self, rule: &RankedRule) {
+        match &rule.origin {
+            RuleOrigin::Builtin(builtin) => self.text(builtin.name()),
+            RuleOrigin::Default => self.text("default"),
+            RuleOrigin::Policy { key, number, name } => {
+                self.text(key.kind.name());
+                self.0.update([u8::from(key.kind == PolicyKind::OpenShiftEgressNetworkPolicy)]);
+                self.0.update([u8::from(key.namespace.is_some()), u8::from(name.is_some())]);
+                self.text(key.namespace.as_deref().unwrap_or_default());
+                self.text(&key.name);
+                self.0.update(number.to_le_bytes());
+                self.text(name.as_deref().unwrap_or_default());
+            }
+        }
+        self.text(rule.action.name());
+        self.0.update([tier_number(rule.tier), u8::from(rule.mode == Mode::Audit)]);
+        self.peer(&rule.peer);
+        self.number(rule.ports.ranges().len());
+        for range in rule.ports.ranges() {
+            self.0.update(range.first.to_le_bytes());
+            self.0.update(range.last.to_le_bytes());
+        }
+    }
+
+    fn peer(&mut self, peer: &RankedPeer) {
+        match peer {
+            RankedPeer::Any => self.0.update([0]),
+            RankedPeer::Networks(networks) => {
+                self.0.update([1]);
+                self.networks(networks);
+            }
+            RankedPeer::Cidr { cidr, except } => {
+                self.0.update([2]);
+                self.networks(std::slice::from_ref(cidr));
+                self.networks(except);
+            }
+            RankedPeer::DnsName(name) => {
+                self.0.update([3]);
+                self.text(&name.to_string());
+            }
+            RankedPeer::Nodes { selector, networks } => {
+                self.0.update([4]);
+                self.text(&selector.to_string());
+                self.networks(networks);
+            }
+        }
+    }
+}
+
+const fn tier_number(tier: Tier) -> u8 {
+    match tier {
+        Tier::Builtin => 0,
+        Tier::Admin => 1,
+        Tier::Namespace => 2,
+        Tier::Baseline => 3,
+        Tier::Default => 4,
+    }
+}
