@@ -64,13 +64,9 @@ pub(crate) struct EndpointSource {
 
 impl EndpointSource {
     pub(crate) fn new(path: &Path, state_dir: &Path) -> Self {
-        let (last, unreadable) = LastGood::load(&state_dir.join("last-good/endpoints"), parse);
-        Self {
-            path: path.to_path_buf(),
-            parser: Parser::new(parse),
-            last,
-            start_problems: unreadable.into_iter().map(forgotten).collect(),
-        }
+        let mut parser = Parser::new(parse);
+        let (last, unreadable) = LastGood::load(&state_dir.join("last-good/endpoints"), &mut parser);
+        Self { path: path.to_path_buf(), parser, last, start_problems: unreadable.into_iter().map(forgotten).collect() }
     }
 
     /// Reads the file as it is now.

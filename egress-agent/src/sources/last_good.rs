@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::atomic_file;
 
 use super::folder::Text;
-use super::merge::{Entry, Parsed};
+use super::merge::{Entry, Parser};
 
 /// A good version of one object.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ pub(super) struct LastGood<V> {
 
 impl<V: Clone> LastGood<V> {
     /// Reads what an earlier agent stored; what cannot be read any more is forgotten. The second part names those files.
-    pub(super) fn load(folder: &Path, parse: impl Fn(&str, &str) -> Parsed<V>) -> (Self, Vec<String>) {
+    pub(super) fn load(folder: &Path, parser: &mut Parser<V>) -> (Self, Vec<String>) {
         let mut store = Self { folder: folder.to_path_buf(), stored: BTreeSet::new(), versions: BTreeMap::new() };
         let mut unreadable = Vec::new();
         for path in store.paths().unwrap_or_default() {
@@ -62,12 +62,12 @@ impl<V: Clone> LastGood<V> {
             };
             let text = Text::new(stored.text);
             store.stored.insert(path);
-            for entry in parse(&stored.file, &text.body).entries {
+            for entry in &parser.parse(&stored.file, &text).entries {
                 if let Entry::Good(key, value) = entry
-                    && stored.objects.contains(&key)
+                    && stored.objects.contains(key)
                 {
                     let (file, text) = (stored.file.clone(), Arc::clone(&text));
-                    store.versions.insert(key, Version { file, text, value });
+                    store.versions.insert(key.clone(), Version { file, text, value: value.clone() });
                 }
             }
         }

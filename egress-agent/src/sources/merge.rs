@@ -57,23 +57,26 @@ impl<V> Parser<V> {
         Self { parse, seen: HashMap::new() }
     }
 
-    /// The files with what they hold. A file that was not among the last ones, or has another text now, is parsed.
-    fn all(&mut self, files: &[FileText]) -> Vec<(FileText, Arc<Parsed<V>>)> {
-        let mut before = std::mem::take(&mut self.seen);
-        let mut parsed = Vec::with_capacity(files.len());
-        for file in files {
-            let contents = match &file.text {
-                Err(reason) => Arc::new(Parsed::broken(unreadable(&file.name, reason))),
-                Ok(text) => {
-                    let known = before.remove(&file.name).filter(|(known, _)| known == text);
-                    let (text, contents) =
-                        known.unwrap_or_else(|| (Arc::clone(text), Arc::new((self.parse)(&file.name, &text.body))));
-                    self.seen.insert(file.name.clone(), (text, Arc::clone(&contents)));
-                    contents
-                }
-            };
-            parsed.push((file.clone(), contents));
+    /// What `text` of `file` holds; parsed if it is not the text that the file had before.
+    pub(super) fn parse(&mut self, file: &str, text: &Arc<Text>) -> Arc<Parsed<V>> {
+        if let Some((known, parsed)) = self.seen.get(file)
+            && known == text
+        {
+            return Arc::clone(parsed);
         }
+        let parsed = Arc::new((self.parse)(file, &text.body));
+        self.seen.insert(file.to_owned(), (Arc::clone(text), Arc::clone(&parsed)));
+        parsed
+    }
+
+    /// The files with what they hold; the others are forgotten.
+    fn all(&mut self, files: &[FileText]) -> Vec<(FileText, Arc<Parsed<V>>)> {
+        let parsed = files.iter().map(|file| match &file.text {
+            Ok(text) => (file.clone(), self.parse(&file.name, text)),
+            Err(reason) => (file.clone(), Arc::new(Parsed::broken(unreadable(&file.name, reason)))),
+        });
+        let parsed = parsed.collect();
+        self.seen.retain(|name, _| files.iter().any(|file| file.name == *name));
         parsed
     }
 }

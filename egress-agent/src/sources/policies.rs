@@ -37,11 +37,12 @@ pub(crate) struct Policies {
 
 impl PolicySource {
     pub(crate) fn new(folder: &Path, config: Option<&Path>, state_dir: &Path) -> Self {
-        let (last, unreadable) = LastGood::load(&state_dir.join("last-good/policies"), parse);
+        let mut parser = Parser::new(parse);
+        let (last, unreadable) = LastGood::load(&state_dir.join("last-good/policies"), &mut parser);
         Self {
             folder: folder.to_path_buf(),
             config: config.map(Path::to_path_buf),
-            parser: Parser::new(parse),
+            parser,
             last,
             files: Vec::new(),
             start_problems: unreadable.into_iter().map(forgotten).collect(),
