@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{demo, docs, ebpf, kernels, setup, test};
+use crate::{bench, demo, docs, ebpf, kernels, setup, test};
 
 /// Developer commands of the egress firewall.
 #[derive(Debug, Parser)]
@@ -24,6 +24,8 @@ enum Command {
     Test(test::Args),
     /// Run the packet and end-to-end tests under other kernels, in qemu.
     Kernels(kernels::Args),
+    /// Measure packets, applying and updating, beside the kernel's LPM trie, nftables and ipset.
+    Bench(bench::Args),
     /// Write the documentation that is generated from the code.
     Docs(docs::Args),
     /// Show the firewall at work in a small world of network namespaces.
@@ -38,6 +40,7 @@ impl Cli {
             Command::BuildEbpf(args) => ebpf::run(&args),
             Command::Test(args) => test::run(&args),
             Command::Kernels(args) => kernels::run(&args),
+            Command::Bench(args) => bench::run(&args),
             Command::Docs(args) => docs::run(&args),
             Command::Demo(args) => demo::run(&args),
         }

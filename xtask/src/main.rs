@@ -1,6 +1,7 @@
 //! `cargo xtask …`: the commands that a developer, and CI, use. Each command is a module with an `Args` and a `run`;
 //! `cli` lists them. Nothing here is part of the product.
 
+mod bench;
 mod cli;
 mod command;
 mod demo;

@@ -1,0 +1,147 @@
+//! The goals of the design, each a ratio inside one run, and whether this run met them. Nothing fails because of a figure.
+
+use serde::Serialize;
+
+use crate::results::{Results, Size};
+use crate::rounds::{Cost, Run};
+
+/// Whether a goal is met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Met {
+    /// Better than the stretch.
+    Stretch,
+    /// Better than what must be.
+    Must,
+    /// Worse.
+    No,
+    /// This run did not measure it.
+    NotMeasured,
+}
+
+/// A goal with its figure.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Goal {
+    /// "P1".
+    pub(crate) number: &'static str,
+    /// What is compared.
+    pub(crate) text: &'static str,
+    /// The single figures, by what they are of.
+    pub(crate) figures: Vec<(String, f64)>,
+    /// What must be reached, at most.
+    pub(crate) must: f64,
+    /// What would be better still.
+    pub(crate) stretch: f64,
+    /// Of the worst figure.
+    pub(crate) met: Met,
+    /// Why it was not measured, or what to know about the figure.
+    pub(crate) note: String,
+}
+
+type Figures = Vec<(String, f64)>;
+
+fn goal(number: &'static str, text: &'static str, [must, stretch]: [f64; 2], figures: Figures, note: &str) -> Goal {
+    let worst = figures.iter().map(|(_, figure)| *figure).fold(f64::NEG_INFINITY, f64::max);
+    let met = match worst {
+        _ if figures.is_empty() || figures.iter().any(|(_, figure)| figure.is_nan()) => Met::NotMeasured,
+        worst if worst <= stretch => Met::Stretch,
+        worst if worst <= must => Met::Must,
+        _ => Met::No,
+    };
+    let note = if figures.is_empty() && note.is_empty() { "this run had not the sizes or peers for it" } else { note };
+    Goal { number, text, figures, must, stretch, met, note: note.to_owned() }
+}
+
+fn later(number: &'static str, text: &'static str, limits: [f64; 2], issue: &str) -> Goal {
+    goal(number, text, limits, Vec::new(), issue)
+}
+
+fn cost(run: &Run, name: &str) -> Cost {
+    run.costs.get(name).copied().unwrap_or(Cost { min: f64::NAN, marginal_min: f64::NAN, ..Cost::default() })
+}
+
+/// Marginal cost of ours over that of `peer`, cold.
+fn against(size: &Size, peer: &str) -> Option<f64> {
+    let right = |name: &str| size.peers.get(name).is_some_and(|peer| peer.wrong == 0);
+    let measured = size.cold.costs.contains_key(peer) && right(peer) && right("egress");
+    measured.then(|| cost(&size.cold, "egress").marginal_min / cost(&size.cold, peer).marginal_min)
+}
+
+fn at<'a>(results: &'a Results, labels: &'a [&str]) -> impl Iterator<Item = &'a Size> {
+    results.sizes.iter().filter(|size| labels.contains(&size.label.as_str()))
+}
+
+fn against_lpm(results: &Results, labels: &[&str]) -> Figures {
+    at(results, labels).filter_map(|size| Some((size.label.clone(), against(size, "lpm")?))).collect()
+}
+
+fn against_filters(results: &Results) -> Figures {
+    let of = |size: &Size| ["nft", "ipset"].map(|peer| against(size, peer).map(|figure| (peer.to_owned(), figure)));
+    at(results, &["100k"]).flat_map(of).flatten().collect()
+}
+
+fn hot_ratio(results: &Results) -> Figures {
+    let of = |size: &Size| cost(&size.hot, "egress").min / cost(&size.hot, "none").min;
+    at(results, &["10k"]).map(|size| (size.label.clone(), of(size))).collect()
+}
+
+fn hot_growth(results: &Results) -> Figures {
+    let of = |label| at(results, &[label]).map(|size| cost(&size.hot, "egress").marginal_min).next();
+    let pair = of("1k").zip(of("100k"));
+    pair.map(|(small, large)| ("100k / 1k".to_owned(), large / small)).into_iter().collect()
+}
+
+/// Ours over nft's, of one timing.
+fn over_nft(results: &Results, timing: impl Fn(&Size, &str) -> Option<f64>) -> Figures {
+    let of = |size: &Size| Some((size.label.clone(), timing(size, "egress")? / timing(size, "nft")?));
+    at(results, &["100k"]).filter_map(of).collect()
+}
+
+fn memory(results: &Results) -> Figures {
+    let of = |size: &Size| {
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let ratio = size.memory.table as f64 / size.peers.get("lpm")?.memory? as f64;
+        Some((size.label.clone(), ratio))
+    };
+    at(results, &["100k", "1M"]).filter_map(of).collect()
+}
+
+/// Every goal.
+pub(crate) fn all(results: &Results) -> Vec<Goal> {
+    let update = |size: &Size, peer: &str| Some(size.peers.get(peer)?.update.as_ref()?.median_ms);
+    let apply = |size: &Size, peer: &str| size.peers.get(peer).map(|peer| peer.apply.min_ms);
+    #[expect(clippy::cast_precision_loss, reason = "a count of packets")]
+    let swap = results.swap.iter().map(|swap| (format!("of {}", swap.packets), swap.wrong as f64)).collect();
+    let load = vec![("ms".to_owned(), results.load.median_ms)];
+    let connect = results.connect.iter().map(|found| ("median".to_owned(), found.denied_us[1] / found.loopback_us[1]));
+    let prefix = "m(ours) / m(kernel LPM), cold";
+    vec![
+        goal("P1", prefix, [0.45, 0.30], against_lpm(results, &["100k", "1M"]), "the array trie is issue 6"),
+        goal("P2", prefix, [0.60, 0.30], against_lpm(results, &["1k", "10k"]), "the array trie is issue 6"),
+        goal("P3", "tc program / empty program, hot, 10k", [3.5, 2.7], hot_ratio(results), ""),
+        goal("P4", "m(ours) hot, 100k / 1k", [2.5, 1.8], hot_growth(results), ""),
+        goal("P5", "m(ours) / nft, ipset, cold, 100k", [0.45, 0.30], against_filters(results), ""),
+        goal(
+            "P6",
+            "one rule changed, to first packet / nft add element, 100k",
+            [1.0 / 200.0, 1.0 / 1000.0],
+            over_nft(results, update),
+            "tables are rebuilt as a whole until issue 6",
+        ),
+        goal("P7", "full apply, compile included / nft -f, 100k", [0.35, 0.15], over_nft(results, apply), ""),
+        goal("P8", "packets that see neither version during swaps", [0.0, 0.0], swap, ""),
+        goal(
+            "P9",
+            "kernel memory per CIDR / LPM trie",
+            [0.6, 0.35],
+            memory(results),
+            "prefixes and classes; the array trie is issue 6",
+        ),
+        later("P10", "memory, 1,000 pods on 10 policies / 10 pods", [1.1, 1.02], "issue 6"),
+        later("P11", "DNS learn / empty program", [14.0, 10.0], "issues 3 and 6"),
+        later("P12", "failed connects after a lookup", [0.0, 0.0], "issues 3 and 6"),
+        goal("P13", "load and verify all programs, ms", [500.0, 200.0], load, ""),
+        later("P14", "UDP packets/s, TCP CRR, TCP stream with / without", [1.0, 1.0], "issue 6"),
+        goal("P15", "denied connect / loopback connect", [1.0, 0.2], connect.collect(), ""),
+    ]
+}

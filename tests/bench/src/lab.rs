@@ -1,0 +1,177 @@
+//! Where packets are sent: a network namespace with a default route through a device that swallows everything.
+//!
+//! The device is an `ifb` without a queue (or a `dummy`), the route is `onlink`, so that 65,536 destinations need one neighbour.
+//! Each peer has a namespace of its own, hence no switching of rule sets between rounds.
+
+use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use egress_world::Namespace;
+
+use crate::kernel;
+use crate::mix::PORT;
+
+/// Index of the sink; the same in every namespace, so that our programs know it as the endpoint's interface.
+pub(crate) const INTERFACE: u32 = 1000;
+/// Name of the sink.
+pub(crate) const SINK: &str = "sink0";
+/// Packets per system call.
+const BATCH: usize = 64;
+const PAYLOAD: [u8; 8] = [0; 8];
+
+/// A namespace to send from.
+#[derive(Debug)]
+pub(crate) struct Lab {
+    namespace: Namespace,
+    /// Reports every drop on the way.
+    probe: UdpSocket,
+    /// Sends what is measured.
+    socket: UdpSocket,
+}
+
+impl Lab {
+    /// Makes the namespace, the sink and the sockets.
+    pub(crate) fn new(name: &str) -> anyhow::Result<Self> {
+        let namespace = Namespace::new(name);
+        let device = |kind: &str| namespace.try_ip(&format!("link add {SINK} index {INTERFACE} type {kind}\n"));
+        device("ifb").or_else(|_| device("dummy")).map_err(anyhow::Error::msg).context("neither ifb nor dummy")?;
+        let queue = namespace.command("tc").args(["qdisc", "replace", "dev", SINK, "root", "noqueue"]).output()?;
+        anyhow::ensure!(queue.status.success(), "tc: {}", String::from_utf8_lossy(&queue.stderr));
+        namespace.ip(&format!(
+            "link set lo up\nlink set {SINK} up\naddr add 192.0.2.1/24 dev {SINK}\n\
+             route add default via 192.0.2.254 dev {SINK} onlink\n"
+        ));
+        let (probe, socket) = namespace.enter(|| (socket(true), socket(false)));
+        Ok(Self { namespace, probe: probe?, socket: socket? })
+    }
+
+    /// The namespace.
+    pub(crate) fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Puts a program on the way out.
+    pub(crate) fn attach(&self, program: BorrowedFd<'_>) -> anyhow::Result<OwnedFd> {
+        self.namespace.enter(|| kernel::attach_egress(program, INTERFACE))
+    }
+
+    /// Sends one packet and says whether it reached the device.
+    pub(crate) fn passes(&self, destination: Ipv4Addr) -> anyhow::Result<bool> {
+        match self.probe.send_to(&PAYLOAD, (destination, PORT)) {
+            Ok(_) => Ok(true),
+            // A drop by tc is told as ENOBUFS, one by netfilter as EPERM.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EPERM)) => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("sending to {destination}")),
+        }
+    }
+
+    /// Makes `change` while a second thread sends to `destination`; the time from the call until the first packet passes.
+    pub(crate) fn until_first_packet(
+        &self,
+        destination: Ipv4Addr,
+        change: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Duration> {
+        anyhow::ensure!(!self.passes(destination)?, "{destination} passes before the change");
+        let deadline = Instant::now() + Duration::from_secs(120);
+        let running = std::sync::Barrier::new(2);
+        let failed = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                running.wait();
+                while Instant::now() < deadline && !failed.load(Ordering::Relaxed) {
+                    if self.passes(destination)? {
+                        return Ok(Instant::now());
+                    }
+                }
+                anyhow::bail!("{destination} never passed")
+            });
+            running.wait();
+            let called = Instant::now();
+            let outcome = change();
+            failed.store(outcome.is_err(), Ordering::Relaxed);
+            let first = sender.join().map_err(|_| anyhow::anyhow!("the sender died"))?;
+            outcome?;
+            Ok(first?.saturating_duration_since(called))
+        })
+    }
+}
+
+fn socket(reports_drops: bool) -> anyhow::Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    if reports_drops {
+        let on: libc::c_int = 1;
+        // SAFETY: the option is an int that outlives the call.
+        let result = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::IPPROTO_IP,
+                libc::IP_RECVERR,
+                (&raw const on).cast(),
+                libc::socklen_t::try_from(size_of::<libc::c_int>())?,
+            )
+        };
+        anyhow::ensure!(result == 0, "IP_RECVERR: {}", io::Error::last_os_error());
+    }
+    Ok(socket)
+}
+
+/// Messages to many destinations, ready for `sendmmsg`.
+pub(crate) struct Traffic {
+    headers: Vec<libc::mmsghdr>,
+    // What the headers point to.
+    _addresses: Vec<libc::sockaddr_in>,
+    _payload: Box<libc::iovec>,
+}
+
+impl Traffic {
+    /// One message to each destination, in this order.
+    pub(crate) fn new(destinations: &[Ipv4Addr]) -> Self {
+        let mut payload =
+            Box::new(libc::iovec { iov_base: PAYLOAD.as_ptr().cast_mut().cast(), iov_len: PAYLOAD.len() });
+        let mut addresses: Vec<libc::sockaddr_in> = destinations
+            .iter()
+            .map(|address| libc::sockaddr_in {
+                sin_family: libc::sa_family_t::try_from(libc::AF_INET).unwrap_or(0),
+                sin_port: PORT.to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.octets()) },
+                sin_zero: [0; 8],
+            })
+            .collect();
+        let header = |address: &mut libc::sockaddr_in| {
+            // SAFETY: all-zero bytes are a valid message header.
+            let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            header.msg_hdr.msg_name = std::ptr::from_mut(address).cast();
+            header.msg_hdr.msg_namelen = libc::socklen_t::try_from(size_of::<libc::sockaddr_in>()).unwrap_or(0);
+            header.msg_hdr.msg_iov = &raw mut *payload;
+            header.msg_hdr.msg_iovlen = 1;
+            header
+        };
+        let headers = addresses.iter_mut().map(header).collect();
+        Self { headers, _addresses: addresses, _payload: payload }
+    }
+
+    /// Sends at least `count` messages, starting at message `from`; nanoseconds per message, and where it stopped.
+    pub(crate) fn send(&mut self, lab: &Lab, from: usize, count: usize) -> anyhow::Result<(f64, usize)> {
+        let (mut next, mut sent) = (from % self.headers.len(), 0);
+        let socket = lab.socket.as_raw_fd();
+        let started = Instant::now();
+        while sent < count {
+            let messages = &mut self.headers[next..];
+            let batch = messages.len().min(BATCH);
+            // SAFETY: the headers and all that they point to live in `self`; the kernel writes the lengths in them.
+            let result =
+                unsafe { libc::sendmmsg(socket, messages.as_mut_ptr(), libc::c_uint::try_from(batch).unwrap_or(1), 0) };
+            let done = usize::try_from(result).map_err(|_| io::Error::last_os_error()).context("sendmmsg")?;
+            anyhow::ensure!(done > 0, "sendmmsg sent nothing");
+            sent += done;
+            next = (next + done) % self.headers.len();
+        }
+        let nanoseconds = started.elapsed().as_secs_f64() * 1e9;
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        Ok((nanoseconds / sent as f64, next))
+    }
+}

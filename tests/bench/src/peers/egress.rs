@@ -1,0 +1,200 @@
+//! Ours, through the production path: policy files, rule list, compiled table, `Datapath::apply`.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use aya::programs::Program;
+use egress_agent::datapath::{
+    self, Applied, Datapath, Desired, DesiredEndpoint, DesiredTable, Interface, Options, ProgramFigures,
+};
+use egress_common::abi::{self, map};
+use egress_policy::compile::{Limits, Table, compile};
+use egress_policy::describe::TableDescription;
+use egress_policy::document::{self, Object};
+use egress_policy::model::{NodeContext, PodIdentity, PolicySet};
+
+use crate::kernel;
+use crate::lab::{INTERFACE, SINK};
+use crate::mix;
+
+const POD: &str = "bench/pod";
+/// What the agent's own default is.
+const EVENTS_PER_SECOND: u32 = 10;
+
+/// How long each part of an apply took.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub(crate) struct Stages {
+    /// Ordering the rules of the pod, and their fingerprint.
+    pub(crate) rules_ms: f64,
+    /// Rules to prefixes and classes.
+    pub(crate) compile_ms: f64,
+    /// The texts that are pinned beside the table.
+    pub(crate) describe_ms: f64,
+    /// Everything in the kernel.
+    pub(crate) apply_ms: f64,
+}
+
+/// Our firewall with one pod.
+pub(crate) struct Egress {
+    datapath: Datapath,
+    options: Options,
+    set: PolicySet,
+    netns: Option<u64>,
+}
+
+/// Kernel memory of the pod's table, in bytes.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub(crate) struct Memory {
+    /// Prefixes and classes.
+    pub(crate) table: u64,
+    /// The rules' texts, which no packet reads.
+    pub(crate) description: u64,
+}
+
+impl Egress {
+    /// Loads the programs.
+    pub(crate) fn new(options: Options) -> anyhow::Result<Self> {
+        let datapath = Datapath::open(&options)?;
+        Ok(Self { datapath, options, set: PolicySet::default(), netns: None })
+    }
+
+    /// How long it takes to load and verify every program, maps and pins included.
+    pub(crate) fn time_of_loading(options: &Options) -> anyhow::Result<Duration> {
+        let started = Instant::now();
+        let datapath = Datapath::open(options)?;
+        let took = started.elapsed();
+        drop(datapath);
+        datapath::cleanup(options)?;
+        std::fs::create_dir_all(&options.bpffs)?;
+        Ok(took)
+    }
+
+    /// What the verifier said.
+    pub(crate) fn figures(&mut self) -> anyhow::Result<Vec<ProgramFigures>> {
+        Ok(self.datapath.programs_mut().figures()?)
+    }
+
+    /// The program for packets that a pod sends.
+    pub(crate) fn program(&mut self) -> anyhow::Result<OwnedFd> {
+        let program = self.datapath.programs_mut().ebpf_mut().program("tc_from_pod").context("no tc_from_pod")?;
+        let Program::SchedClassifier(program) = program else { anyhow::bail!("tc_from_pod is no classifier") };
+        Ok(program.fd()?.as_fd().try_clone_to_owned()?)
+    }
+
+    /// Takes these policies from now on.
+    pub(crate) fn set_policies(&mut self, set: PolicySet) {
+        self.set = set;
+    }
+
+    /// The socket hooks know the pod by this network namespace.
+    pub(crate) fn set_netns(&mut self, cookie: u64) {
+        self.netns = Some(cookie);
+    }
+
+    /// Compiles the policies for the pod.
+    fn table(&self) -> anyhow::Result<(DesiredTable, Stages)> {
+        let pod = PodIdentity { namespace: "bench".into(), name: "pod".into(), ..PodIdentity::default() };
+        let started = Instant::now();
+        let rules = self.set.rule_list(&pod, &NodeContext::default());
+        let fingerprint = rules.fingerprint();
+        let ordered = Instant::now();
+        let table = compile(&rules, &Limits::default())?;
+        let compiled = Instant::now();
+        let description = TableDescription::new(&rules);
+        let stages = Stages {
+            rules_ms: (ordered - started).as_secs_f64() * 1e3,
+            compile_ms: (compiled - ordered).as_secs_f64() * 1e3,
+            describe_ms: compiled.elapsed().as_secs_f64() * 1e3,
+            apply_ms: 0.0,
+        };
+        Ok((DesiredTable { fingerprint, table, description, reject: false }, stages))
+    }
+
+    /// Compiles the policies and puts them into the kernel.
+    pub(crate) fn apply(&mut self) -> anyhow::Result<(Arc<DesiredTable>, Stages)> {
+        let (table, mut stages) = self.table()?;
+        let table = Arc::new(table);
+        let started = Instant::now();
+        self.enforce(&table)?;
+        stages.apply_ms = started.elapsed().as_secs_f64() * 1e3;
+        Ok((table, stages))
+    }
+
+    fn enforce(&mut self, table: &Arc<DesiredTable>) -> anyhow::Result<Applied> {
+        let endpoint = DesiredEndpoint {
+            name: POD.into(),
+            interface: Some(Interface { name: SINK.into(), index: INTERFACE }),
+            netns: self.netns,
+            namespace: None,
+            cgroup: None,
+            table: Arc::clone(table),
+            fallback: None,
+        };
+        self.desire(vec![endpoint])
+    }
+
+    fn desire(&mut self, endpoints: Vec<DesiredEndpoint>) -> anyhow::Result<Applied> {
+        let applied = self.datapath.apply(&Desired { endpoints, events_per_second: EVENTS_PER_SECOND })?;
+        if let Some(problem) = applied.problems.first() {
+            anyhow::bail!("{}: {}", problem.endpoint, problem.message);
+        }
+        Ok(applied)
+    }
+
+    /// Takes the pod and its table out of the kernel.
+    pub(crate) fn clear(&mut self) -> anyhow::Result<()> {
+        self.desire(Vec::new()).map(|_| ())
+    }
+
+    /// Changes one rule: one small file is read, everything is compiled and applied.
+    pub(crate) fn update(&mut self, address: Ipv4Addr) -> anyhow::Result<()> {
+        for object in document::read(&mix::update_file(address)).objects {
+            if let Object::Policy(policy) = object {
+                self.set.insert(policy);
+            }
+        }
+        self.apply().map(|_| ())
+    }
+
+    /// Two tables for the pod to be switched between, by their policy files.
+    pub(crate) fn tables_of(&mut self, versions: [&[String]; 2]) -> anyhow::Result<[Arc<DesiredTable>; 2]> {
+        let mut tables = Vec::new();
+        for files in versions {
+            self.set = mix::read(files)?;
+            tables.push(Arc::new(self.table()?.0));
+        }
+        tables.try_into().map_err(|_| anyhow::anyhow!("two tables"))
+    }
+
+    /// Switches the pod to a table.
+    pub(crate) fn switch(&mut self, table: &Arc<DesiredTable>) -> anyhow::Result<()> {
+        self.enforce(table).map(|_| ())
+    }
+
+    /// Kernel memory of the pod's table, as the kernel accounts it.
+    pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
+        let slot = self.datapath.table_of(POD).context("the pod has no table")?.slot;
+        let mut table = 0;
+        for name in [map::TABLES4, map::TABLES6, map::CLASSES] {
+            let outer = kernel::open_pin(&self.pins().join("maps").join(name))?;
+            table += kernel::map_memory(kernel::inner_map(outer.as_fd(), slot)?.as_fd())?;
+        }
+        let description = kernel::open_pin(&self.pins().join("tables").join(slot.to_string()))?;
+        Ok(Memory { table, description: kernel::map_memory(description.as_fd())? })
+    }
+
+    fn pins(&self) -> PathBuf {
+        Path::new(&self.options.bpffs).join(format!("abi-{}", abi::VERSION))
+    }
+}
+
+/// What the other peers are filled with: the prefixes of a table, each with its verdict on a measured packet.
+pub(crate) fn flattened(table: &Table) -> Vec<(ipnet::Ipv4Net, bool)> {
+    let key = egress_common::class::key(egress_common::packet::protocol::UDP, mix::PORT);
+    let verdict = |leaf| table.open(leaf, key).is_some_and(|found| !found.decision.is_deny());
+    table.prefixes4.iter().map(|(prefix, leaf)| (*prefix, verdict(*leaf))).collect()
+}

@@ -1,0 +1,144 @@
+//! The figures of a run, as they stand in the JSON file.
+
+use std::collections::BTreeMap;
+
+use egress_agent::datapath::ProgramFigures;
+use serde::Serialize;
+
+use crate::goals::Goal;
+use crate::peers::egress::{Memory, Stages};
+use crate::rounds::{Effort, Run};
+
+/// Everything.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Results {
+    /// Of the file's form.
+    pub(crate) version: u32,
+    /// Where and when.
+    pub(crate) host: Host,
+    /// Rounds and repetitions.
+    pub(crate) effort: Effort,
+    /// Peers that the machine does not have, and why.
+    pub(crate) absent: BTreeMap<&'static str, String>,
+    /// Versions of the peers.
+    pub(crate) versions: BTreeMap<&'static str, String>,
+    /// What the verifier made of our programs.
+    pub(crate) programs: Vec<ProgramFigures>,
+    /// Loading and verifying all programs.
+    pub(crate) load: Timing,
+    /// Each size.
+    pub(crate) sizes: Vec<Size>,
+    /// Switching tables under a sender.
+    pub(crate) swap: Option<Swap>,
+    /// `connect()`.
+    pub(crate) connect: Option<Connect>,
+    /// The goals of the design.
+    pub(crate) goals: Vec<Goal>,
+}
+
+/// Where and when.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Host {
+    /// Kernel release.
+    pub(crate) kernel: String,
+    /// Model of the processors.
+    pub(crate) processor: String,
+    /// How many.
+    pub(crate) processors: usize,
+    /// MiB of memory.
+    pub(crate) memory_mib: u64,
+    /// Load average over a minute, before and after.
+    pub(crate) load: [f64; 2],
+    /// UTC.
+    pub(crate) date: String,
+    /// Of the source tree.
+    pub(crate) revision: String,
+    /// Arguments.
+    pub(crate) command: String,
+    /// Whole run.
+    pub(crate) seconds: f64,
+}
+
+/// Milliseconds.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Timing {
+    /// Least.
+    pub(crate) min_ms: f64,
+    /// Median.
+    pub(crate) median_ms: f64,
+    /// Each.
+    pub(crate) all_ms: Vec<f64>,
+}
+
+impl Timing {
+    /// Of single durations in milliseconds.
+    pub(crate) fn of(all_ms: Vec<f64>) -> Self {
+        Self { min_ms: crate::rounds::least(&all_ms), median_ms: crate::rounds::median(&all_ms), all_ms }
+    }
+}
+
+/// One size.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Size {
+    /// "100k".
+    pub(crate) label: String,
+    /// Prefixes in the policies, one rule each.
+    pub(crate) cidrs: usize,
+    /// Policy files.
+    pub(crate) policies: usize,
+    /// IPv4 prefixes of the compiled table.
+    pub(crate) prefixes: usize,
+    /// Its class entries.
+    pub(crate) class_entries: usize,
+    /// Intervals in nft's set.
+    pub(crate) intervals: usize,
+    /// Reading the policy files.
+    pub(crate) read_ms: f64,
+    /// Parts of our best apply.
+    pub(crate) stages: Stages,
+    /// Ours, in parts.
+    pub(crate) memory: Memory,
+    /// By peer.
+    pub(crate) peers: BTreeMap<&'static str, Peer>,
+    /// Through the real stack.
+    pub(crate) cold: Run,
+    /// By `BPF_PROG_TEST_RUN`.
+    pub(crate) hot: Run,
+}
+
+/// What is measured of each peer beside packets.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Peer {
+    /// Everything from nothing.
+    pub(crate) apply: Timing,
+    /// One rule or element, from the call to the first packet.
+    pub(crate) update: Option<Timing>,
+    /// Bytes that the kernel accounts to it.
+    pub(crate) memory: Option<u64>,
+    /// Fingerprint of the verdicts on all mixed destinations.
+    pub(crate) verdicts: String,
+    /// How many of them are not what the policies say.
+    pub(crate) wrong: usize,
+}
+
+/// A pod switched between two tables while packets flow.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Swap {
+    /// How often.
+    pub(crate) swaps: usize,
+    /// Packets sent meanwhile.
+    pub(crate) packets: u64,
+    /// Packets that neither table would have treated so.
+    pub(crate) wrong: u64,
+    /// Median time of one switch, tables compiled but not in the kernel, in milliseconds.
+    pub(crate) switch_ms: f64,
+}
+
+/// Microseconds of `connect()`.
+#[derive(Clone, Copy, Debug, Serialize, serde::Deserialize)]
+pub(crate) struct Connect {
+    /// Refused: least and median.
+    pub(crate) denied_us: [f64; 2],
+    /// Established over loopback: least and median.
+    pub(crate) loopback_us: [f64; 2],
+}

@@ -1,0 +1,269 @@
+//! Measures one size: fills every peer, compares their verdicts, then times them.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use egress_agent::datapath::DesiredTable;
+
+use crate::lab::Lab;
+use crate::mix::{self, Destinations, Mix};
+use crate::peers::egress::{self, Egress, Stages};
+use crate::peers::lpm::Lpm;
+use crate::peers::{ipset, nft};
+use crate::progress::{self, step};
+use crate::results::{Peer, Size, Timing};
+use crate::rounds::{self, Effort, Entrant};
+
+/// What every size is measured with.
+pub(crate) struct Bench<'a> {
+    /// Ours.
+    pub(crate) egress: Egress,
+    /// Where tc programs are compared; the link runs one of them at a time.
+    pub(crate) tc: &'a Lab,
+    /// See `tc`.
+    pub(crate) link: &'a OwnedFd,
+    /// The empty program.
+    pub(crate) none: &'a OwnedFd,
+    /// Nothing at all on the way: the floor of nft and ipset.
+    pub(crate) bare: &'a Lab,
+    /// Where nft is, if the machine has it.
+    pub(crate) nft: Option<&'a Lab>,
+    /// Where ipset is, if the machine has it.
+    pub(crate) ipset: Option<&'a Lab>,
+    /// For files that other programs read.
+    pub(crate) files: &'a Path,
+    /// How often.
+    pub(crate) effort: Effort,
+}
+
+/// nft needs half a minute for a million elements; once is enough.
+const APPLIED_ONCE_ABOVE: usize = 200_000;
+
+/// What is in place at one size.
+struct Filled {
+    table: Arc<DesiredTable>,
+    lpm: Lpm,
+    intervals: usize,
+    stages: Stages,
+    peers: BTreeMap<&'static str, Peer>,
+}
+
+fn milliseconds(duration: std::time::Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// Addresses that no mix contains, one for each update.
+fn fresh(peer: u8, number: usize) -> Ipv4Addr {
+    Ipv4Addr::new(198, 51, 100 + peer, u8::try_from(number % 250).unwrap_or(0) + 1)
+}
+
+impl Bench<'_> {
+    /// Measures one size.
+    pub(crate) fn measure(&mut self, label: &str, size: usize) -> anyhow::Result<Size> {
+        progress::heading(&format!("{label} CIDRs"));
+        let mix = step("policy files", || Ok(Mix::new(size)))?;
+        let started = std::time::Instant::now();
+        let set = step("read by egress-policy", || mix::read(&mix.files))?;
+        let read_ms = milliseconds(started.elapsed());
+        self.egress.set_policies(set);
+        let mut filled = self.fill(size)?;
+        let destinations = step("destinations", || Destinations::new(&mix.prefixes, &filled.table.table))?;
+        self.compare(&mut filled, &destinations)?;
+        let cold = step("cold: real stack, 65,536 destinations", || self.cold(&filled, &destinations))?;
+        let hot = step("hot: test runs", || self.hot(&filled, &destinations))?;
+        let memory = self.egress.memory()?;
+        self.update(&mut filled, size)?;
+        self.clear()?;
+        let table = &filled.table.table;
+        Ok(Size {
+            label: label.to_owned(),
+            cidrs: mix.prefixes.len(),
+            policies: mix.files.len(),
+            prefixes: table.prefixes4.len(),
+            class_entries: table.classes.len(),
+            intervals: filled.intervals,
+            read_ms,
+            stages: filled.stages,
+            memory,
+            peers: filled.peers,
+            cold,
+            hot,
+        })
+    }
+
+    /// Fills every peer, timed.
+    fn fill(&mut self, size: usize) -> anyhow::Result<Filled> {
+        let times = if size > APPLIED_ONCE_ABOVE { 1 } else { self.effort.applies };
+        let mut peers = BTreeMap::new();
+        let (table, stages, timing) = step("apply: egress", || self.fill_egress(times))?;
+        let memory = self.egress.memory()?;
+        let memory = Some(memory.table + memory.description);
+        peers.insert("egress", Peer { apply: timing, memory, ..Peer::default() });
+        let prefixes = egress::flattened(&table.table);
+        let (lpm, timing) = step("apply: lpm", || fill_lpm(&prefixes, times))?;
+        peers.insert("lpm", Peer { apply: timing, memory: Some(lpm.memory()?), ..Peer::default() });
+        let allowed = mix::allowed_intervals(&table.table);
+        if let Some(lab) = self.nft {
+            let file = self.files.join("set.nft");
+            std::fs::write(&file, nft::text(&allowed))?;
+            let timing = step("apply: nft", || {
+                repeated(times, || nft::apply(lab.namespace(), &file).map(milliseconds), || nft::clear(lab.namespace()))
+            })?;
+            peers.insert("nft", Peer { apply: timing, ..Peer::default() });
+        }
+        if let Some(lab) = self.ipset {
+            let file = self.files.join("set.ipset");
+            std::fs::write(&file, ipset::text(&prefixes))?;
+            let namespace = lab.namespace();
+            let timing = step("apply: ipset", || {
+                repeated(times, || ipset::apply(namespace, &file).map(milliseconds), || ipset::clear(namespace))
+            })?;
+            peers.insert("ipset", Peer { apply: timing, memory: Some(ipset::memory(namespace)?), ..Peer::default() });
+        }
+        Ok(Filled { table, lpm, intervals: allowed.len(), stages, peers })
+    }
+
+    fn fill_egress(&mut self, times: usize) -> anyhow::Result<(Arc<DesiredTable>, Stages, Timing)> {
+        let mut all: Vec<(f64, Stages)> = Vec::new();
+        loop {
+            self.egress.clear()?;
+            let started = std::time::Instant::now();
+            let (table, stages) = self.egress.apply()?;
+            all.push((milliseconds(started.elapsed()), stages));
+            if all.len() >= times {
+                let best = all.iter().min_by(|a, b| a.0.total_cmp(&b.0)).map_or(stages, |(_, stages)| *stages);
+                return Ok((table, best, Timing::of(all.into_iter().map(|(took, _)| took).collect())));
+            }
+        }
+    }
+
+    /// Sends to every mixed destination through every peer and compares who passed.
+    fn compare(&mut self, filled: &mut Filled, destinations: &Destinations) -> anyhow::Result<()> {
+        let program = self.egress.program()?;
+        crate::kernel::exchange(self.link, program.as_fd())?;
+        let mut labs = vec![("egress", self.tc)];
+        labs.extend(self.nft.map(|lab| ("nft", lab)));
+        labs.extend(self.ipset.map(|lab| ("ipset", lab)));
+        labs.push(("lpm", self.tc));
+        for (name, lab) in labs {
+            if name == "lpm" {
+                crate::kernel::exchange(self.link, filled.lpm.program())?;
+            }
+            let (verdicts, wrong) = step(&format!("verdicts: {name}"), || verdicts(lab, destinations))?;
+            if wrong > 0 {
+                progress::warn(&format!("{name} judges {wrong} of {} destinations wrongly", destinations.mixed.len()));
+            }
+            if let Some(peer) = filled.peers.get_mut(name) {
+                (peer.verdicts, peer.wrong) = (verdicts, wrong);
+            }
+        }
+        Ok(())
+    }
+
+    fn cold(&mut self, filled: &Filled, destinations: &Destinations) -> anyhow::Result<rounds::Run> {
+        let program = self.egress.program()?;
+        let none = Some(self.none.as_fd());
+        let entrant = |name, floor, lab, program| Entrant { name, floor, lab, program };
+        let mut entrants = vec![
+            entrant("bare", None, self.bare, None),
+            entrant("none", Some("bare"), self.tc, none),
+            entrant("egress", Some("none"), self.tc, Some(program.as_fd())),
+            entrant("lpm", Some("none"), self.tc, Some(filled.lpm.program())),
+        ];
+        entrants.extend(self.nft.map(|lab| entrant("nft", Some("bare"), lab, None)));
+        entrants.extend(self.ipset.map(|lab| entrant("ipset", Some("bare"), lab, None)));
+        rounds::cold(&entrants, self.link, &destinations.allowed, self.effort)
+    }
+
+    fn hot(&mut self, filled: &Filled, destinations: &Destinations) -> anyhow::Result<rounds::Run> {
+        let program = self.egress.program()?;
+        let entrants = [("none", self.none.as_fd()), ("egress", program.as_fd()), ("lpm", filled.lpm.program())];
+        let entrants = entrants.map(|(name, program)| Entrant {
+            name,
+            floor: (name != "none").then_some("none"),
+            lab: self.tc,
+            program: Some(program),
+        });
+        rounds::hot(&entrants, &destinations.allowed, self.effort)
+    }
+
+    /// One rule or element more, from the call to the first packet.
+    fn update(&mut self, filled: &mut Filled, size: usize) -> anyhow::Result<()> {
+        let times = if size > APPLIED_ONCE_ABOVE { 2 } else { self.effort.updates };
+        let program = self.egress.program()?;
+        let mut record = |name: &'static str, timing: Timing| {
+            if let Some(peer) = filled.peers.get_mut(name) {
+                peer.update = Some(timing);
+            }
+        };
+        let timed = |lab: &Lab, peer: u8, change: &mut dyn FnMut(Ipv4Addr) -> anyhow::Result<()>| {
+            let once = |number| {
+                let address = fresh(peer, number);
+                lab.until_first_packet(address, || change(address)).map(milliseconds)
+            };
+            (0..times).map(once).collect::<anyhow::Result<Vec<f64>>>().map(Timing::of)
+        };
+        crate::kernel::exchange(self.link, program.as_fd())?;
+        let egress = &mut self.egress;
+        record("egress", step("update: egress", || timed(self.tc, 1, &mut |address| egress.update(address)))?);
+        crate::kernel::exchange(self.link, filled.lpm.program())?;
+        let lpm = &filled.lpm;
+        record("lpm", step("update: lpm", || timed(self.tc, 2, &mut |address| lpm.update(address)))?);
+        if let Some(lab) = self.nft {
+            let change = &mut |address| nft::update(lab.namespace(), address);
+            record("nft", step("update: nft", || timed(lab, 3, change))?);
+        }
+        if let Some(lab) = self.ipset {
+            let change = &mut |address| ipset::update(lab.namespace(), address);
+            record("ipset", step("update: ipset", || timed(lab, 4, change))?);
+        }
+        Ok(())
+    }
+
+    /// Makes room for the next size.
+    fn clear(&mut self) -> anyhow::Result<()> {
+        crate::kernel::exchange(self.link, self.none.as_fd())?;
+        self.egress.clear()?;
+        self.nft.map_or(Ok(()), |lab| nft::clear(lab.namespace()))?;
+        self.ipset.map_or(Ok(()), |lab| ipset::clear(lab.namespace()))
+    }
+}
+
+fn fill_lpm(prefixes: &[(ipnet::Ipv4Net, bool)], times: usize) -> anyhow::Result<(Lpm, Timing)> {
+    let mut all = Vec::new();
+    loop {
+        let (lpm, took) = Lpm::build(prefixes)?;
+        all.push(milliseconds(took));
+        if all.len() >= times {
+            return Ok((lpm, Timing::of(all)));
+        }
+    }
+}
+
+/// Applies `times` times, and clears in between.
+fn repeated(
+    times: usize,
+    mut apply: impl FnMut() -> anyhow::Result<f64>,
+    mut clear: impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<Timing> {
+    let mut all = vec![apply()?];
+    while all.len() < times {
+        clear()?;
+        all.push(apply()?);
+    }
+    Ok(Timing::of(all))
+}
+
+/// Fingerprint (FNV-1a) of what passes, and the number of destinations where that is not what the policies say.
+fn verdicts(lab: &Lab, destinations: &Destinations) -> anyhow::Result<(String, usize)> {
+    let (mut hash, mut wrong) = (0xcbf2_9ce4_8422_2325_u64, 0);
+    for (destination, expected) in &destinations.mixed {
+        let passes = lab.passes(*destination)?;
+        wrong += usize::from(passes != *expected);
+        hash = (hash ^ u64::from(passes)).wrapping_mul(0x0100_0000_01b3);
+    }
+    Ok((format!("{hash:016x}"), wrong))
+}
