@@ -81,7 +81,7 @@ impl Wire {
         seen.iter().filter(|seen| !seen.outgoing && seen.destination == destination).cloned().collect()
     }
 
-    /// Waits until a packet to `destination` has arrived that fits; `false` after 10 seconds.
+    /// Waits until a packet to `destination` has arrived that fits; `false` if none does in time.
     pub fn wait_for(&mut self, destination: IpAddr, mut fits: impl FnMut(&Seen) -> bool) -> bool {
         self.sniffer.wait_for(|seen| !seen.outgoing && seen.destination == destination && fits(seen))
     }

@@ -20,7 +20,7 @@ pub use tcp::{mptcp_echo, tcp, tcp_bulk, tcp_echo, tcp_fast_open};
 pub use udp::{udp_connected, udp_large, udp_unconnected};
 
 /// How long an answer may take on this machine before it counts as none. A refusal must not need it.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a probe waits for an answer that is expected not to come.
 pub const SILENCE: Duration = Duration::from_millis(150);
 

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use crate::namespace::Namespace;
 
 /// How long a process may stay silent after it was told to end.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Where the child keeps its end of the channel; everything above is closed.
 const CHANNEL: RawFd = 3;
 

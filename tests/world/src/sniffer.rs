@@ -11,7 +11,7 @@ use crate::namespace::Namespace;
 use crate::packet::Seen;
 
 /// Longest that a packet may be under way inside of one kernel.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(30);
 /// Bytes of packets that may wait to be asked for.
 const BUFFER: i32 = 64 << 20;
 /// Port of the marked packets (discard). No test uses it.
