@@ -1,8 +1,8 @@
 //! Compiles an ordered rule list to prefixes: the longest-prefix match of an address *is* the first match of the list.
 //!
 //! For each prefix that occurs in the list, the rules whose prefix contains it are folded into disjoint (protocol, port) intervals
-//! ([`fold`]); [`walk`] visits the prefixes as a nested tree so that each fold starts from its parent's; equal folds share one class
-//! ([`classes`]). Near-linear in the number of prefixes; while it runs it needs about 80 bytes per mention of a prefix beside the rules,
+//! (`fold`); `walk` visits the prefixes as a nested tree so that each fold starts from its parent's; equal folds share one class
+//! (`classes`). Near-linear in the number of prefixes; while it runs it needs about 80 bytes per mention of a prefix beside the rules,
 //! and the table 12 bytes per IPv4 and 24 per IPv6 prefix. Called by the agent for each distinct list, and held to the oracle of
 //! `tests/reference`.
 
