@@ -1,4 +1,4 @@
-//! Sets of (protocol, port) pairs, as sorted intervals of [`class::key`](egress_common::class::key) (§3.4, §3.5).
+//! Sets of (protocol, port) pairs, as sorted intervals of [`class::key`] (§3.4, §3.5).
 //!
 //! Invariant of [`Ports::Listed`]: not empty, sorted, and between two intervals there is a gap.
 
