@@ -1,0 +1,335 @@
+//! One laboratory: two pods under the same policies, one known by its interface and one by its cgroup, and what packets do to them.
+
+use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+use std::os::unix::fs::MetadataExt as _;
+
+use anyhow::Context as _;
+use aya::programs::Program;
+use egress_agent::datapath::{
+    Applied, Capacity, Cgroup, Datapath, Desired, DesiredEndpoint, Interface,
+};
+use egress_common::endpoint::TableRef;
+use egress_common::event::Hook;
+use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey};
+use egress_policy::model::{NodeContext, PodIdentity};
+
+use crate::expect::Expect;
+use crate::frame::Frame;
+use crate::host;
+use crate::observe::{Maps, Seen};
+use crate::place::Place;
+use crate::policy::Policies;
+use crate::runner::{Member, run_here};
+
+/// The pod that is known by its interface.
+pub const TC_POD: &str = "default/by-interface";
+/// The pod that is known by its cgroup.
+pub const CGROUP_POD: &str = "default/by-cgroup";
+
+/// Which hooks a packet goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hooks {
+    /// TC only: Ethernet is part of the question.
+    Tc,
+    /// TC, then `cgroup_skb`.
+    Both,
+}
+
+impl Hooks {
+    /// The hooks for packets that a pod sends.
+    pub const fn from_pod(self) -> &'static [Hook] {
+        match self {
+            Self::Tc => &[Hook::TcFromPod],
+            Self::Both => &[Hook::TcFromPod, Hook::CgroupEgress],
+        }
+    }
+}
+
+/// How a laboratory is made.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Sizes of the maps.
+    pub capacity: Capacity,
+    /// Limit of events; high unless it is what is tested.
+    pub events_per_second: u32,
+    /// The pod as policies see it.
+    pub pod: PodIdentity,
+    /// The node as policies see it.
+    pub node: NodeContext,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            // Small maps: many laboratories are open at once.
+            capacity: Capacity { endpoints: 16, tables: 16, rule_counters: 4096, flows: 4096 },
+            events_per_second: 1_000_000,
+            pod: PodIdentity {
+                namespace: "default".to_owned(),
+                name: "client".to_owned(),
+                labels: [("app".to_owned(), "client".to_owned())].into(),
+                service_account: Some("default".to_owned()),
+            },
+            node: NodeContext {
+                resolvers: vec!["10.96.0.10".parse().expect("an address"), "fd00:96::10".parse().expect("an address")],
+                node_addresses: vec!["192.0.2.1".parse().expect("an address"), "2001:db8:9::1".parse().expect("an address")],
+                nodes: Vec::new(),
+            },
+        }
+    }
+}
+
+/// Programs, maps and pods. The order of the fields is the order in which they are taken down.
+pub struct Lab {
+    member: Member,
+    maps: Maps,
+    datapath: Datapath,
+    policies: Policies,
+    setup: Setup,
+    place: Place,
+}
+
+impl Lab {
+    /// A laboratory under the objects in `text`.
+    pub fn new(text: &str) -> Self {
+        Self::with(Setup::default(), text)
+    }
+
+    /// A laboratory under the objects in `text`, made as `setup` says.
+    pub fn with(setup: Setup, text: &str) -> Self {
+        let policies = Policies::compile([text], &setup.pod, &setup.node);
+        Self::of(setup, policies).expect("a laboratory")
+    }
+
+    /// A laboratory under `policies`.
+    pub fn of(setup: Setup, policies: Policies) -> anyhow::Result<Self> {
+        let place = Place::make(setup.capacity)?;
+        let mut datapath = Datapath::open(&place.options)?;
+        let maps = Maps::open(&place.options.bpffs, datapath.take_events()?)?;
+        let applied = datapath.apply(&desired(&place, &policies, setup.events_per_second)?)?;
+        anyhow::ensure!(applied.problems.is_empty(), "{applied:?}");
+        let member = Member::start(&place.container)?;
+        Ok(Self { member, maps, datapath, policies, setup, place })
+    }
+
+    /// Lets both pods be judged by the objects in `text`.
+    pub fn apply(&mut self, text: &str) -> Applied {
+        let policies = Policies::compile([text], &self.setup.pod, &self.setup.node);
+        self.apply_policies(policies)
+    }
+
+    /// Lets both pods be judged by `policies`. If the datapath has problems, expectations still speak of the former ones.
+    pub fn apply_policies(&mut self, policies: Policies) -> Applied {
+        let desired = desired(&self.place, &policies, self.setup.events_per_second).expect("a cgroup");
+        let applied = self.datapath.apply(&desired).expect("applied");
+        if applied.problems.is_empty() {
+            self.policies = policies;
+        }
+        applied
+    }
+
+    /// Applies anything.
+    pub fn apply_desired(&mut self, desired: &Desired) -> Applied {
+        self.datapath.apply(desired).expect("applied")
+    }
+
+    /// What applies to the pods.
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// The datapath itself.
+    pub fn datapath(&mut self) -> &mut Datapath {
+        &mut self.datapath
+    }
+
+    /// The folder of pins.
+    pub fn bpffs(&self) -> &std::path::Path {
+        &self.place.options.bpffs
+    }
+
+    /// Opens a pinned map.
+    pub fn map<M>(&self, name: &str) -> M
+    where
+        M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>,
+    {
+        crate::observe::pinned(self.bpffs(), name).expect("a map")
+    }
+
+    /// The table of the pods.
+    pub fn table(&self) -> TableRef {
+        self.datapath.table_of(TC_POD).expect("a table")
+    }
+
+    /// The number of the pod that `hook` is for.
+    pub fn endpoint(&self, hook: Hook) -> u32 {
+        let name = pod_of(hook);
+        (1..10_000).find(|id| self.datapath.endpoint_name(*id).as_deref() == Some(name)).expect("an endpoint")
+    }
+
+    /// Runs `frame` through the program of `hook`, and nothing else.
+    pub fn run(&mut self, hook: Hook, frame: &[u8]) -> std::io::Result<(u32, Vec<u8>)> {
+        let program = self.program(hook);
+        let ran = match hook {
+            Hook::CgroupEgress | Hook::CgroupIngress => self.member.run(program, frame),
+            _ => run_here(program, frame),
+        }?;
+        Ok((ran.action, ran.output))
+    }
+
+    /// Runs `frame` through the program of `hook` and says what moved.
+    pub fn send(&mut self, hook: Hook, frame: &[u8]) -> Seen {
+        let table = self.table();
+        let before = self.maps.figures(table);
+        let stale = self.maps.events();
+        assert!(stale.is_empty(), "events of nobody: {stale:?}");
+        let (action, output) = self.run(hook, frame).unwrap_or_else(|error| panic!("{error}: {frame:02x?}"));
+        let mut seen = Seen::between(&before, &self.maps.figures(table));
+        seen.action = action.cast_signed();
+        seen.events = self.maps.events();
+        seen.output = output;
+        seen
+    }
+
+    /// Like [`check`](Self::check) for a frame that the kernel may refuse to make a packet of, as it does with cut IP headers since
+    /// 6.18. Returns whether it was asked.
+    #[track_caller]
+    pub fn check_if_possible(&mut self, row: &str, hook: Hook, frame: &[u8], expect: Expect<'_>) -> bool {
+        match self.run(hook, frame) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return false,
+            Ok(_) | Err(_) => drop(self.events()),
+        }
+        let seen = self.send(hook, frame);
+        self.compare(row, hook, frame, expect, &seen);
+        true
+    }
+
+    /// Sends `frame` from the pod through each of `hooks`, and asks for `expect` each time.
+    #[track_caller]
+    pub fn check(&mut self, row: &str, hooks: Hooks, frame: &[u8], expect: Expect<'_>) {
+        for hook in hooks.from_pod() {
+            let seen = self.send(*hook, frame);
+            self.compare(row, *hook, frame, expect, &seen);
+        }
+    }
+
+    /// Compares what a packet did with what it should have done.
+    #[track_caller]
+    pub fn compare(&self, row: &str, hook: Hook, frame: &[u8], expect: Expect<'_>, seen: &Seen) {
+        if let Err(complaint) = self.differs(hook, frame, expect, seen) {
+            let reading = host::read(hook, frame);
+            panic!("{row} ({}): {complaint}\nread {reading:?}\nframe {frame:02x?}", hook.name());
+        }
+    }
+
+    fn differs(&self, hook: Hook, frame: &[u8], expect: Expect<'_>, seen: &Seen) -> Result<(), String> {
+        let reading = host::read(hook, frame);
+        expect.compare(&self.policies, self.table(), self.endpoint(hook), hook, &reading, seen)
+    }
+
+    /// Sends a packet to the pod through both kinds of hook. It must pass, and move nothing.
+    #[track_caller]
+    pub fn receive(&mut self, frame: &Frame) {
+        for hook in [Hook::TcToPod, Hook::CgroupIngress] {
+            let bytes = frame.bytes();
+            let seen = self.send(hook, &bytes);
+            self.compare("received", hook, &bytes, Expect::Untouched, &seen);
+        }
+    }
+
+    /// What is in the ring.
+    pub fn events(&mut self) -> Vec<egress_common::event::Event> {
+        self.maps.events()
+    }
+
+    /// A figure, summed over CPUs, since the laboratory was made.
+    pub fn stat(&self, stat: egress_common::event::Stat) -> u64 {
+        let stats: aya::maps::PerCpuArray<aya::maps::MapData, u64> = self.map(egress_common::abi::map::STATS);
+        stats.get(&(stat as u32), 0).expect("a figure").iter().sum()
+    }
+
+    /// The constants of the pods' table.
+    pub fn table_info(&self) -> egress_common::table::TableInfo {
+        self.maps.info(self.table())
+    }
+
+    /// The connections that are remembered of the pod that `hook` is for.
+    pub fn flows(&self, hook: Hook) -> Vec<(FlowKey, Flow)> {
+        let endpoint = self.endpoint(hook);
+        let entries = self.maps.flows.iter().map(|entry| {
+            let (key, flow) = entry.expect("an entry");
+            (zerocopy::transmute!(key), zerocopy::transmute!(flow))
+        });
+        entries.filter(|(key, _): &(FlowKey, Flow)| key.endpoint == endpoint).collect()
+    }
+
+    /// Writes a connection.
+    pub fn seed_flow(&mut self, key: FlowKey, flow: Flow) {
+        let (key, flow): ([u8; size_of::<FlowKey>()], [u8; size_of::<Flow>()]) =
+            (zerocopy::transmute!(key), zerocopy::transmute!(flow));
+        self.maps.flows.insert(key, flow, 0).expect("inserted");
+    }
+
+    /// Forgets every connection and fragment.
+    pub fn forget(&mut self) {
+        let flows: Vec<_> = self.maps.flows.keys().flatten().collect();
+        flows.iter().for_each(|key| drop(self.maps.flows.remove(key)));
+        let fragments: Vec<_> = self.maps.fragments.keys().flatten().collect();
+        fragments.iter().for_each(|key| drop(self.maps.fragments.remove(key)));
+    }
+
+    /// The first fragments that are remembered of the pod that `hook` is for.
+    pub fn fragments(&self, hook: Hook) -> Vec<(FragmentKey, Fragment)> {
+        let endpoint = self.endpoint(hook);
+        let entries = self.maps.fragments.iter().map(|entry| {
+            let (key, fragment) = entry.expect("an entry");
+            (zerocopy::transmute!(key), zerocopy::transmute!(fragment))
+        });
+        entries.filter(|(key, _): &(FragmentKey, Fragment)| key.endpoint == endpoint).collect()
+    }
+
+    /// Writes a first fragment.
+    pub fn seed_fragment(&mut self, key: FragmentKey, fragment: Fragment) {
+        let (key, fragment): ([u8; size_of::<FragmentKey>()], [u8; size_of::<Fragment>()]) =
+            (zerocopy::transmute!(key), zerocopy::transmute!(fragment));
+        self.maps.fragments.insert(key, fragment, 0).expect("inserted");
+    }
+
+    fn program(&mut self, hook: Hook) -> RawFd {
+        let name = match hook {
+            Hook::TcFromPod => "tc_from_pod",
+            Hook::TcToPod => "tc_to_pod",
+            Hook::CgroupEgress => "cg_egress",
+            Hook::CgroupIngress => "cg_ingress",
+            Hook::Connect4 | Hook::Connect6 | Hook::Sendmsg4 | Hook::Sendmsg6 => unreachable!("not for packets"),
+        };
+        let program: &Program = self.datapath.programs_mut().ebpf_mut().program(name).expect("a program");
+        program.fd().expect("loaded").as_fd().as_raw_fd()
+    }
+}
+
+const fn pod_of(hook: Hook) -> &'static str {
+    match hook {
+        Hook::CgroupEgress | Hook::CgroupIngress => CGROUP_POD,
+        _ => TC_POD,
+    }
+}
+
+fn desired(place: &Place, policies: &Policies, events_per_second: u32) -> anyhow::Result<Desired> {
+    let id = std::fs::metadata(&place.pod).context("the pod's cgroup")?.ino();
+    let endpoint = |name: &str, interface, cgroup| DesiredEndpoint {
+        name: name.to_owned(),
+        interface,
+        netns: None,
+        namespace: None,
+        cgroup,
+        table: std::sync::Arc::clone(&policies.table),
+        fallback: None,
+    };
+    let interface = Interface { name: "lo".to_owned(), index: 1 };
+    let cgroup = Cgroup { path: place.pod.clone(), id };
+    Ok(Desired {
+        endpoints: vec![endpoint(TC_POD, Some(interface), None), endpoint(CGROUP_POD, None, Some(cgroup))],
+        events_per_second,
+    })
+}
