@@ -24,6 +24,8 @@ use view::Dump;
 
 /// Prints what was asked for.
 pub(crate) fn run(arguments: &DumpArgs) -> Result<(), Failure> {
+    // First: without privileges everything below a bpffs looks absent.
+    crate::startup::check_privileges().map_err(Failure::runtime)?;
     let nothing = || {
         let folder = arguments.bpffs.display();
         Failure::negative(format!(
@@ -33,7 +35,6 @@ pub(crate) fn run(arguments: &DumpArgs) -> Result<(), Failure> {
     if !arguments.bpffs.exists() {
         return Err(nothing());
     }
-    crate::startup::check_privileges().map_err(Failure::runtime)?;
     let inspector = Inspector::open(&arguments.bpffs)
         .map_err(|error| if is_absence(&error) { nothing() } else { Failure::runtime(error) })?;
     let dump = read(&inspector, arguments.subject).map_err(Failure::runtime)?;
