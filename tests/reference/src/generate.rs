@@ -179,7 +179,7 @@ impl Generator {
             pod_selector: self.random.chance(35).then(|| self.selector()),
             namespace_selector: (!namespaced && self.random.chance(35)).then(|| self.namespace_selector()),
             service_accounts: self.random.chance(20).then(|| self.service_accounts()),
-            rules: (0..count).map(|_| self.rule(tier)).collect(),
+            rules: self.rules(tier, count),
             id,
         };
         world.policies.push(policy);
@@ -220,6 +220,23 @@ impl Generator {
             values.truncate(self.random.between(1, VALUES.len()));
         }
         Expression { key: (*self.random.pick(&KEYS)).to_owned(), operator, values }
+    }
+
+    /// Rules of which a few come as two halves of a prefix before the whole of it, which they may leave nothing to decide.
+    fn rules(&mut self, tier: Tier, count: usize) -> Vec<Rule> {
+        let mut rules: Vec<Rule> = (0..count).map(|_| self.rule(tier)).collect();
+        if self.random.chance(15) {
+            let whole = self.prefix().masked();
+            let whole = Prefix::new(whole.address, whole.length.min(whole.width() - 1));
+            let [low, high] =
+                [whole.first(), whole.last()].map(|address| Prefix::new(address, whole.length + 1).masked());
+            for prefix in [low, high, whole] {
+                let ports = if self.random.chance(75) { None } else { Some(vec![self.ports()]) };
+                let Rule { action, .. } = self.rule(tier);
+                rules.push(Rule { ports, ..Rule::cidr(action, prefix) });
+            }
+        }
+        rules
     }
 
     fn rule(&mut self, tier: Tier) -> Rule {

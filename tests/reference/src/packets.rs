@@ -22,6 +22,8 @@ pub struct Packet {
 
 /// ICMP, IGMP, TCP, UDP, GRE, ESP, ICMPv6, SCTP and the two ends.
 const PROTOCOLS: [u8; 10] = [1, 2, 6, 17, 47, 50, 58, 132, 0, 255];
+/// The protocols that rules can name, and ones below, between and above them.
+const DISTINCT_PROTOCOLS: [u8; 13] = [0, 1, 2, 3, 6, 7, 17, 18, 58, 59, 132, 133, 255];
 /// Ports that builtin rules speak of, and ones next to them.
 const PORTS: [u16; 12] = [0, 1, 52, 53, 54, 67, 80, 443, 546, 547, 548, 65535];
 
@@ -66,7 +68,7 @@ impl World {
     pub fn representatives(&self) -> Vec<Packet> {
         let starts = self.region_starts();
         let mut packets = Vec::new();
-        for protocol in PROTOCOLS {
+        for protocol in DISTINCT_PROTOCOLS {
             let ports = match protocol {
                 6 | 17 | 132 => self.port_starts(),
                 58 => vec![0, 130, 138, 143, 144],

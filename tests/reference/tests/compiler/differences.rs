@@ -70,7 +70,7 @@ fn effect(outcome: &Outcome) -> [Option<(bool, bool)>; 2] {
 }
 
 /// Whether `change` speaks about `packet`: its prefix is the longest of both tables there, and the key is in its range.
-fn covers(change: &Change, compiled: [&Compiled; 2], packet: &Packet) -> bool {
+pub(crate) fn covers(change: &Change, compiled: [&Compiled; 2], packet: &Packet) -> bool {
     let destination = packet.destination.to_canonical();
     change.keys.contains(class::key(packet.protocol, packet.port))
         && change.prefix.contains(&destination)

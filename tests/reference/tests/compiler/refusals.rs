@@ -2,6 +2,7 @@
 //! of the same file are not touched.
 
 use egress_policy::document::{self, Object};
+use egress_policy::warnings::WarningReason;
 use egress_reference::{Action, Decider, Oracle, Packet, Pod, Policy, Prefix, Rule, World};
 
 use crate::bridge::{Compiled, compile_pod, read};
@@ -301,4 +302,21 @@ fn a_dns_rule_is_numbered_and_matches_nothing() {
     assert!(matches!(verdict.decider, Decider::Rule { number: 2, .. }), "{verdict:?}");
     let world = World::empty();
     assert!(Oracle::new(&world).evaluate(&world.pods[0], &to("1.2.3.4")).verdict.allow);
+}
+
+#[test]
+fn what_is_read_otherwise_than_written_is_told() {
+    let openshift = "apiVersion: v1\nkind: EgressNetworkPolicy\nmetadata: {name: p}\nspec: {egress: [{type: Deny, to: {cidrSelector: 0.0.0.0/32}}]}\n";
+    for (text, reason) in [
+        (policy_with_rule("{type: Deny, to: {cidrSelector: 1.2.3.77/24}}"), WarningReason::HostBitsMasked),
+        (policy_with_rule("{type: Deny, to: {cidrSelector: '2001:db8::77/64'}}"), WarningReason::HostBitsMasked),
+        (policy_with_rule("{type: Deny, to: {cidrSelector: 0.0.0.0/32}}"), WarningReason::SingleZeroAddress),
+        (openshift.to_owned(), WarningReason::OpenShiftZeroAddress),
+    ] {
+        let documents = document::read(&text);
+        let [object] = documents.objects.as_slice() else { panic!("{documents:?}") };
+        assert!(object.warnings().iter().any(|warning| warning.reason == reason), "{reason:?} {:?}", object.warnings());
+    }
+    let plain = document::read(&policy_with_rule("{type: Deny, to: {cidrSelector: 1.2.3.0/24}}"));
+    assert!(plain.objects.iter().all(|object| object.warnings().is_empty()));
 }

@@ -6,7 +6,7 @@ use egress_reference::{
     PolicyId, Ports, Prefix, Protocol, Rule, Selector, Tier, World,
 };
 
-use crate::bridge::{Compiled, compile_world, expected};
+use crate::bridge::{Compiled, compile_world, expected, shadowed};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -438,6 +438,24 @@ fn section_4_1_order_decides_and_not_prefix_length() {
     sides(&reverse).decide(web("10.2.2.3"), false, &rule("p", 2));
     sides(&reverse).decide(web("2001:db8:1::3"), true, &rule("p", 3));
     sides(&reverse).decide(web("2001:db8:2::3"), false, &rule("p", 4));
+}
+
+#[test]
+fn section_4_3_rules_that_earlier_ones_cover_together_are_reported_and_the_others_are_not() {
+    for (low, high, whole) in [
+        ("10.0.0.0/25", "10.0.0.128/25", "10.0.0.0/24"),
+        ("0.0.0.0/1", "128.0.0.0/1", "0.0.0.0/0"),
+        ("2001:db8::/33", "2001:db8:8000::/33", "2001:db8::/32"),
+        ("::/1", "8000::/1", "::/0"),
+    ] {
+        let covered = world(vec![namespaced("p", vec![deny(low), allow(high), deny(whole)])]);
+        assert_eq!(shadowed(&sides(&covered).compiled.rules), [rule("p", 3)], "{whole}");
+        let half = world(vec![namespaced("p", vec![deny(low), deny(whole), allow(high)])]);
+        assert_eq!(shadowed(&sides(&half).compiled.rules), [rule("p", 3)], "{whole}");
+        let open =
+            world(vec![namespaced("p", vec![deny(low), on(allow(high), &[Ports::all(Protocol::Tcp)]), deny(whole)])]);
+        assert_eq!(shadowed(&sides(&open).compiled.rules), [], "{whole}");
+    }
 }
 
 #[test]
