@@ -19,7 +19,7 @@ mod world;
 pub use agent::Agent;
 pub use namespace::Namespace;
 pub use outside::{Outside, Wire};
-pub use place::cgroup2_mount;
+pub use place::{cgroup2_mount, clean_up_when_interrupted};
 pub use pod::{Endpoint, Pod};
 pub use process::{Process, Shared};
 pub use sniffer::Sniffer;

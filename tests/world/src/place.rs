@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigSet, Signal};
+
 const PREFIX: &str = "egress-test-";
 const BPFFS: &str = "/sys/fs/bpf";
 
@@ -24,11 +26,10 @@ impl Place {
     pub(crate) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         mount_bpffs();
-        let cgroups = cgroup2_mount();
-        let roots = [cgroups.clone(), BPFFS.into(), std::env::temp_dir()];
+        let roots = roots();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         for root in &roots {
-            sweep(root);
+            sweep(root, |owner| !Path::new(&format!("/proc/{owner}")).exists());
         }
         let name = format!("{PREFIX}{}-{number}", std::process::id());
         let [cgroup, bpffs, files] = roots.map(|root| root.join(&name));
@@ -67,6 +68,27 @@ impl Drop for Place {
     }
 }
 
+/// From now on an interrupt (Ctrl-C) or a termination removes the worlds of this process before it ends. To be called before there
+/// are other threads, which would take the signals.
+pub fn clean_up_when_interrupted() {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    signals.thread_block().expect("blocking signals");
+    std::thread::spawn(move || {
+        let _ = signals.wait();
+        for root in roots() {
+            sweep(&root, |owner| owner == std::process::id());
+        }
+        std::process::exit(130);
+    });
+}
+
+/// Where worlds leave folders: among the cgroups, the pins and the temporary files.
+fn roots() -> [PathBuf; 3] {
+    [cgroup2_mount(), BPFFS.into(), std::env::temp_dir()]
+}
+
 /// Where cgroup v2 is mounted: at `/sys/fs/cgroup`, or beside v1.
 pub fn cgroup2_mount() -> PathBuf {
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("/proc/self/mountinfo");
@@ -88,12 +110,12 @@ fn mount_bpffs() {
     }
 }
 
-/// Removes the folders of worlds whose process is gone.
-fn sweep(root: &Path) {
+/// Removes the folders of worlds whose process `is_over`.
+fn sweep(root: &Path, is_over: impl Fn(u32) -> bool) {
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok());
-        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        if owner.is_some_and(&is_over) {
             remove(&entry.path());
         }
     }

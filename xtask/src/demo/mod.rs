@@ -29,6 +29,7 @@ pub(crate) fn run(_args: &Args) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(egress_world::is_root(), "the demo makes network namespaces: run it as root");
     build(&Tree::locate()?)?;
     let started = Instant::now();
+    egress_world::clean_up_when_interrupted();
     let world = World::new(&["default/curl", "prod/web"]);
     let places = [world.cgroup(), world.bpffs(), world.files()].map(std::path::Path::to_path_buf);
     let mut score = scenes::play(&world);
