@@ -63,7 +63,7 @@ impl Score {
 pub(super) fn run(world: &World, agent: &Agent<'_>, tries: &[Try], score: &mut Score) {
     let mut wire = world.outside().sniff();
     let rows: Vec<Vec<Cell>> = tries.iter().map(|one| row(one, world, agent, &mut wire, score)).collect();
-    table::print(&["pod", "to", "by", "verdict", "took", "rule", ""], &rows);
+    table::print(&["pod", "to", "by", "verdict", "fastest of 5", "rule", ""], &rows);
 }
 
 fn row(one: &Try, world: &World, agent: &Agent<'_>, wire: &mut Wire, score: &mut Score) -> Vec<Cell> {
@@ -90,8 +90,8 @@ fn row(one: &Try, world: &World, agent: &Agent<'_>, wire: &mut Wire, score: &mut
 fn attempt(one: &Try, pod: &Pod, remote: IpAddr) -> Attempt {
     let patience = if one.allowed { probe::PATIENCE } else { probe::SILENCE };
     match one.how {
-        How::Tcp(port) => pod.run(|| probe::tcp(SocketAddr::new(remote, port), patience)),
-        How::Udp(port) => pod.run(|| probe::udp_unconnected(SocketAddr::new(remote, port), patience)),
+        How::Tcp(port) => pod.run(|| fastest(|| probe::tcp(SocketAddr::new(remote, port), patience))),
+        How::Udp(port) => pod.run(|| fastest(|| probe::udp_unconnected(SocketAddr::new(remote, port), patience))),
         How::Ping => pod.run(|| probe::ping(remote, patience)),
         How::Frame(port) => {
             let header = Ip::new(pod.address_like(remote), remote, protocol::TCP);
@@ -99,6 +99,18 @@ fn attempt(one: &Try, pod: &Pod, remote: IpAddr) -> Attempt {
             pod.run(|| probe::frame(&[frame], true))
         }
     }
+}
+
+/// Tries five times. The first call of a process also pays for its pages, and the time of any may be another process's.
+fn fastest(try_it: impl Fn() -> Attempt) -> Attempt {
+    let first = try_it();
+    let more = (1..5).map(|_| try_it());
+    more.fold(first, |best, attempt| {
+        let elapsed = best.elapsed.min(attempt.elapsed);
+        // A result that changes from one call to the next is not as expected, whatever it is.
+        let outcome = if attempt.outcome == best.outcome { best.outcome } else { Outcome::Failed(0) };
+        Attempt { outcome, elapsed }
+    })
 }
 
 /// The caller, the wire and the counters must all say what the policies say.
