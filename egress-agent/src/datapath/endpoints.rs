@@ -183,6 +183,11 @@ impl Endpoints {
         Ok(gone.len())
     }
 
+    /// Whether every endpoint of `names` that is new finds a free slot.
+    pub(super) fn has_room_for(&self, names: &BTreeSet<String>) -> bool {
+        names.iter().filter(|name| !self.realized.contains_key(*name)).count() <= self.free.len()
+    }
+
     /// Whether the kernel has a table for the endpoint.
     pub(super) fn has(&self, name: &str) -> bool {
         self.realized.get(name).is_some_and(|endpoint| endpoint.table.generation != 0)

@@ -192,10 +192,14 @@ impl Datapath {
         let mut applied = Applied::default();
         self.configure(desired)?;
         let tables_before = self.tables.len();
-        let mut kept = BTreeSet::new();
+        let kept: BTreeSet<String> = desired.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect();
+        // Departed endpoints go last, so that a key that moves to another endpoint is never without one; only where the new ones would
+        // find no slot do they go first.
+        if !self.endpoints.has_room_for(&kept) {
+            applied.endpoints_removed = self.endpoints.retain(&kept)?;
+        }
         let mut admitted = Vec::new();
         for endpoint in &desired.endpoints {
-            kept.insert(endpoint.name.clone());
             match self.realize(endpoint, &mut admitted) {
                 Ok(true) => applied.endpoints_changed += 1,
                 Ok(false) => {}
@@ -208,7 +212,7 @@ impl Datapath {
         for (endpoint, id) in admitted {
             self.remember_accepted(endpoint, id).unwrap_or_else(|error| applied.problem(endpoint, &error));
         }
-        applied.endpoints_removed = self.endpoints.retain(&kept)?;
+        applied.endpoints_removed += self.endpoints.retain(&kept)?;
         applied.tables_freed = self.tables.retire(&self.endpoints.tables())?;
         applied.endpoints = self.endpoints.len();
         applied.tables = self.tables.len();
