@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use egress_common::class;
 use egress_policy::compile::{Lookup, Table};
 use egress_policy::diff::{Change, diff, summary};
-use egress_reference::{Oracle, Outcome, Packet, Random, Verdict, World};
+use egress_reference::{Action, Oracle, Outcome, Packet, Policy, Prefix, Random, Rule, Verdict, World};
 use ipnet::IpNet;
 
 use crate::bridge::{Answer, Compiled, compile_world, picture};
@@ -108,5 +108,29 @@ fn a_summary_counts_the_prefixes_that_only_one_table_has() {
             assert_eq!(summary.removed, before.iter().filter(|prefix| !after.contains(prefix)).count(), "seed {seed}");
             assert_eq!(summary.kept + summary.changed + summary.added, after.len(), "seed {seed}");
         }
+    }
+}
+
+#[test]
+fn a_prefix_whose_halves_decide_everything_is_in_no_diff() {
+    for (low, high, whole) in [
+        ("10.0.0.0", "10.0.0.128", 24),
+        ("0.0.0.0", "128.0.0.0", 0),
+        ("2001:db8::", "2001:db8:8000::", 32),
+        ("::", "8000::", 0),
+    ] {
+        let rule = |action, address: &str, length| Rule::cidr(action, Prefix::new(address.parse().unwrap(), length));
+        let compiled = |halves: &[&str], last| {
+            let mut rules: Vec<Rule> = halves.iter().map(|half| rule(Action::Deny, half, whole + 1)).collect();
+            rules.push(rule(last, low, whole));
+            let policies = vec![Policy::namespaced("default", "p", rules)];
+            compile_world(&World { policies, ..World::empty() }).expect("compiles").remove(0)
+        };
+        let changes =
+            |halves: &[&str]| diff(&compiled(halves, Action::Deny).table, &compiled(halves, Action::Allow).table).len();
+        assert_eq!(changes(&[low, high]), 0, "{low}/{whole}");
+        assert_eq!(changes(&[high]), 1, "{low}/{whole}");
+        let halved = diff(&compiled(&[low], Action::Deny).table, &compiled(&[high], Action::Deny).table);
+        assert_eq!(halved, [], "{low}/{whole}");
     }
 }
