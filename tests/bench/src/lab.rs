@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,8 @@ use anyhow::Context as _;
 use egress_world::Namespace;
 
 use crate::kernel;
-use crate::mix::PORT;
+use crate::mix::{PORT, TCP_PORT};
+use crate::rounds::thread_time;
 
 /// Index of the sink; the same in every namespace, so that our programs know it as the endpoint's interface.
 pub(crate) const INTERFACE: u32 = 1000;
@@ -30,7 +31,9 @@ pub(crate) struct Lab {
     /// Reports every drop on the way.
     probe: UdpSocket,
     /// Sends what is measured.
-    socket: UdpSocket,
+    udp: UdpSocket,
+    /// See `udp`; sends whole TCP segments.
+    tcp: OwnedFd,
 }
 
 impl Lab {
@@ -45,8 +48,8 @@ impl Lab {
             "link set lo up\nlink set {SINK} up\naddr add 192.0.2.1/24 dev {SINK}\n\
              route add default via 192.0.2.254 dev {SINK} onlink\n"
         ));
-        let (probe, socket) = namespace.enter(|| (socket(true), socket(false)));
-        Ok(Self { namespace, probe: probe?, socket: socket? })
+        let (probe, udp, tcp) = namespace.enter(|| (socket(true), socket(false), raw_socket()));
+        Ok(Self { namespace, probe: probe?, udp: udp?, tcp: tcp? })
     }
 
     /// The namespace.
@@ -119,24 +122,62 @@ fn socket(reports_drops: bool) -> anyhow::Result<UdpSocket> {
     Ok(socket)
 }
 
+fn raw_socket() -> anyhow::Result<OwnedFd> {
+    // SAFETY: a plain system call.
+    let raw = unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_TCP) };
+    anyhow::ensure!(raw >= 0, "a raw socket: {}", io::Error::last_os_error());
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// UDP packets: each destination is a new flow once, and a known one as long as it is remembered.
+    Udp,
+    /// TCP segments in the middle of a connection, of a raw socket.
+    Tcp,
+}
+
+impl Kind {
+    /// The payload of a socket of this kind.
+    pub(crate) fn payload(self) -> Vec<u8> {
+        match self {
+            Self::Udp => PAYLOAD.to_vec(),
+            Self::Tcp => tcp_header(),
+        }
+    }
+}
+
+/// A segment that only acknowledges.
+fn tcp_header() -> Vec<u8> {
+    const ACK: u8 = 0x10;
+    let mut header = 4321_u16.to_be_bytes().to_vec();
+    header.extend(TCP_PORT.to_be_bytes());
+    header.extend([0, 0, 0, 1, 0, 0, 0, 1, 5 << 4, ACK, 0xff, 0xff, 0, 0, 0, 0]);
+    header
+}
+
 /// Messages to many destinations, ready for `sendmmsg`.
 pub(crate) struct Traffic {
+    kind: Kind,
     headers: Vec<libc::mmsghdr>,
     // What the headers point to.
     _addresses: Vec<libc::sockaddr_in>,
-    _payload: Box<libc::iovec>,
+    _payload: (Box<libc::iovec>, Vec<u8>),
 }
 
 impl Traffic {
     /// One message to each destination, in this order.
-    pub(crate) fn new(destinations: &[Ipv4Addr]) -> Self {
-        let mut payload =
-            Box::new(libc::iovec { iov_base: PAYLOAD.as_ptr().cast_mut().cast(), iov_len: PAYLOAD.len() });
+    pub(crate) fn new(kind: Kind, destinations: &[Ipv4Addr]) -> Self {
+        let mut bytes = kind.payload();
+        let mut payload = Box::new(libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() });
         let mut addresses: Vec<libc::sockaddr_in> = destinations
             .iter()
             .map(|address| libc::sockaddr_in {
                 sin_family: libc::sa_family_t::try_from(libc::AF_INET).unwrap_or(0),
-                sin_port: PORT.to_be(),
+                // A raw socket wants none.
+                sin_port: if kind == Kind::Udp { PORT.to_be() } else { 0 },
                 sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.octets()) },
                 sin_zero: [0; 8],
             })
@@ -151,14 +192,14 @@ impl Traffic {
             header
         };
         let headers = addresses.iter_mut().map(header).collect();
-        Self { headers, _addresses: addresses, _payload: payload }
+        Self { kind, headers, _addresses: addresses, _payload: (payload, bytes) }
     }
 
     /// Sends at least `count` messages, starting at message `from`; nanoseconds per message, and where it stopped.
     pub(crate) fn send(&mut self, lab: &Lab, from: usize, count: usize) -> anyhow::Result<(f64, usize)> {
         let (mut next, mut sent) = (from % self.headers.len(), 0);
-        let socket = lab.socket.as_raw_fd();
-        let started = Instant::now();
+        let socket = if self.kind == Kind::Udp { lab.udp.as_raw_fd() } else { lab.tcp.as_raw_fd() };
+        let started = thread_time()?;
         while sent < count {
             let messages = &mut self.headers[next..];
             let batch = messages.len().min(BATCH);
@@ -170,7 +211,7 @@ impl Traffic {
             sent += done;
             next = (next + done) % self.headers.len();
         }
-        let nanoseconds = started.elapsed().as_secs_f64() * 1e9;
+        let nanoseconds = thread_time()? - started;
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         Ok((nanoseconds / sent as f64, next))
     }

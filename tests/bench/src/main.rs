@@ -62,7 +62,7 @@ impl Args {
 
     fn effort(&self) -> Effort {
         if self.quick {
-            Effort { rounds: 12, packets: 50_000, runs: 50_000, applies: 2, updates: 3 }
+            Effort { rounds: 10, packets: 50_000, runs: 50_000, applies: 2, updates: 3 }
         } else {
             Effort { rounds: 40, packets: 50_000, runs: 100_000, applies: 3, updates: 5 }
         }
@@ -128,6 +128,7 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
         nft: (!absent.contains_key("nft")).then_some(&nft_lab),
         ipset: (!absent.contains_key("ipset")).then_some(&ipset_lab),
         files: place.files(),
+        memory: place.memory(),
         effort: args.effort(),
     };
     let versions = [("nft", nft::version(nft_lab.namespace())), ("ipset", ipset::version(ipset_lab.namespace()))];
@@ -160,7 +161,7 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
 fn measure_connect(bench: &mut Bench<'_>, place: &Place) -> anyhow::Result<results::Connect> {
     bench.egress.set_netns(connect::netns_cookie(bench.tc.namespace())?);
     bench.egress.apply()?;
-    connect::measure(bench.tc.namespace(), place.cgroup())
+    connect::measure(bench.tc.namespace(), &place.cgroup())
 }
 
 /// The interface that the datapath attaches to. It has the index of the sinks, so that our program, run on a sink, finds the pod.

@@ -18,8 +18,10 @@ use egress_policy::model::PolicySet;
 use egress_policy::spec::MAX_RULES;
 use ipnet::Ipv4Net;
 
-/// UDP port of every packet that is measured.
+/// Port of the UDP packets that are measured.
 pub(crate) const PORT: u16 = 4242;
+/// Port of the TCP segments that are measured.
+pub(crate) const TCP_PORT: u16 = 443;
 /// Destinations of the cold regime.
 pub(crate) const DESTINATIONS: usize = 1 << 16;
 /// Above this many prefixes none is shorter than /24.
@@ -176,9 +178,14 @@ pub(crate) fn read(files: &[String]) -> anyhow::Result<PolicySet> {
     Ok(set)
 }
 
-/// What the table says of a measured packet.
-pub(crate) fn allows(table: &Table, address: Ipv4Addr) -> bool {
+/// What the table says of a measured UDP packet.
+fn allows(table: &Table, address: Ipv4Addr) -> bool {
     !table.lookup(IpAddr::V4(address), protocol::UDP, PORT).decision.is_deny()
+}
+
+/// What the table says of a measured TCP segment.
+fn allows_tcp(table: &Table, address: Ipv4Addr) -> bool {
+    !table.lookup(IpAddr::V4(address), protocol::TCP, TCP_PORT).decision.is_deny()
 }
 
 /// Destinations, in random order.
@@ -186,6 +193,8 @@ pub(crate) fn allows(table: &Table, address: Ipv4Addr) -> bool {
 pub(crate) struct Destinations {
     /// Inside random prefixes, all of them allowed: every packet takes the whole way.
     pub(crate) allowed: Vec<Ipv4Addr>,
+    /// Like `allowed`, and a TCP segment may go there too: the other peers know no ports.
+    pub(crate) allowed_tcp: Vec<Ipv4Addr>,
     /// Inside random prefixes, and one in eight anywhere; with the expected verdicts.
     pub(crate) mixed: Vec<(Ipv4Addr, bool)>,
 }
@@ -194,18 +203,18 @@ impl Destinations {
     /// Destinations for a table.
     pub(crate) fn new(prefixes: &[Ipv4Net], table: &Table) -> anyhow::Result<Self> {
         let mut random = Random::new(0xd057 ^ prefixes.len() as u64);
-        let mut allowed = Vec::with_capacity(DESTINATIONS);
-        for _ in 0..DESTINATIONS * 100 {
-            let prefix = prefixes[random.below(prefixes.len())];
-            let address = random.inside(prefix);
-            if allows(table, address) {
-                allowed.push(address);
-            }
-            if allowed.len() == DESTINATIONS {
-                break;
-            }
-        }
-        anyhow::ensure!(allowed.len() == DESTINATIONS, "too few destinations are allowed");
+        let mut draw = |is_allowed: &dyn Fn(Ipv4Addr) -> bool| -> anyhow::Result<Vec<Ipv4Addr>> {
+            let tries = std::iter::repeat_with(|| {
+                let prefix = prefixes[random.below(prefixes.len())];
+                random.inside(prefix)
+            });
+            let drawn: Vec<_> =
+                tries.take(DESTINATIONS * 100).filter(|address| is_allowed(*address)).take(DESTINATIONS).collect();
+            anyhow::ensure!(drawn.len() == DESTINATIONS, "too few destinations are allowed");
+            Ok(drawn)
+        };
+        let allowed = draw(&|address| allows(table, address))?;
+        let allowed_tcp = draw(&|address| allows(table, address) && allows_tcp(table, address))?;
         let mut mixed = Vec::with_capacity(DESTINATIONS);
         while mixed.len() < DESTINATIONS {
             let anywhere = Ipv4Net::from(Ipv4Addr::from(random.word()));
@@ -215,7 +224,7 @@ impl Destinations {
                 mixed.push((address, allows(table, address)));
             }
         }
-        Ok(Self { allowed, mixed })
+        Ok(Self { allowed, allowed_tcp, mixed })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a run leaves outside of its network namespaces while it lives: a folder of pins and a cgroup, both named after the process.
+//! What a run leaves outside of its network namespaces while it lives: a folder of pins and cgroups, all named after the process.
 //!
 //! Invariant: removed on drop and on SIGINT or SIGTERM; what a killed run left is removed by the next one. Network namespaces need no
 //! care: they exist only as descriptors of this process.
@@ -17,21 +17,26 @@ const BPFFS: &str = "/sys/fs/bpf";
 #[derive(Clone, Debug)]
 struct Folders {
     pins: PathBuf,
+    /// With one below it for the pod, where the socket hooks are attached.
     cgroup: PathBuf,
+    /// Where this process is, so that the kernel memory that it asks for is told from everybody else's.
+    memory: PathBuf,
     files: PathBuf,
 }
 
 impl Folders {
     fn of(name: &str) -> Self {
-        Self {
-            pins: Path::new(BPFFS).join(name),
-            cgroup: egress_world::cgroup2_mount().join(name),
-            files: std::env::temp_dir().join(name),
-        }
+        let cgroup = egress_world::cgroup2_mount().join(name);
+        let memory = memory_mount().map_or_else(|| cgroup.join("self"), |mount| mount.join(name));
+        Self { pins: Path::new(BPFFS).join(name), cgroup, memory, files: std::env::temp_dir().join(name) }
+    }
+
+    fn pod(&self) -> PathBuf {
+        self.cgroup.join("pod")
     }
 
     fn options(&self) -> Options {
-        Options { bpffs: self.pins.clone(), cgroup_root: self.cgroup.clone(), capacity: Capacity::default() }
+        Options { bpffs: self.pins.clone(), cgroup_root: self.pod(), capacity: Capacity::default() }
     }
 
     /// Removes everything; what is not there is fine.
@@ -40,7 +45,15 @@ impl Folders {
             let _ = datapath::cleanup(&self.options());
             let _ = fs::remove_dir_all(&self.pins);
         }
-        let _ = fs::remove_dir(&self.cgroup);
+        // This process must be somewhere else before its cgroup can go.
+        if let Some(parent) = self.memory.parent().filter(|parent| !parent.starts_with(&self.cgroup)) {
+            let _ = fs::write(parent.join("cgroup.procs"), "0");
+        } else {
+            let _ = fs::write(egress_world::cgroup2_mount().join("cgroup.procs"), "0");
+        }
+        for folder in [&self.memory, &self.pod(), &self.cgroup] {
+            let _ = fs::remove_dir(folder);
+        }
         let _ = fs::remove_dir_all(&self.files);
     }
 }
@@ -59,9 +72,14 @@ impl Place {
         }
         let folders = Folders::of(&format!("{PREFIX}{}", std::process::id()));
         remove_on_signal(folders.clone())?;
-        for folder in [&folders.pins, &folders.cgroup, &folders.files] {
+        for folder in [&folders.pins, &folders.cgroup, &folders.pod(), &folders.memory, &folders.files] {
             fs::create_dir(folder).with_context(|| format!("making {}", folder.display()))?;
         }
+        for above in [egress_world::cgroup2_mount(), folders.cgroup.clone()] {
+            // Fails where cgroup v1 has the memory controller, and then it is not needed.
+            let _ = fs::write(above.join("cgroup.subtree_control"), "+memory");
+        }
+        fs::write(folders.memory.join("cgroup.procs"), "0").context("joining a cgroup of our own")?;
         Ok(Self { folders })
     }
 
@@ -71,14 +89,39 @@ impl Place {
     }
 
     /// The cgroup at which the socket hooks are attached.
-    pub(crate) fn cgroup(&self) -> &Path {
-        &self.folders.cgroup
+    pub(crate) fn cgroup(&self) -> PathBuf {
+        self.folders.pod()
+    }
+
+    /// Where [`kernel_memory`] is read.
+    pub(crate) fn memory(&self) -> &Path {
+        &self.folders.memory
     }
 
     /// A folder for files that other programs read.
     pub(crate) fn files(&self) -> &Path {
         &self.folders.files
     }
+}
+
+/// Where cgroup v1 has the memory controller, if it does.
+fn memory_mount() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    mounts.lines().find_map(|line| {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        let is_memory = filesystem.starts_with("cgroup ") && filesystem.split([' ', ',']).any(|word| word == "memory");
+        is_memory.then(|| mount.split(' ').nth(4).map(PathBuf::from))?
+    })
+}
+
+/// Bytes of kernel memory that the processes of a cgroup asked for and that still exist; `None` where the kernel does not say.
+pub(crate) fn kernel_memory(cgroup: &Path) -> Option<u64> {
+    let v1 = fs::read_to_string(cgroup.join("memory.kmem.usage_in_bytes")).ok();
+    let v2 = || {
+        let stat = fs::read_to_string(cgroup.join("memory.stat")).ok()?;
+        stat.lines().find_map(|line| line.strip_prefix("kernel ").map(str::to_owned))
+    };
+    v1.or_else(v2)?.trim().parse().ok()
 }
 
 impl Drop for Place {

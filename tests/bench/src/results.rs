@@ -100,10 +100,14 @@ pub(crate) struct Size {
     pub(crate) memory: Memory,
     /// By peer.
     pub(crate) peers: BTreeMap<&'static str, Peer>,
-    /// Through the real stack.
+    /// UDP through the real stack.
     pub(crate) cold: Run,
-    /// By `BPF_PROG_TEST_RUN`.
+    /// TCP through the real stack.
+    pub(crate) cold_tcp: Run,
+    /// UDP by `BPF_PROG_TEST_RUN`.
     pub(crate) hot: Run,
+    /// TCP by `BPF_PROG_TEST_RUN`.
+    pub(crate) hot_tcp: Run,
 }
 
 /// What is measured of each peer beside packets.
@@ -113,7 +117,7 @@ pub(crate) struct Peer {
     pub(crate) apply: Timing,
     /// One rule or element, from the call to the first packet.
     pub(crate) update: Option<Timing>,
-    /// Bytes that the kernel accounts to it.
+    /// Bytes of kernel memory that appeared with it: of this run's cgroup, or as ipset says, whose memory is in no cgroup.
     pub(crate) memory: Option<u64>,
     /// Fingerprint of the verdicts on all mixed destinations.
     pub(crate) verdicts: String,

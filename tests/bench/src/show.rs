@@ -49,13 +49,16 @@ fn print(headings: &[&str], rows: Vec<Vec<Cell>>, left: usize) {
 pub(crate) fn results(results: &Results) {
     title("Packets: nanoseconds per packet");
     line("  cost over the floor (`none` for tc programs, `bare` for nft and ipset): least of all rounds, and median");
-    print(
-        &["CIDRs", "peer", "cold min", "cold over floor", "median", "hot min", "hot over floor", "verdicts"],
-        results.sizes.iter().flat_map(packets).collect(),
-        2,
-    );
+    let headings = ["CIDRs", "", "peer", "cold", "over floor", "median", "hot", "over floor", "median", "verdicts"];
+    print(&headings, results.sizes.iter().flat_map(packets).collect(), 3);
     for size in &results.sizes {
-        for (regime, run) in [("cold", &size.cold), ("hot", &size.hot)] {
+        let runs = [
+            ("cold UDP", &size.cold),
+            ("cold TCP", &size.cold_tcp),
+            ("hot UDP", &size.hot),
+            ("hot TCP", &size.hot_tcp),
+        ];
+        for (regime, run) in runs {
             drift(&size.label, regime, run);
         }
     }
@@ -89,27 +92,34 @@ fn drift(label: &str, regime: &str, run: &Run) {
 }
 
 fn packets(size: &Size) -> Vec<Vec<Cell>> {
+    [("UDP", &size.cold, &size.hot), ("TCP", &size.cold_tcp, &size.hot_tcp)]
+        .into_iter()
+        .flat_map(|(kind, cold, hot)| packets_of(size, kind, cold, hot))
+        .collect()
+}
+
+fn packets_of(size: &Size, kind: &str, cold: &Run, hot: &Run) -> Vec<Vec<Cell>> {
     let names = ["bare", "none", "egress", "lpm", "nft", "ipset"];
     let row = |name: &&str| {
-        let cold = size.cold.costs.get(name)?;
-        let hot = size.hot.costs.get(name);
-        let floor = matches!(*name, "bare" | "none");
-        let over = |cost: Option<&Cost>, of: fn(&Cost) -> f64| match cost {
-            Some(cost) if !floor || (*name == "none" && of(cost) != 0.0) => number(of(cost), "+"),
-            _ => dim("–"),
-        };
-        Some(vec![
-            dim(&size.label),
-            peer_name(name),
-            number(cold.min, ""),
-            over(Some(cold), |cost| cost.marginal_min),
-            over(Some(cold), |cost| cost.marginal_median),
-            hot.map_or_else(|| dim("–"), |cost| number(cost.min, "")),
-            over(hot, |cost| cost.marginal_min),
-            size.peers.get(*name).map_or_else(|| dim("–"), verdicts),
-        ])
+        let (cold, hot) = (cold.costs.get(name)?, hot.costs.get(name));
+        let mut row = vec![dim(&size.label), dim(kind), peer_name(name)];
+        row.extend(three(Some(cold), *name != "bare"));
+        row.extend(three(hot, *name != "none"));
+        row.push(size.peers.get(*name).map_or_else(|| dim("–"), verdicts));
+        Some(row)
     };
     names.iter().filter_map(row).collect()
+}
+
+/// Least, least over the floor, median over the floor.
+fn three(cost: Option<&Cost>, has_floor: bool) -> [Cell; 3] {
+    match cost {
+        Some(cost) if has_floor => {
+            [number(cost.min, ""), number(cost.marginal_min, "+"), number(cost.marginal_median, "+")]
+        }
+        Some(cost) => [number(cost.min, ""), dim("–"), dim("–")],
+        None => [dim("–"), dim("–"), dim("–")],
+    }
 }
 
 fn peer_name(name: &str) -> Cell {

@@ -5,14 +5,16 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use egress_agent::datapath::DesiredTable;
 
-use crate::lab::Lab;
+use crate::lab::{Kind, Lab};
 use crate::mix::{self, Destinations, Mix};
 use crate::peers::egress::{self, Egress, Stages};
 use crate::peers::lpm::Lpm;
 use crate::peers::{ipset, nft};
+use crate::place::kernel_memory;
 use crate::progress::{self, step};
 use crate::results::{Peer, Size, Timing};
 use crate::rounds::{self, Effort, Entrant};
@@ -35,6 +37,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) ipset: Option<&'a Lab>,
     /// For files that other programs read.
     pub(crate) files: &'a Path,
+    /// The cgroup whose kernel memory is read.
+    pub(crate) memory: &'a Path,
     /// How often.
     pub(crate) effort: Effort,
 }
@@ -51,7 +55,7 @@ struct Filled {
     peers: BTreeMap<&'static str, Peer>,
 }
 
-fn milliseconds(duration: std::time::Duration) -> f64 {
+fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
@@ -65,15 +69,18 @@ impl Bench<'_> {
     pub(crate) fn measure(&mut self, label: &str, size: usize) -> anyhow::Result<Size> {
         progress::heading(&format!("{label} CIDRs"));
         let mix = step("policy files", || Ok(Mix::new(size)))?;
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let set = step("read by egress-policy", || mix::read(&mix.files))?;
         let read_ms = milliseconds(started.elapsed());
         self.egress.set_policies(set);
         let mut filled = self.fill(size)?;
         let destinations = step("destinations", || Destinations::new(&mix.prefixes, &filled.table.table))?;
         self.compare(&mut filled, &destinations)?;
-        let cold = step("cold: real stack, 65,536 destinations", || self.cold(&filled, &destinations))?;
-        let hot = step("hot: test runs", || self.hot(&filled, &destinations))?;
+        let (udp, tcp) = (destinations.allowed.as_slice(), destinations.allowed_tcp.as_slice());
+        let cold = step("cold: real stack, UDP", || self.cold(&filled, Kind::Udp, udp))?;
+        let cold_tcp = step("cold: real stack, TCP", || self.cold(&filled, Kind::Tcp, tcp))?;
+        let hot = step("hot: test runs, UDP", || self.hot(&filled, Kind::Udp, udp))?;
+        let hot_tcp = step("hot: test runs, TCP", || self.hot(&filled, Kind::Tcp, tcp))?;
         let memory = self.egress.memory()?;
         self.update(&mut filled, size)?;
         self.clear()?;
@@ -90,7 +97,9 @@ impl Bench<'_> {
             memory,
             peers: filled.peers,
             cold,
+            cold_tcp,
             hot,
+            hot_tcp,
         })
     }
 
@@ -98,21 +107,22 @@ impl Bench<'_> {
     fn fill(&mut self, size: usize) -> anyhow::Result<Filled> {
         let times = if size > APPLIED_ONCE_ABOVE { 1 } else { self.effort.applies };
         let mut peers = BTreeMap::new();
+        let before = self.settled();
         let (table, stages, timing) = step("apply: egress", || self.fill_egress(times))?;
-        let memory = self.egress.memory()?;
-        let memory = Some(memory.table + memory.description);
-        peers.insert("egress", Peer { apply: timing, memory, ..Peer::default() });
+        peers.insert("egress", Peer { apply: timing, memory: self.grown(before), ..Peer::default() });
         let prefixes = egress::flattened(&table.table);
+        let before = self.settled();
         let (lpm, timing) = step("apply: lpm", || fill_lpm(&prefixes, times))?;
-        peers.insert("lpm", Peer { apply: timing, memory: Some(lpm.memory()?), ..Peer::default() });
+        peers.insert("lpm", Peer { apply: timing, memory: self.grown(before), ..Peer::default() });
         let allowed = mix::allowed_intervals(&table.table);
         if let Some(lab) = self.nft {
             let file = self.files.join("set.nft");
             std::fs::write(&file, nft::text(&allowed))?;
+            let before = self.settled();
             let timing = step("apply: nft", || {
                 repeated(times, || nft::apply(lab.namespace(), &file).map(milliseconds), || nft::clear(lab.namespace()))
             })?;
-            peers.insert("nft", Peer { apply: timing, ..Peer::default() });
+            peers.insert("nft", Peer { apply: timing, memory: self.grown(before), ..Peer::default() });
         }
         if let Some(lab) = self.ipset {
             let file = self.files.join("set.ipset");
@@ -126,11 +136,30 @@ impl Bench<'_> {
         Ok(Filled { table, lpm, intervals: allowed.len(), stages, peers })
     }
 
+    /// Kernel memory, once what was removed before is gone.
+    fn settled(&self) -> Option<u64> {
+        const STEP: Duration = Duration::from_millis(20);
+        const SAME: usize = 10;
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let (mut last, mut same) = (kernel_memory(self.memory)?, 0);
+        while same < SAME && Instant::now() < deadline {
+            std::thread::sleep(STEP);
+            let now = kernel_memory(self.memory)?;
+            same = if now.abs_diff(last) < 1 << 16 { same + 1 } else { 0 };
+            last = now;
+        }
+        Some(last)
+    }
+
+    fn grown(&self, before: Option<u64>) -> Option<u64> {
+        Some(self.settled()?.saturating_sub(before?))
+    }
+
     fn fill_egress(&mut self, times: usize) -> anyhow::Result<(Arc<DesiredTable>, Stages, Timing)> {
         let mut all: Vec<(f64, Stages)> = Vec::new();
         loop {
             self.egress.clear()?;
-            let started = std::time::Instant::now();
+            let started = Instant::now();
             let (table, stages) = self.egress.apply()?;
             all.push((milliseconds(started.elapsed()), stages));
             if all.len() >= times {
@@ -163,7 +192,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn cold(&mut self, filled: &Filled, destinations: &Destinations) -> anyhow::Result<rounds::Run> {
+    fn cold(&mut self, filled: &Filled, kind: Kind, destinations: &[Ipv4Addr]) -> anyhow::Result<rounds::Run> {
         let program = self.egress.program()?;
         let none = Some(self.none.as_fd());
         let entrant = |name, floor, lab, program| Entrant { name, floor, lab, program };
@@ -175,10 +204,10 @@ impl Bench<'_> {
         ];
         entrants.extend(self.nft.map(|lab| entrant("nft", Some("bare"), lab, None)));
         entrants.extend(self.ipset.map(|lab| entrant("ipset", Some("bare"), lab, None)));
-        rounds::cold(&entrants, self.link, &destinations.allowed, self.effort)
+        rounds::cold(&entrants, self.link, kind, destinations, self.effort)
     }
 
-    fn hot(&mut self, filled: &Filled, destinations: &Destinations) -> anyhow::Result<rounds::Run> {
+    fn hot(&mut self, filled: &Filled, kind: Kind, destinations: &[Ipv4Addr]) -> anyhow::Result<rounds::Run> {
         let program = self.egress.program()?;
         let entrants = [("none", self.none.as_fd()), ("egress", program.as_fd()), ("lpm", filled.lpm.program())];
         let entrants = entrants.map(|(name, program)| Entrant {
@@ -187,7 +216,7 @@ impl Bench<'_> {
             lab: self.tc,
             program: Some(program),
         });
-        rounds::hot(&entrants, &destinations.allowed, self.effort)
+        rounds::hot(&entrants, kind, destinations, self.effort)
     }
 
     /// One rule or element more, from the call to the first packet.

@@ -47,9 +47,4 @@ impl Lpm {
     pub(crate) fn update(&self, address: Ipv4Addr) -> anyhow::Result<()> {
         kernel::set_prefix(self.trie.as_fd(), PrefixKey { length: 32, address: address.octets() }, value(true))
     }
-
-    /// Bytes of kernel memory, as the kernel accounts them.
-    pub(crate) fn memory(&self) -> anyhow::Result<u64> {
-        kernel::map_memory(self.trie.as_fd())
-    }
 }
