@@ -66,19 +66,7 @@ impl World {
     /// One packet for each class of packets that no part of this world can tell apart, so that agreement on all of them is agreement
     /// on every packet. Their number is the product of all prefixes and all port ranges: for small worlds.
     pub fn representatives(&self) -> Vec<Packet> {
-        let starts = self.region_starts();
-        let mut packets = Vec::new();
-        for protocol in DISTINCT_PROTOCOLS {
-            let ports = match protocol {
-                6 | 17 | 132 => self.port_starts(),
-                58 => vec![0, 130, 138, 143, 144],
-                _ => vec![0],
-            };
-            for port in ports {
-                packets.extend(starts.iter().map(|destination| Packet { destination: *destination, protocol, port }));
-            }
-        }
-        packets
+        representatives(&[self])
     }
 
     /// The first address of each region between the edges of prefixes.
@@ -101,13 +89,13 @@ impl World {
     }
 
     /// The first port of each range between the edges of port entries.
-    fn port_starts(&self) -> Vec<u16> {
+    fn port_starts(&self) -> BTreeSet<u16> {
         let entries =
             self.policies.iter().flat_map(|policy| &policy.rules).flat_map(|rule| rule.ports.iter().flatten());
         let written = entries.filter_map(|entry| entry.port.map(|port| (port, entry.end.unwrap_or(port))));
         let builtin = [(53, 53), (67, 67), (547, 547)];
         let starts = written.chain(builtin).flat_map(|(first, last)| [first, last.wrapping_add(1)]);
-        starts.chain([0]).collect::<BTreeSet<_>>().into_iter().collect()
+        starts.chain([0]).collect()
     }
 
     /// A destination that some other part of the world speaks of, or any.
@@ -133,6 +121,25 @@ impl World {
             _ => at_edge(*random.pick(&edges), random),
         }
     }
+}
+
+/// One packet for each class of packets that no part of any of these worlds can tell apart; see [`World::representatives`].
+pub fn representatives(worlds: &[&World]) -> Vec<Packet> {
+    let starts: BTreeSet<IpAddr> = worlds.iter().flat_map(|world| world.region_starts()).collect();
+    let ports: BTreeSet<u16> = worlds.iter().flat_map(|world| world.port_starts()).collect();
+    let mut packets = Vec::new();
+    for protocol in DISTINCT_PROTOCOLS {
+        let ports = match protocol {
+            6 | 17 | 132 => ports.clone(),
+            // Where the types of the builtin rules begin and end.
+            58 => BTreeSet::from([0, 130, 138, 143, 144]),
+            _ => BTreeSet::from([0]),
+        };
+        for port in ports {
+            packets.extend(starts.iter().map(|destination| Packet { destination: *destination, protocol, port }));
+        }
+    }
+    packets
 }
 
 /// Where builtin rules begin and end.
