@@ -5,13 +5,17 @@
 
 mod agent;
 mod atomic_file;
+mod check;
 pub mod cli;
+mod columns;
 pub mod datapath;
 mod discovery;
 mod dump;
 mod events;
 mod kernel_log;
 mod logs;
+mod output;
+mod policy_files;
 mod reconcile;
 mod sources;
 mod startup;

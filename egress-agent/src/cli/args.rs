@@ -6,6 +6,8 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use egress_common::abi::capacity;
 
+use super::ask::{self, CheckArgs};
+
 /// Sizes of maps are at least one entry.
 fn size() -> RangedU64ValueParser<u32> {
     RangedU64ValueParser::new().range(1..=1 << 26)
@@ -51,6 +53,9 @@ pub(crate) enum Command {
     /// Show what the kernel enforces.
     #[command(after_help = DUMP_EXAMPLES)]
     Dump(DumpArgs),
+    /// Validate policy files: every problem with its line and field, and what is probably not meant.
+    #[command(after_help = ask::CHECK_EXAMPLES)]
+    Check(CheckArgs),
 }
 
 #[derive(Debug, Args)]

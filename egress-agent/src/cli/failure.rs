@@ -4,6 +4,24 @@ use std::error::Error;
 use std::fmt::{self, Write as _};
 use std::process::ExitCode;
 
+/// The answer of a command that printed one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// As hoped for.
+    Yes,
+    /// The question was answered, with no.
+    No,
+}
+
+impl Verdict {
+    pub(crate) fn code(self) -> ExitCode {
+        match self {
+            Self::Yes => ExitCode::SUCCESS,
+            Self::No => Exit::Negative.code(),
+        }
+    }
+}
+
 /// Exit codes other than success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {

@@ -3,49 +3,46 @@
 //! Two steps: [`view`] turns what the inspector returns into serializable structs (also the JSON and YAML output, which has a
 //! version), [`text`] lays them out in columns.
 
-mod columns;
 mod ports;
 mod text;
 mod view;
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::io::{self, Write};
+use std::path::Path;
 
 use nix::net::if_::if_nameindex;
 
-use crate::cli::{DumpArgs, Failure, Output, Subject};
+use crate::cli::{DumpArgs, Failure, Subject};
 use crate::datapath::DatapathError;
 use crate::datapath::inspect::{Inspector, TableView};
 use crate::events::monotonic_now;
-use crate::logs::no_color;
+use crate::output::{self, Answer};
 
 use view::Dump;
 
 /// Prints what was asked for.
 pub(crate) fn run(arguments: &DumpArgs) -> Result<(), Failure> {
+    let inspector = open(&arguments.bpffs)?;
+    let dump = read(&inspector, arguments.subject).map_err(Failure::runtime)?;
+    output::print(&dump, arguments.output)
+}
+
+/// Opens the pins below `bpffs`; says so if there are none.
+pub(crate) fn open(bpffs: &Path) -> Result<Inspector, Failure> {
     // First: without privileges everything below a bpffs looks absent.
     crate::startup::check_privileges().map_err(Failure::runtime)?;
     let nothing = || {
-        let folder = arguments.bpffs.display();
+        let folder = bpffs.display();
         Failure::negative(format!(
             "nothing is pinned in {folder}: no agent of this version has run since the last cleanup, or it uses another --bpffs"
         ))
     };
-    if !arguments.bpffs.exists() {
+    if !bpffs.exists() {
         return Err(nothing());
     }
-    let inspector = Inspector::open(&arguments.bpffs)
-        .map_err(|error| if is_absence(&error) { nothing() } else { Failure::runtime(error) })?;
-    let dump = read(&inspector, arguments.subject).map_err(Failure::runtime)?;
-    let stdout = io::stdout();
-    let colours = stdout.is_terminal() && !no_color();
-    let mut out = BufWriter::new(stdout.lock());
-    match write(&mut out, &dump, arguments.output, colours).and_then(|()| out.flush()) {
-        // Whoever reads has seen enough (`| head`).
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(Failure::runtime),
-    }
+    Inspector::open(bpffs).map_err(|error| if is_absence(&error) { nothing() } else { Failure::runtime(error) })
 }
 
 /// Whether an error comes down to a pin that is not there.
@@ -111,14 +108,9 @@ fn interface_names() -> HashMap<u32, String> {
         .collect()
 }
 
-fn write(out: &mut impl Write, dump: &Dump, output: Output, colours: bool) -> io::Result<()> {
-    match output {
-        Output::Table => text::write(out, dump, colours),
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut *out, dump)?;
-            writeln!(out)
-        }
-        Output::Yaml => out.write_all(serde_saphyr::to_string(dump).map_err(io::Error::other)?.as_bytes()),
+impl Answer for Dump {
+    fn text(&self, out: &mut dyn Write, colours: bool) -> io::Result<()> {
+        text::write(out, self, colours)
     }
 }
 

@@ -14,6 +14,7 @@ use egress_policy::model::{NodeContext, PodIdentity, PolicySet};
 use serde_json::Value;
 
 use super::*;
+use crate::cli::Output;
 use crate::datapath::inspect::EndpointView;
 
 const POLICY: &str = "
@@ -87,7 +88,7 @@ fn dump() -> Dump {
 
 fn written(output: Output) -> String {
     let mut out = Vec::new();
-    write(&mut out, &dump(), output, false).unwrap();
+    output::write(&mut out, &dump(), output, false).unwrap();
     String::from_utf8(out).unwrap()
 }
 

@@ -4,12 +4,13 @@ use std::io::{self, Write};
 
 use egress_policy::model::{Action, Mode};
 
-use super::columns::{self, Cell, Tone};
+use crate::columns::{self, Cell, Tone};
+
 use super::view::{
     ConfigRow, Counters, DecisionRow, Dump, EndpointRow, FlowRow, IntervalRow, RuleRow, TableNumber, TableRow,
 };
 
-pub(super) fn write(out: &mut impl Write, dump: &Dump, colours: bool) -> io::Result<()> {
+pub(super) fn write(out: &mut dyn Write, dump: &Dump, colours: bool) -> io::Result<()> {
     let mut sheets = Sheets { out, colours, any: false };
     if let Some(endpoints) = &dump.endpoints {
         sheets.endpoints(endpoints)?;
@@ -39,13 +40,13 @@ pub(super) fn write(out: &mut impl Write, dump: &Dump, colours: bool) -> io::Res
     Ok(())
 }
 
-struct Sheets<'a, W> {
-    out: &'a mut W,
+struct Sheets<'a> {
+    out: &'a mut dyn Write,
     colours: bool,
     any: bool,
 }
 
-impl<W: Write> Sheets<'_, W> {
+impl Sheets<'_> {
     fn sheet(&mut self, title: &str, headers: &[&str], rows: &[Vec<Cell>]) -> io::Result<()> {
         if std::mem::replace(&mut self.any, true) {
             writeln!(self.out)?;

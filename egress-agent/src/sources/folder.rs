@@ -114,7 +114,7 @@ fn list(folder: &Path) -> io::Result<Vec<Listed>> {
 }
 
 /// Whether a name is one that people give to policy files; hidden files and editors' temporary ones are not.
-pub(super) fn is_policy_file(name: &str) -> bool {
+pub(crate) fn is_policy_file(name: &str) -> bool {
     let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
     let known = extension
         .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known)));

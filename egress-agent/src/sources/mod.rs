@@ -14,6 +14,6 @@ mod settle;
 pub(crate) mod watch;
 
 pub(crate) use endpoints::{Endpoint, EndpointSource, NetnsRef};
-pub(crate) use folder::read_regular;
+pub(crate) use folder::{is_policy_file, read_regular};
 pub(crate) use policies::PolicySource;
 pub(crate) use problem::Problem;

@@ -6,7 +6,7 @@ use owo_colors::{OwoColorize as _, Style};
 
 /// What a cell says, beside its words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Tone {
+pub(crate) enum Tone {
     #[default]
     Plain,
     Good,
@@ -16,35 +16,35 @@ pub(super) enum Tone {
 
 /// One field of a row.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Cell {
+pub(crate) struct Cell {
     text: String,
     tone: Tone,
     right: bool,
 }
 
 impl Cell {
-    pub(super) fn text(text: impl Into<String>) -> Self {
+    pub(crate) fn text(text: impl Into<String>) -> Self {
         Self { text: text.into(), ..Self::default() }
     }
 
-    pub(super) fn number(number: &(impl ToString + ?Sized)) -> Self {
+    pub(crate) fn number(number: &(impl ToString + ?Sized)) -> Self {
         Self { text: number.to_string(), right: true, ..Self::default() }
     }
 
     /// A dash for nothing.
-    pub(super) fn optional(value: Option<impl ToString>) -> Self {
+    pub(crate) fn optional(value: Option<impl ToString>) -> Self {
         value.map_or_else(|| Self::text("-").tone(Tone::Faint), |value| Self::number(&value))
     }
 
-    pub(super) fn tone(mut self, tone: Tone) -> Self {
+    pub(crate) fn tone(mut self, tone: Tone) -> Self {
         self.tone = tone;
         self
     }
 }
 
 /// Writes rows under a title and headers; a sheet without rows says that there is nothing.
-pub(super) fn write(
-    out: &mut impl Write,
+pub(crate) fn write(
+    out: &mut dyn Write,
     title: &str,
     headers: &[&str],
     rows: &[Vec<Cell>],

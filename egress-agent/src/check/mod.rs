@@ -1,0 +1,26 @@
+//! `egress-agent check`: what is wrong with policy files, and what is legal and probably not meant.
+//!
+//! [`lint`] finds what only several objects together show; [`view`] is the answer and its two forms. Reads files and nothing else.
+
+mod lint;
+mod view;
+
+use crate::cli::{CheckArgs, Failure, Verdict};
+use crate::output;
+use crate::policy_files::PolicyFiles;
+
+use view::Checked;
+
+/// Prints everything that is found. No: there are problems, or warnings and `--strict`.
+pub(crate) fn run(arguments: &CheckArgs) -> Result<Verdict, Failure> {
+    let mut files = PolicyFiles::read(&arguments.files)?;
+    let found = lint::lint(&files.set);
+    files.problems.extend(found.problems);
+    let checked = Checked::new(&files, found.warnings);
+    output::print(&checked, arguments.output)?;
+    let warned = arguments.strict && !checked.warnings.is_empty();
+    Ok(if checked.problems.is_empty() && !warned { Verdict::Yes } else { Verdict::No })
+}
+
+#[cfg(test)]
+mod tests;

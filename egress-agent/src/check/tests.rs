@@ -1,0 +1,106 @@
+//! What the policies of one file are told about each other.
+
+use std::fs;
+
+use super::*;
+use crate::cli::Output;
+
+fn checked(text: &str) -> Checked {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.yaml");
+    fs::write(&file, text).unwrap();
+    let mut files = PolicyFiles::read(&[file]).unwrap();
+    let found = lint::lint(&files.set);
+    files.problems.extend(found.problems);
+    Checked::new(&files, found.warnings)
+}
+
+fn reasons(text: &str) -> Vec<(String, String)> {
+    let checked = serde_json::to_value(checked(text)).unwrap();
+    assert_eq!(checked["problems"], serde_json::json!([]));
+    let word = |row: &serde_json::Value, name: &str| row[name].as_str().unwrap().to_owned();
+    let rows = checked["warnings"].as_array().unwrap().iter();
+    rows.map(|row| (word(row, "object"), word(row, "reason"))).collect()
+}
+
+fn policy(name: &str, spec: &str, rules: &str) -> String {
+    format!(
+        "---\napiVersion: egress.rs/v1alpha1\nkind: EgressNetworkPolicy\nmetadata: {{name: {name}}}\n\
+         spec: {{{spec}egress: [{rules}]}}\n"
+    )
+}
+
+const ALLOW: &str = "{type: Allow, to: {cidrSelector: 1.2.3.0/24}}";
+const ALLOW6: &str = "{type: Allow, to: {cidrSelector: '2001:db8::/32'}}";
+const ALL: &str = "{type: Deny, to: {cidrSelector: 0.0.0.0/0}}, {type: Deny, to: {cidrSelector: '::/0'}}";
+
+fn warned(name: &str, reason: &str) -> (String, String) {
+    (format!("EgressNetworkPolicy default/{name}"), reason.to_owned())
+}
+
+#[test]
+fn a_rule_is_shadowed_by_its_own_policy_in_either_family() {
+    assert_eq!(reasons(&policy("a", "", &format!("{ALL}, {ALLOW}"))), [warned("a", "ShadowedRules")]);
+    assert_eq!(reasons(&policy("a", "", &format!("{ALL}, {ALLOW6}"))), [warned("a", "ShadowedRules")]);
+    assert_eq!(reasons(&policy("a", "", &format!("{ALLOW}, {ALLOW6}, {ALL}"))), []);
+}
+
+#[test]
+fn another_policy_shadows_only_if_it_selects_every_pod_of_the_first() {
+    let narrow = policy("b", "priority: 200, podSelector: {matchLabels: {app: web}}, ", ALLOW);
+    assert_eq!(reasons(&(policy("a", "", ALL) + &narrow)), [warned("b", "ShadowedRules")]);
+    let selective = policy("a", "podSelector: {matchLabels: {tier: front}}, ", ALL);
+    assert_eq!(reasons(&(selective + &narrow)), []);
+}
+
+#[test]
+fn the_admin_tier_shadows_a_namespace_unless_some_pods_may_pass_it() {
+    let cluster = |name: &str, spec: &str, rules: &str| {
+        policy(name, &format!("tier: Admin, {spec}"), rules).replace("EgressNetworkPolicy", "ClusterEgressPolicy")
+    };
+    let denied = cluster("deny", "priority: 200, ", ALL) + &policy("b", "", ALLOW);
+    assert_eq!(reasons(&denied), [warned("b", "ShadowedRules")]);
+    let pass = "{type: Pass, to: {cidrSelector: 1.2.3.0/24}}";
+    let some_pass = cluster("pass", "podSelector: {matchLabels: {app: web}}, ", pass);
+    assert_eq!(reasons(&(denied + &some_pass)), []);
+}
+
+#[test]
+fn equal_priorities_are_told_where_a_pod_can_have_both() {
+    let app = |name, app| policy(name, &format!("podSelector: {{matchLabels: {{app: {app}}}}}, "), ALLOW);
+    assert_eq!(reasons(&(app("a", "web") + &app("b", "api"))), []);
+    assert_eq!(reasons(&(app("a", "web") + &app("b", "web"))), [warned("b", "OrderedByName")]);
+    let account = |name, account| policy(name, &format!("serviceAccounts: [{account}], "), ALLOW);
+    assert_eq!(reasons(&(account("a", "x") + &account("b", "y"))), []);
+}
+
+#[test]
+fn a_deny_by_name_is_told_and_an_allow_by_name_only_that_it_waits() {
+    let by_name = |action| policy("a", "", &format!("{{type: {action}, to: {{dnsName: www.foo.com}}}}"));
+    assert_eq!(reasons(&by_name("Allow")), [warned("a", "DnsNameNotEnforced")]);
+    assert_eq!(reasons(&by_name("Deny")), [warned("a", "DenyByName"), warned("a", "DnsNameNotEnforced")]);
+}
+
+#[test]
+fn colours_are_for_terminals() {
+    let checked = checked(&policy("a", "", &format!("{ALL}, {ALLOW}")));
+    let written = |colours| {
+        let mut out = Vec::new();
+        output::Answer::text(&checked, &mut out, colours).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    assert!(written(true).contains('\u{1b}'));
+    assert!(!written(false).contains('\u{1b}'));
+}
+
+#[test]
+fn yaml_says_the_same_as_json() {
+    let checked = checked(&policy("a", "", &format!("{ALL}, {ALLOW}")));
+    let written = |output| {
+        let mut out = Vec::new();
+        output::write(&mut out, &checked, output, false).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let yaml: serde_json::Value = serde_saphyr::from_str(&written(Output::Yaml)).unwrap();
+    assert_eq!(yaml, serde_json::from_str::<serde_json::Value>(&written(Output::Json)).unwrap());
+}
