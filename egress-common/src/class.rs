@@ -83,12 +83,28 @@ pub fn search<E: ClassEntries + ?Sized>(entries: &E, base: u32, key: u32) -> Opt
     Some(ClassVerdict { decision: Decision(entry.decision), audit, index })
 }
 
-/// Judges a packet whose port is not known (§3.6): the decision, if one interval covers every port of `protocol`.
+/// Intervals of one protocol that [`search_any_port`] compares before it gives up.
+const COMPARED: u32 = 16;
+
+/// Judges a packet whose port is not known (§3.6): the decision, if it is the same on every port of `protocol`. Intervals that differ
+/// only in what Audit policies would do count as the same, since those decide nothing (§2.5); `audit` is then `None`.
 #[inline]
 pub fn search_any_port<E: ClassEntries + ?Sized>(entries: &E, base: u32, protocol: u8) -> Option<ClassVerdict> {
     let first = search(entries, base, key(protocol, 0))?;
     let last = search(entries, base, key(protocol, u16::MAX))?;
-    if first.index == last.index { Some(first) } else { None }
+    if first.index == last.index {
+        return Some(first);
+    }
+    for step in 1..COMPARED {
+        let index = first.index + step;
+        if index > last.index {
+            return Some(ClassVerdict { audit: None, ..first });
+        }
+        if entries.entry(index)?.decision != first.decision.0 {
+            return None;
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -136,6 +152,19 @@ mod tests {
         assert_eq!(search(&entries[..2], 0, 9), None);
         assert_eq!(search(entries.as_slice(), 7, 9), None);
         assert_eq!(search(&[ClassEntry::default()][..], 0, 0), None);
+    }
+
+    #[test]
+    fn intervals_that_differ_only_in_audit_judge_an_unknown_port() {
+        let mut entries = class(&[0, key(6, 443), key(6, 444), key(7, 0)]);
+        for entry in &mut entries[1..4] {
+            entry.decision = Decision::allow(9).0;
+        }
+        entries[2].audit = Decision::deny(5).0;
+        let verdict = search_any_port(entries.as_slice(), 0, 6).unwrap();
+        assert_eq!((verdict.decision, verdict.audit), (Decision::allow(9), None));
+        entries[3].decision = Decision::deny(9).0;
+        assert_eq!(search_any_port(entries.as_slice(), 0, 6), None);
     }
 
     #[test]

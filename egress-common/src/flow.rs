@@ -80,7 +80,7 @@ pub struct Fragment {
     pub passed: u32,
     /// Generation of the table that judged it; another table judges anew.
     pub generation: u32,
-    /// Padding.
-    pub padding: u32,
+    /// Where its transport header is over, in 8 bytes of the datagram.
+    pub header_units: u32,
 }
 const _: () = assert!(size_of::<Fragment>() == 24);

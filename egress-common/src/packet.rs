@@ -37,9 +37,11 @@ mod extension {
     pub(super) const SHIM6: u8 = 140;
 }
 
-const ETHERTYPE_IPV4: u16 = 0x0800;
+/// `EtherType` of IPv4.
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// `EtherType` of IPv6.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_QINQ: u16 = 0x88a8;
 const MAX_VLAN_TAGS: u32 = 2;
@@ -103,6 +105,8 @@ pub struct Packet {
     pub icmp_type: u8,
     /// Bits of [`flag`].
     pub flags: u8,
+    /// In 8 bytes, 0 if the datagram is whole: of a first fragment, where its transport header is over; of a later one, its offset.
+    pub fragment_units: u16,
 }
 
 impl Packet {
@@ -118,12 +122,23 @@ impl Packet {
         fragment_protocol: 0,
         icmp_type: 0,
         flags: 0,
+        fragment_units: 0,
     };
 
     /// Whether a bit of [`flag`] is set.
     #[inline(always)]
     pub const fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
+    }
+
+    /// Whether the packet may belong to a connection that began on the other side. An ICMP error may if what it quotes does: see
+    /// [`quoted`].
+    #[inline(always)]
+    pub const fn may_answer(&self) -> bool {
+        match self.protocol {
+            protocol::ICMP | protocol::ICMPV6 => is_icmp_answer(self.protocol, self.icmp_type),
+            _ => !self.has(flag::OPENS),
+        }
     }
 
     /// The (protocol, port) under which a class is searched when this packet goes to its destination.
@@ -161,6 +176,15 @@ pub const fn unmapped(address: [u8; 16]) -> Option<[u8; 4]> {
         [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => Some([a, b, c, d]),
         _ => None,
     }
+}
+
+/// Whether an address is `::ffff:a.b.c.d`. In one comparison, so that the verifier learns nothing of the address where it is not.
+#[inline(always)]
+const fn is_mapped(address: [u8; 16]) -> bool {
+    let [high, low]: [u64; 2] = zerocopy::transmute!(address);
+    let prefix = u64::from_ne_bytes([0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+    let mask = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+    high | ((low ^ prefix) & mask) == 0
 }
 
 /// Finds the IP header behind an Ethernet header and up to two VLAN tags.
@@ -213,7 +237,7 @@ pub fn ipv4<B: PacketBytes + ?Sized>(bytes: &B, start: u32, packet: &mut Packet)
     }
     // A total length of 0 is a large segment that the kernel will cut (BIG TCP); the packet's own end is then the limit.
     let end = if total == 0 { u32::MAX } else { start + total };
-    transport(bytes, start + words * 4, end, units, packet)
+    transport(bytes, start + words * 4, end, Piece { start: start + words * 4, units }, packet)
 }
 
 /// Refuses source routes: with one, the destination field is only the next stop.
@@ -258,6 +282,10 @@ pub fn ipv6<B: PacketBytes + ?Sized>(bytes: &B, start: u32, packet: &mut Packet)
     packet.family = 6;
     packet.source = bytes.bytes(start + 8).ok_or(DropReason::TruncatedIpv6)?;
     packet.destination = bytes.bytes(start + 24).ok_or(DropReason::TruncatedIpv6)?;
+    // No packet carries IPv4-mapped addresses (RFC 6890); here they would pass for an IPv4 packet's.
+    if is_mapped(packet.source) || is_mapped(packet.destination) {
+        return Err(DropReason::BadIpv6Header);
+    }
     // A payload length of 0 is a jumbogram or a large segment (BIG TCP); the packet's own end is then the limit.
     let end = if payload == 0 { u32::MAX } else { start + 40 + payload };
     let mut chain = Chain { next: fixed[6], at: start + 40, units: 0 };
@@ -273,6 +301,9 @@ pub fn ipv6<B: PacketBytes + ?Sized>(bytes: &B, start: u32, packet: &mut Packet)
     if chain.is_at_extension() {
         return Err(DropReason::TooManyExtensionHeaders);
     }
+    if chain.at > end {
+        return Err(DropReason::TruncatedIpv6);
+    }
     packet.protocol = chain.next;
     if !packet.has(flag::FIRST_FRAGMENT | flag::LATER_FRAGMENT) {
         packet.fragment_protocol = chain.next;
@@ -280,7 +311,18 @@ pub fn ipv6<B: PacketBytes + ?Sized>(bytes: &B, start: u32, packet: &mut Packet)
     if is_extension(chain.next) {
         packet.flags |= flag::TRANSPORT_HIDDEN;
     }
-    transport(bytes, chain.at, end, chain.units, packet)
+    // Headers before the fragment header, which are in every fragment, are taken for the datagram's: to remember where it starts
+    // would cost the verifier more than the few short fragments behind such headers are worth, which are dropped.
+    transport(bytes, chain.at, end, Piece { start: start + 48, units: chain.units }, packet)
+}
+
+/// Which part of a fragmented datagram a packet is.
+#[derive(Clone, Copy)]
+struct Piece {
+    /// Where it starts in the packet.
+    start: u32,
+    /// Where it starts in the datagram, in 8 bytes.
+    units: u16,
 }
 
 /// A walk along the extension headers.
@@ -340,18 +382,19 @@ const fn is_extension(next: u8) -> bool {
     )
 }
 
-/// Reads the transport header at `start`, which must end before `end`; `units` is the fragment offset in 8 bytes.
+/// Reads the transport header at `start`, which must end before `end`.
 #[inline(always)]
 fn transport<B: PacketBytes + ?Sized>(
     bytes: &B,
     start: u32,
     end: u32,
-    units: u16,
+    piece: Piece,
     packet: &mut Packet,
 ) -> Result<(), DropReason> {
-    if units != 0 {
+    if piece.units != 0 {
+        packet.fragment_units = piece.units;
         // RFC 1858: a fragment at offset 8 would rewrite the flags of the TCP header that the first one showed.
-        return if units == 1 && packet.protocol == protocol::TCP {
+        return if piece.units == 1 && packet.protocol == protocol::TCP {
             Err(DropReason::OverlappingFragment)
         } else {
             Ok(())
@@ -361,8 +404,16 @@ fn transport<B: PacketBytes + ?Sized>(
         protocol::TCP => 20,
         protocol::UDP | protocol::ICMP | protocol::ICMPV6 => 8,
         protocol::SCTP => 12,
-        _ => return Ok(()),
+        _ => 0,
     };
+    if packet.has(flag::FIRST_FRAGMENT) {
+        #[expect(clippy::cast_possible_truncation, reason = "eight headers have at most 2048 units")]
+        let units = ((start + minimum + 7 - piece.start) >> 3) as u16;
+        packet.fragment_units = units;
+    }
+    if minimum == 0 {
+        return Ok(());
+    }
     if start + minimum > end {
         return Err(DropReason::TruncatedTransport);
     }

@@ -36,7 +36,7 @@ drop_reasons! {
     Ipv4SourceRoute = 7, "ipv4-source-route", "The packet carries a source-route option (RFC 791): its destination field is not where it goes.";
     BadIpv4Options = 8, "bad-ipv4-options", "The IPv4 options are malformed, or more than twelve, so a source route could hide in them.";
     TruncatedIpv6 = 9, "truncated-ipv6", "The packet ends inside its IPv6 header or an extension header.";
-    BadIpv6Header = 10, "bad-ipv6-header", "The IPv6 version is not 6.";
+    BadIpv6Header = 10, "bad-ipv6-header", "The IPv6 version is not 6, or an address is IPv4-mapped, which no packet carries (RFC 6890).";
     TooManyExtensionHeaders = 11, "too-many-extension-headers", "The packet has more than eight IPv6 extension headers.";
     Ipv6RoutingHeader = 12, "ipv6-routing-header", "A routing header has segments left (RFC 8200 §4.4): the destination field is not where the packet goes.";
     TruncatedTransport = 13, "truncated-transport", "The packet, or its first fragment, ends inside its transport header, so its ports cannot be known.";

@@ -16,6 +16,8 @@ pub enum First {
     Passed(Decision),
     /// It was dropped.
     Dropped(Decision),
+    /// It was passed, and this one would rewrite its transport header.
+    Overlapped(Decision),
     /// It was not seen, or too long ago, or under another table.
     Unknown,
 }
@@ -39,7 +41,7 @@ pub fn remember(endpoint: &Judged, packet: &Packet, decision: Decision, passed: 
         decision: decision.0,
         passed: u32::from(passed),
         generation: endpoint.table.generation,
-        padding: 0,
+        header_units: u32::from(packet.fragment_units),
     };
     if FRAGMENTS.insert(key(endpoint, packet), value, 0).is_err() {
         report::stat(Stat::FragmentsFailed);
@@ -59,5 +61,11 @@ pub fn first(endpoint: &Judged, packet: &Packet) -> First {
         return First::Unknown;
     }
     let decision = Decision(fragment.decision);
-    if fragment.passed == 0 { First::Dropped(decision) } else { First::Passed(decision) }
+    if fragment.passed == 0 {
+        First::Dropped(decision)
+    } else if u32::from(packet.fragment_units) < fragment.header_units {
+        First::Overlapped(decision)
+    } else {
+        First::Passed(decision)
+    }
 }

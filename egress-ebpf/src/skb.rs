@@ -4,7 +4,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
-use egress_common::event::{Event, Hook, outcome};
+use egress_common::event::{Event, Hook, Stat, outcome};
 use egress_common::packet::{self, Network, Packet, PacketBytes};
 use egress_common::reason::DropReason;
 use egress_common::table::{Decision, flag};
@@ -36,6 +36,13 @@ impl Skb {
     pub fn interface(&self) -> u32 {
         // SAFETY: the context is valid while the program runs.
         unsafe { (*self.0).ifindex }
+    }
+
+    /// `EtherType` of the packet, for hooks that do not see its Ethernet header.
+    #[inline(always)]
+    pub fn ethertype(&self) -> u16 {
+        // SAFETY: as above. The field is 16 bits in network order.
+        u16::from_be(unsafe { (*self.0).protocol } as u16)
     }
 
     /// Length in bytes from where the hook's view starts.
@@ -79,11 +86,11 @@ fn network(skb: &Skb, hook: Hook) -> Result<Network, DropReason> {
     if has_ethernet(hook) {
         return packet::ethernet(skb);
     }
-    let [first] = skb.bytes(0).ok_or(DropReason::TruncatedIpv4)?;
-    match first >> 4 {
-        4 => Ok(Network::V4(0)),
-        6 => Ok(Network::V6(0)),
-        _ => Err(DropReason::BadIpv4Header),
+    // What goes on the wire: a raw socket may write any version into the header.
+    match skb.ethertype() {
+        packet::ETHERTYPE_IPV4 => Ok(Network::V4(0)),
+        packet::ETHERTYPE_IPV6 => Ok(Network::V6(0)),
+        _ => Err(DropReason::UnknownEthertype),
     }
 }
 
@@ -149,6 +156,7 @@ fn forget(packet: &mut Packet, endpoint: &Judged) {
     packet.destination_port = [packet.destination_port[0] | zero, packet.destination_port[1] | zero];
     let [a, b, c, d] = packet.fragment_id;
     packet.fragment_id = [a | zero, b | zero, c | zero, d | zero];
+    packet.fragment_units |= u16::from(zero);
 }
 
 impl Case<'_> {
@@ -185,12 +193,10 @@ impl Case<'_> {
 
     #[inline(never)]
     fn is_reply(&self) -> bool {
-        if self.packet.has(packet::flag::OPENS) {
-            return false;
-        }
         let key = match packet::quoted(self.skb, self.start, self.packet) {
             Some(quoted) => flow::quoted(self.endpoint.id, self.packet, quoted),
-            None => flow::sent(self.endpoint.id, self.packet),
+            None if self.packet.may_answer() => flow::sent(self.endpoint.id, self.packet),
+            None => return false,
         };
         flow::began_outside(&key)
     }
@@ -210,10 +216,16 @@ impl Case<'_> {
             Portless::Depends => None,
         };
         match (fragment::first(self.endpoint, self.packet), decided) {
+            // A reply: no rule let it pass.
+            (First::Passed(decision), _) if decision.is_deny() => {
+                report::stat(Stat::Replies);
+                Verdict::Pass
+            }
             (First::Passed(decision), _) => {
                 report::count_rule(self.endpoint, decision, self.length);
                 Verdict::Pass
             }
+            (First::Overlapped(decision), _) => self.drop(DropReason::OverlappingFragment, decision.rank()),
             (First::Dropped(decision), _) => self.drop(DropReason::DeniedFragment, decision.rank()),
             (First::Unknown, Some(denied)) => {
                 report::count_rule(self.endpoint, denied, self.length);
