@@ -13,7 +13,7 @@ use crate::endpoint::Judged;
 use crate::flow;
 use crate::fragment::{self, First};
 use crate::report::{self, Told};
-use crate::table::{self, Portless};
+use crate::table;
 
 /// The packet that a hook was called for.
 pub struct Skb(*mut __sk_buff);
@@ -204,16 +204,15 @@ impl Case<'_> {
     #[inline(never)]
     fn judge_later_fragment(&self) -> Verdict {
         let protocol = if self.packet.has(packet::flag::TRANSPORT_HIDDEN) { None } else { Some(self.packet.protocol) };
-        let decided = match table::ask_any_port(self.endpoint, self.packet.family, &self.packet.destination, protocol) {
-            Portless::Every(answer) => match answer.decision() {
-                None => return self.drop(DropReason::NoTable, Event::NO_RANK),
-                Some(decision) if !decision.is_deny() => {
-                    report::count_rule(self.endpoint, decision, self.length);
-                    return Verdict::Pass;
-                }
-                denied => denied,
-            },
-            Portless::Depends => None,
+        let answer = table::ask_any_port(self.endpoint, self.packet.family, &self.packet.destination, protocol);
+        let decided = match answer.decision() {
+            _ if answer.depends() => None,
+            None => return self.drop(DropReason::NoTable, Event::NO_RANK),
+            Some(decision) if !decision.is_deny() => {
+                report::count_rule(self.endpoint, decision, self.length);
+                return Verdict::Pass;
+            }
+            denied => denied,
         };
         match (fragment::first(self.endpoint, self.packet), decided) {
             // A reply: no rule let it pass.

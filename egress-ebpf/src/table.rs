@@ -25,6 +25,8 @@ pub struct Answer(u64);
 
 impl Answer {
     const NONE: Self = Self(0);
+    /// It depends on the port. No decision has these bits.
+    const DEPENDS: Self = Self(1);
 
     #[inline(always)]
     fn of(verdict: ClassVerdict) -> Self {
@@ -33,6 +35,12 @@ impl Answer {
             None => 0,
         };
         Self(u64::from(verdict.decision.0) | u64::from(audit) << 32)
+    }
+
+    /// Whether it depends on the port, which is not known.
+    #[inline(always)]
+    pub fn depends(self) -> bool {
+        self.0 == Self::DEPENDS.0
     }
 
     /// The decision in force; `None` if the table is missing or damaged.
@@ -65,33 +73,18 @@ pub fn ask(endpoint: &Judged, family: u8, address: &[u8; 16], key: u32) -> Answe
     }
 }
 
-/// What the table says of a packet whose ports are not known.
-pub enum Portless {
-    /// The same for every port.
-    Every(Answer),
-    /// It depends on the port.
-    Depends,
-}
-
 /// What the endpoint's table says of `protocol` at `address` whatever the port; of every protocol if `protocol` is `None`.
-#[inline(always)]
-pub fn ask_any_port(endpoint: &Judged, family: u8, address: &[u8; 16], protocol: Option<u8>) -> Portless {
-    match leaf(endpoint, family, address).map(Leaf::open) {
-        Some(Ok(decision)) => Portless::Every(Answer(u64::from(decision.0))),
-        Some(Err(base)) => {
-            let Some(protocol) = protocol else {
-                return Portless::Depends;
-            };
-            match CLASSES
-                .get(endpoint.table.slot)
-                .and_then(|classes| class::search_any_port(&ClassMap(classes), base, protocol))
-            {
-                Some(verdict) => Portless::Every(Answer::of(verdict)),
-                None => Portless::Depends,
-            }
-        }
-        None => Portless::Every(Answer::NONE),
-    }
+#[inline(never)]
+pub fn ask_any_port(endpoint: &Judged, family: u8, address: &[u8; 16], protocol: Option<u8>) -> Answer {
+    let base = match leaf(endpoint, family, address).map(Leaf::open) {
+        Some(Ok(decision)) => return Answer(u64::from(decision.0)),
+        Some(Err(base)) => base,
+        None => return Answer::NONE,
+    };
+    let (Some(protocol), Some(classes)) = (protocol, CLASSES.get(endpoint.table.slot)) else {
+        return Answer::DEPENDS;
+    };
+    class::search_any_port(&ClassMap(classes), base, protocol).map_or(Answer::DEPENDS, Answer::of)
 }
 
 #[inline(always)]
