@@ -42,37 +42,24 @@ fn verify(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Verified> {
     let started = std::time::Instant::now();
     let loaded = load(program);
     let load_micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let mut verified = Verified {
-        name: name.to_owned(),
-        instructions: 0,
-        machine_code: 0,
-        load_micros,
-        refusal: loaded.err(),
-    };
+    let mut verified =
+        Verified { name: name.to_owned(), instructions: 0, machine_code: 0, load_micros, refusal: loaded.err() };
     if verified.refusal.is_none() {
-        let info = program
-            .info()
-            .with_context(|| format!("the kernel says nothing about {name}"))?;
+        let info = program.info().with_context(|| format!("the kernel says nothing about {name}"))?;
         verified.instructions = info.verified_instruction_count().unwrap_or(0);
         verified.machine_code = info.size_jitted();
     }
     Ok(verified)
 }
 
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "aya has some thirty program types and the datapath uses three"
-)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "aya has some thirty program types and the datapath uses three")]
 fn load(program: &mut Program) -> Result<(), String> {
     let loaded = match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSkb(program) => program.load(),
         Program::SchedClassifier(program) => program.load(),
         other => {
-            return Err(format!(
-                "a program of type {:?} is not one that the datapath has",
-                other.prog_type()
-            ));
+            return Err(format!("a program of type {:?} is not one that the datapath has", other.prog_type()));
         }
     };
     loaded.map_err(|error| reason(&error))

@@ -19,15 +19,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<bool> {
-    let object = std::env::args_os()
-        .nth(1)
-        .map(PathBuf::from)
-        .context("usage: egress-kernels OBJECT")?;
+    let object = std::env::args_os().nth(1).map(PathBuf::from).context("usage: egress-kernels OBJECT")?;
     let programs = egress_kernels::verify_all(&object)?;
-    writeln!(
-        std::io::stdout().lock(),
-        "@@programs {}",
-        serde_json::to_string(&programs)?
-    )?;
+    writeln!(std::io::stdout().lock(), "@@programs {}", serde_json::to_string(&programs)?)?;
     Ok(!programs.is_empty() && programs.iter().all(|program| program.refusal.is_none()))
 }
