@@ -6,7 +6,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use egress_common::abi::capacity;
 
-use super::ask::{self, CheckArgs};
+use super::ask::{self, CheckArgs, TestArgs};
 
 /// Sizes of maps are at least one entry.
 fn size() -> RangedU64ValueParser<u32> {
@@ -56,6 +56,9 @@ pub(crate) enum Command {
     /// Validate policy files: every problem with its line and field, and what is probably not meant.
     #[command(after_help = ask::CHECK_EXAMPLES)]
     Check(CheckArgs),
+    /// Say what policy files would do with connections, without a kernel.
+    #[command(after_help = ask::TEST_EXAMPLES)]
+    Test(TestArgs),
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Output;
+use crate::destination::Destination;
+use crate::pods::{Label, PodName};
 
 pub(super) const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -23,6 +25,50 @@ pub(crate) struct CheckArgs {
     /// Let warnings make the exit code 1.
     #[arg(long)]
     pub(crate) strict: bool,
+    /// Format of the answer.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+pub(super) const TEST_EXAMPLES: &str = "\
+Examples:
+  egress-agent test policies/ --endpoints endpoints.yaml --from shop/web --to 1.2.3.4:443
+  egress-agent test policies/ --from shop/web --labels app=web --to 1.2.3.4:443 --to [2001:db8::1]:53/UDP
+  egress-agent test policies/ --from shop/web --to 8.8.8.8:443 --explain
+  egress-agent test policies/ --cases cases.yaml      # for continuous integration
+
+A destination is ADDRESS[:PORT][/PROTOCOL]. Without a protocol TCP is meant, without a port every port. For ICMP the port is the type.
+A file of cases is a list of {from, to, expect: Allow|Deny}, each with these if you like: rule (what decides: its name, its text, or
+\"rule 2 of shop/web\"), and without --endpoints: labels, serviceAccount.
+Nothing of this machine is looked at: DNS to the resolvers of its resolv.conf, which an agent always allows, is judged like the rest.
+Exit codes: 0 everything is allowed (or as expected), 1 something is not, 2 wrong arguments or policies, 3 the judges disagree (a bug).";
+
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    /// Policy files, or folders of them; - is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Endpoints file with the labels and service accounts of the pods.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) endpoints: Option<PathBuf>,
+    /// The pod that connects.
+    #[arg(long, value_name = "NS/POD", required_unless_present = "cases")]
+    pub(crate) from: Option<PodName>,
+    /// Where it connects to; may be given several times.
+    #[arg(long, value_name = "DEST", required_unless_present = "cases")]
+    pub(crate) to: Vec<Destination>,
+    /// Labels of the pod, if there is no endpoints file.
+    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', conflicts_with = "endpoints")]
+    pub(crate) labels: Vec<Label>,
+    /// Service account of the pod, if there is no endpoints file.
+    #[arg(long, value_name = "NAME", conflicts_with = "endpoints")]
+    pub(crate) service_account: Option<String>,
+    /// File with a list of probes and what is expected of each.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to", "labels", "service_account"])]
+    pub(crate) cases: Option<PathBuf>,
+    /// Show each rule that is considered and what it has to do with the verdict.
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// Format of the answer.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,

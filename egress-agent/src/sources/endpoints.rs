@@ -90,6 +90,20 @@ pub(crate) struct Endpoints {
     pub(crate) problems: Vec<Problem>,
 }
 
+/// Reads an endpoints file that is only looked at: nothing is remembered, and an entry with a problem is absent.
+pub(crate) fn read_once(path: &Path) -> Endpoints {
+    let name = path.display().to_string();
+    let parsed = match read_file(name.clone(), path).text {
+        Ok(text) => parse(&name, &text.body),
+        Err(reason) => Parsed::broken(Problem::new(name, format!("cannot be read: {reason}"))),
+    };
+    let good = |entry| match entry {
+        Entry::Good(_, endpoint) => Some(endpoint),
+        Entry::Broken(_) => None,
+    };
+    Endpoints { endpoints: parsed.entries.into_iter().filter_map(good).collect(), problems: parsed.problems }
+}
+
 /// A stored last good version that cannot be read any more.
 pub(super) fn forgotten(path: String) -> Problem {
     Problem::new(path, "this stored last good version cannot be read and was left out").hint("delete it")

@@ -13,7 +13,7 @@ pub(crate) mod problem;
 mod settle;
 pub(crate) mod watch;
 
-pub(crate) use endpoints::{Endpoint, EndpointSource, NetnsRef};
+pub(crate) use endpoints::{Endpoint, EndpointSource, NetnsRef, read_once};
 pub(crate) use folder::{is_policy_file, read_regular};
 pub(crate) use policies::PolicySource;
 pub(crate) use problem::Problem;

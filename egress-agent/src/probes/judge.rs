@@ -1,0 +1,91 @@
+//! Two judges of one rule list: the compiled table, which is what the kernel gets, and the explanation, which walks the rules.
+
+use egress_common::table::Decision;
+use egress_policy::compile::{CompileError, Limits, Lookup, Table, compile};
+use egress_policy::explain::{Explanation, Verdict, explain};
+use egress_policy::model::{NodeContext, PodIdentity, PolicySet};
+use egress_policy::ports::KeyRange;
+use egress_policy::rules::RuleList;
+
+use crate::destination::Destination;
+
+/// The judges gave different answers.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this is a bug in egress-agent: for {to} the compiled table says {table}, and the rules say {rules}; please report it with the policy files"
+)]
+pub(super) struct Disagreement {
+    to: Destination,
+    table: String,
+    rules: String,
+}
+
+/// The rules of one pod, in both forms.
+#[derive(Debug)]
+pub(super) struct Judge {
+    list: RuleList,
+    table: Table,
+}
+
+impl Judge {
+    /// Compiles the rules that apply to `pod`, as an agent does that knows nothing of its node.
+    pub(super) fn new(set: &PolicySet, pod: &PodIdentity) -> Result<Self, CompileError> {
+        let list = set.rule_list(pod, &NodeContext::default());
+        let table = compile(&list, &Limits::default())?;
+        Ok(Self { list, table })
+    }
+
+    pub(super) fn list(&self) -> &RuleList {
+        &self.list
+    }
+
+    /// The verdict of both, if they agree.
+    pub(super) fn ask(&self, to: Destination) -> Result<Explanation, Disagreement> {
+        let explanation = explain(&self.list, to.address, to.protocol, to.port);
+        let lookups = self.lookups(to);
+        let table = verdict(&lookups);
+        let rules = (Some(explanation.verdict), explanation.rank);
+        if table != rules || audit(&lookups).is_some_and(|audit| audit != explanation.audit) {
+            let rules = format!("{:?}", (rules, explanation.audit));
+            return Err(Disagreement { to, table: format!("{:?}", (table, lookups)), rules });
+        }
+        Ok(explanation)
+    }
+
+    /// What the table says of every port that is meant.
+    fn lookups(&self, to: Destination) -> Vec<Lookup> {
+        let KeyRange { first, last } = to.keys();
+        if let Some(port) = to.port {
+            return vec![self.table.lookup(to.address, to.protocol, port)];
+        }
+        let intervals = self.table.leaf(to.address).map(|leaf| self.table.intervals(leaf)).unwrap_or_default();
+        let after = intervals.partition_point(|(from, _)| *from <= first);
+        let inside = intervals.iter().skip(after.saturating_sub(1)).take_while(|(from, _)| *from <= last);
+        inside.map(|(_, lookup)| *lookup).collect()
+    }
+}
+
+/// What lookups say together, as [`explain`] puts it.
+fn verdict(lookups: &[Lookup]) -> (Option<Verdict>, Option<u32>) {
+    let Some(first) = lookups.first().map(|lookup| lookup.decision) else {
+        return (None, None);
+    };
+    if lookups.iter().all(|lookup| lookup.decision == first) {
+        (Some(word(first)), Some(first.rank()))
+    } else if lookups.iter().all(|lookup| lookup.decision.is_deny() == first.is_deny()) {
+        (Some(word(first)), None)
+    } else {
+        (Some(Verdict::DependsOnPort), None)
+    }
+}
+
+/// The audit verdict, where it is the same for every port.
+fn audit(lookups: &[Lookup]) -> Option<Option<(Verdict, u32)>> {
+    let first = lookups.first()?.audit;
+    let same = lookups.iter().all(|lookup| lookup.audit == first);
+    same.then(|| first.map(|audit| (word(audit), audit.rank())))
+}
+
+const fn word(decision: Decision) -> Verdict {
+    if decision.is_deny() { Verdict::Deny } else { Verdict::Allow }
+}

@@ -1,0 +1,74 @@
+//! `egress-agent test`: what policy files would do with connections, judged by the code that fills the kernel.
+//!
+//! [`cases`] reads expectations; [`judge`] asks the compiled table and the explanation and insists that they agree; [`view`] is the
+//! answer. Reads files and nothing else.
+
+mod cases;
+mod judge;
+mod view;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use egress_policy::model::{PodIdentity, PolicySet};
+
+use crate::cli::{Failure, TestArgs, Verdict};
+use crate::output;
+use crate::pods::ListedPods;
+use crate::policy_files::PolicyFiles;
+
+use cases::Probe;
+use judge::Judge;
+use view::{Row, Tested};
+
+/// Prints the verdicts. No: one of them is not Allow, or not what was expected.
+pub(crate) fn run(arguments: &TestArgs) -> Result<Verdict, Failure> {
+    let files = PolicyFiles::read_valid(&arguments.files)?;
+    let listed = arguments.endpoints.as_deref().map(ListedPods::read).transpose()?;
+    let probes = match &arguments.cases {
+        Some(path) => cases::read(path, listed.as_ref())?,
+        None => asked(arguments, listed.as_ref())?,
+    };
+    let rows = judge_all(&files.set, &probes, arguments.explain)?;
+    let tested = Tested::new(rows, arguments.cases.is_some());
+    output::print(&tested, arguments.output)?;
+    Ok(if tested.passed() { Verdict::Yes } else { Verdict::No })
+}
+
+/// The probes that the command line itself names.
+fn asked(arguments: &TestArgs, listed: Option<&ListedPods>) -> Result<Vec<Probe>, Failure> {
+    let from = arguments.from.as_ref().ok_or_else(|| Failure::usage("--from is required"))?;
+    let pod = match listed {
+        Some(listed) => listed.find(from)?,
+        None => PodIdentity {
+            namespace: from.namespace.clone(),
+            name: from.name.clone(),
+            labels: arguments.labels.iter().map(|label| (label.0.clone(), label.1.clone())).collect(),
+            service_account: arguments.service_account.clone(),
+        },
+    };
+    Ok(arguments.to.iter().map(|to| Probe { pod: pod.clone(), to: *to, expected: None }).collect())
+}
+
+fn judge_all(set: &PolicySet, probes: &[Probe], explain: bool) -> Result<Vec<Row>, Failure> {
+    let mut judges: BTreeMap<&PodIdentity, Judge> = BTreeMap::new();
+    let mut rows = Vec::new();
+    for probe in probes {
+        if !judges.contains_key(&probe.pod) {
+            judges.insert(&probe.pod, Judge::new(set, &probe.pod).map_err(Failure::usage)?);
+        }
+        let Some(judge) = judges.get(&probe.pod) else { continue };
+        let explanation = judge.ask(probe.to).map_err(Failure::runtime)?;
+        rows.push(Row::new(probe, judge.list(), explanation, explain));
+    }
+    Ok(rows)
+}
+
+/// Reads a file of the command line as text.
+fn read_text(path: &Path) -> Result<String, Failure> {
+    let bytes = crate::policy_files::read_file(path)?;
+    String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{} is not UTF-8 text", path.display())))
+}
+
+#[cfg(test)]
+mod tests;

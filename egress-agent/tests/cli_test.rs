@@ -1,0 +1,208 @@
+//! `egress-agent test` from outside: what it says, how it ends, and that its verdicts are those of the independent oracle.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod cli_files;
+
+use std::net::IpAddr;
+
+use cli_files::{Files, WEB};
+use egress_reference::{Decider, Node, Oracle, Packet, Random, World};
+use serde_json::{Value, json};
+
+const ENDPOINTS: &str =
+    "endpoints: [{namespace: shop, name: web-1, labels: {app: web}}, {namespace: shop, name: db-1}]\n";
+
+#[test]
+fn verdicts_name_the_rule_and_every_allow_makes_zero() {
+    let files = Files::new(&[("policies/web.yaml", WEB)]);
+    let question = ["test", "policies", "--from", "shop/web-1", "--labels", "app=web"];
+    let run = files.agent(&[&question[..], &["--to", "1.2.3.4:443", "--to", "[2001:db8::1]:443"]].concat());
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(
+        run.out,
+        "verdicts\n  \
+         from        to                     verdict  by                  rule\n  \
+         shop/web-1  1.2.3.4:443/TCP        allow    rule 1 of shop/web  Allow 1.2.3.0/24 TCP/443\n  \
+         shop/web-1  [2001:db8::1]:443/TCP  allow    rule 2 of shop/web  Allow 2001:db8::/32 TCP/443\n"
+    );
+    let denied = files.agent(&[&question[..], &["--to", "1.2.3.4:443", "--to", "[2001:db8::1]:80"]].concat());
+    assert_eq!(denied.code, 1);
+    assert!(denied.out.contains("deny     rule 4 of shop/web  Deny ::/0\n"), "{}", denied.out);
+}
+
+#[test]
+fn an_endpoints_file_says_what_pods_are() {
+    let files = Files::new(&[("web.yaml", WEB), ("endpoints.yaml", ENDPOINTS)]);
+    let ask = |pod: &str| {
+        files.agent(&["test", "web.yaml", "--endpoints", "endpoints.yaml", "--from", pod, "--to", "8.8.8.8:443"])
+    };
+    assert_eq!(ask("shop/web-1").code, 1);
+    assert_eq!(ask("shop/db-1").code, 0);
+    let unknown = ask("shop/web");
+    assert_eq!(unknown.code, 2);
+    assert!(
+        unknown.err.contains("shop/web is not in the endpoints file, which has shop/db-1, shop/web-1"),
+        "{unknown:?}"
+    );
+}
+
+#[test]
+fn the_explanation_shows_each_rule_and_why() {
+    let files = Files::new(&[("web.yaml", WEB)]);
+    let question = ["test", "web.yaml", "--from", "shop/web", "--labels", "app=web", "--to", "1.2.3.4:80", "--explain"];
+    let run = files.agent(&question);
+    let (_, explanation) = run.out.split_once("\n\n").unwrap();
+    let lines: Vec<&str> = explanation.lines().collect();
+    assert_eq!(
+        lines.first(),
+        Some(&"shop/web: rule 3 of shop/web denies 1.2.3.4:80/TCP because 1.2.3.4 is in 0.0.0.0/0")
+    );
+    assert_eq!(
+        lines.iter().rev().take(3).rev().collect::<Vec<_>>(),
+        [
+            &"  rule 1 of shop/web (Allow 1.2.3.0/24 TCP/443) does not match: TCP/80 is not in TCP/443",
+            &"  rule 2 of shop/web (Allow 2001:db8::/32 TCP/443) does not match: 1.2.3.4 is not in 2001:db8::/32",
+            &"  rule 3 of shop/web (Deny 0.0.0.0/0) decides: 1.2.3.4 is in 0.0.0.0/0",
+        ]
+    );
+    let json = files.agent(&[&question[..], &["-o", "json"]].concat()).json();
+    let considered = json["probes"][0]["considered"].as_array().unwrap();
+    assert_eq!(considered.last().unwrap()["outcome"], "Decides");
+}
+
+#[test]
+fn programs_get_the_verdicts_with_a_version() {
+    let files = Files::new(&[("web.yaml", WEB)]);
+    let question = ["test", "web.yaml", "--from", "shop/web", "--labels", "app=web", "--to", "[2001:db8::1]:443"];
+    let run = files.agent(&[&question[..], &["-o", "json"]].concat());
+    assert_eq!(
+        run.json(),
+        json!({
+            "version": 1,
+            "passed": true,
+            "probes": [{
+                "from": "shop/web",
+                "to": "[2001:db8::1]:443/TCP",
+                "verdict": "allow",
+                "rule": {"rank": 6, "origin": "rule 2 of shop/web", "text": "Allow 2001:db8::/32 TCP/443"},
+            }],
+        })
+    );
+    let yaml = files.agent(&[&question[..], &["-o", "yaml"]].concat());
+    assert!(yaml.out.contains("version: 1\n"), "{}", yaml.out);
+}
+
+#[test]
+fn cases_pass_or_fail_one_by_one() {
+    let cases = "\
+- {from: shop/web, labels: {app: web}, to: '1.2.3.4:443', expect: Allow, rule: rule 1 of shop/web}
+- {from: shop/web, labels: {app: web}, to: '[2001:db8::1]:80', expect: Deny}
+- {from: shop/db, to: '8.8.8.8:53/UDP', expect: Deny}
+- {from: shop/web, labels: {app: web}, to: '1.2.3.4:80', expect: Deny, rule: 'Deny ::/0'}
+";
+    let files = Files::new(&[("web.yaml", WEB), ("cases/web.yaml", cases)]);
+    let run = files.agent(&["test", "web.yaml", "--cases", "cases/web.yaml"]);
+    assert_eq!(run.code, 1);
+    assert_eq!(
+        run.out,
+        "verdicts\n  \
+         from      to                    expected  verdict  by                  rule                      result\n  \
+         shop/web  1.2.3.4:443/TCP       allow     allow    rule 1 of shop/web  Allow 1.2.3.0/24 TCP/443  ok\n  \
+         shop/web  [2001:db8::1]:80/TCP  deny      deny     rule 4 of shop/web  Deny ::/0                 ok\n  \
+         shop/db   8.8.8.8:53/UDP        deny      allow    default action      Allow everything          FAILED\n  \
+         shop/web  1.2.3.4:80/TCP        deny      deny     rule 3 of shop/web  Deny 0.0.0.0/0            FAILED, expected by Deny ::/0\n\
+         2 of 4 as expected\n"
+    );
+    let good: String = cases.lines().take(2).map(|line| format!("{line}\n")).collect();
+    let files = Files::new(&[("web.yaml", WEB), ("cases/web.yaml", &good)]);
+    assert_eq!(files.agent(&["test", "web.yaml", "--cases", "cases/web.yaml"]).code, 0);
+}
+
+#[test]
+fn wrong_questions_are_usage_errors_that_say_what_to_write() {
+    let broken = WEB.replace("1.2.3.0/24", "1.2.3.0/33");
+    let files = Files::new(&[
+        ("web.yaml", WEB),
+        ("broken.yaml", &broken),
+        ("none.yaml", "[]"),
+        ("odd.yaml", "[{from: a/b, to: '1.2.3.4:443', expect: Maybe}]"),
+        ("name.yaml", "[{from: a/b, to: 'www.foo.com:443', expect: Deny}]"),
+    ]);
+    for (arguments, said) in [
+        (vec!["test", "web.yaml"], "--from"),
+        (vec!["test", "web.yaml", "--from", "web", "--to", "1.2.3.4"], "write NAMESPACE/POD"),
+        (vec!["test", "web.yaml", "--from", "a/b", "--to", "1.2.3.0/24"], "is a prefix"),
+        (vec!["test", "web.yaml", "--from", "a/b", "--to", "1.2.3.4", "--cases", "none.yaml"], "cannot be used with"),
+        (vec!["test", "broken.yaml", "--from", "a/b", "--to", "1.2.3.4"], "broken.yaml, line 7"),
+        (vec!["test", "web.yaml", "--cases", "none.yaml"], "has no case"),
+        (vec!["test", "web.yaml", "--cases", "odd.yaml"], "Maybe"),
+        (vec!["test", "web.yaml", "--cases", "name.yaml"], "case 1: \"www.foo.com:443\" is not an address"),
+    ] {
+        let run = files.agent(&arguments);
+        assert_eq!(run.code, 2, "{arguments:?}: {run:?}");
+        assert!(run.err.contains(said), "{arguments:?}: {}", run.err);
+    }
+}
+
+/// Random worlds, without anything that only a node knows: each verdict must be the oracle's, by the oracle's rule. That table and
+/// explanation agree is checked by the command itself, which would end with 3.
+#[test]
+fn verdicts_are_those_of_the_oracle() {
+    let (mut asked, mut denied) = (0, 0);
+    for seed in 0..40 {
+        let mut world = World::generate(seed);
+        world.node = Node::default();
+        let texts = world.files(seed);
+        let mut files: Vec<(String, String)> =
+            texts.iter().map(|file| (format!("policies/{}", file.name), file.text.clone())).collect();
+        let mut random = Random::new(seed);
+        let oracle = Oracle::new(&world);
+        let mut cases: Vec<Value> = Vec::new();
+        for pod in &world.pods {
+            for _ in 0..40 {
+                let packet = world.packet(pod, &mut random);
+                let Some(to) = destination(&packet) else { continue };
+                let verdict = oracle.evaluate(pod, &packet).verdict;
+                let rule = match &verdict.decider {
+                    Decider::Rule { policy, number } => Some(match &policy.namespace {
+                        Some(namespace) => format!("rule {number} of {namespace}/{}", policy.name),
+                        None => format!("rule {number} of {}", policy.name),
+                    }),
+                    Decider::Default => Some("default action".to_owned()),
+                    Decider::Builtin(_) => None,
+                };
+                denied += usize::from(!verdict.allow);
+                cases.push(json!({
+                    "from": format!("{}/{}", pod.namespace, pod.name),
+                    "labels": pod.labels,
+                    "serviceAccount": pod.service_account,
+                    "to": to,
+                    "expect": if verdict.allow { "Allow" } else { "Deny" },
+                    "rule": rule,
+                }));
+            }
+        }
+        asked += cases.len();
+        files.push(("cases.json".to_owned(), Value::from(cases).to_string()));
+        let named: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        let run = Files::new(&named).agent(&["test", "policies", "--cases", "cases.json"]);
+        let failed: Vec<&str> = run.out.lines().filter(|line| line.contains("FAILED")).collect();
+        assert_eq!((run.code, failed), (0, vec![]), "seed {seed}: {}", run.err);
+    }
+    assert!(asked > 2000 && denied > 300 && denied < asked - 300, "{denied} of {asked} denied");
+}
+
+/// The packet as the command line writes it, if it can.
+fn destination(packet: &Packet) -> Option<String> {
+    let Packet { destination, protocol, port } = *packet;
+    let port = match (protocol, destination) {
+        (1, IpAddr::V6(_)) | (58, IpAddr::V4(_)) => return None,
+        (1 | 58, _) => Some(port).filter(|port| *port <= 255)?.to_string(),
+        (6 | 17 | 132, _) => Some(port).filter(|port| *port != 0)?.to_string(),
+        _ => return Some(format!("{destination}/proto-{protocol}")),
+    };
+    Some(match destination {
+        IpAddr::V4(address) => format!("{address}:{port}/proto-{protocol}"),
+        IpAddr::V6(address) => format!("[{address}]:{port}/proto-{protocol}"),
+    })
+}
