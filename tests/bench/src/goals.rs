@@ -127,11 +127,11 @@ fn memory(results: &Results) -> Figures {
 
 /// Every goal.
 pub(crate) fn all(results: &Results) -> Vec<Goal> {
-    let update = |size: &Size, peer: &str| Some(size.peers.get(peer)?.update.as_ref()?.median_ms);
-    let apply = |size: &Size, peer: &str| size.peers.get(peer).map(|peer| peer.apply.min_ms);
+    let update = |size: &Size, peer: &str| Some(size.peers.get(peer)?.update.as_ref()?.median);
+    let apply = |size: &Size, peer: &str| size.peers.get(peer).map(|peer| peer.apply.min);
     #[expect(clippy::cast_precision_loss, reason = "a count of packets")]
     let swap = results.swap.iter().map(|swap| (format!("of {}", swap.packets), swap.wrong as f64)).collect();
-    let load = vec![("ms".to_owned(), results.load.median_ms)];
+    let load = vec![("ms".to_owned(), results.load.median)];
     let connect = results.connect.iter().map(|found| ("median".to_owned(), found.denied_us[1] / found.loopback_us[1]));
     let prefix = "m(ours) / m(kernel LPM), cold";
     vec![

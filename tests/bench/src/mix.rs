@@ -29,7 +29,7 @@ const NO_SHORT_ABOVE: usize = 100_000;
 /// Prefixes of a full table that builtin rules and the measured updates need.
 const RESERVED: usize = 64;
 
-/// A generator (SplitMix64) whose sequence never changes.
+/// A generator (`SplitMix64`) whose sequence never changes.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
@@ -83,7 +83,7 @@ pub(crate) struct Mix {
 /// Whether packets can be sent there, and the firewall has no opinion of its own about it.
 fn is_ordinary(prefix: Ipv4Net) -> bool {
     let [first, second, ..] = prefix.network().octets();
-    !matches!(first, 0 | 10 | 127 | 224..=255) && !matches!((first, second), (198, 18..=19 | 51) | (203, 0) | (192, 0))
+    !matches!(first, 0 | 10 | 127 | 224..=255) && !matches!((first, second), (198, 18..=19 | 51) | (203 | 192, 0))
 }
 
 impl Mix {

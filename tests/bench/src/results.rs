@@ -63,17 +63,17 @@ pub(crate) struct Host {
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Timing {
     /// Least.
-    pub(crate) min_ms: f64,
+    pub(crate) min: f64,
     /// Median.
-    pub(crate) median_ms: f64,
+    pub(crate) median: f64,
     /// Each.
-    pub(crate) all_ms: Vec<f64>,
+    pub(crate) all: Vec<f64>,
 }
 
 impl Timing {
     /// Of single durations in milliseconds.
-    pub(crate) fn of(all_ms: Vec<f64>) -> Self {
-        Self { min_ms: crate::rounds::least(&all_ms), median_ms: crate::rounds::median(&all_ms), all_ms }
+    pub(crate) fn of(all: Vec<f64>) -> Self {
+        Self { min: crate::rounds::least(&all), median: crate::rounds::median(&all), all }
     }
 }
 

@@ -147,8 +147,8 @@ fn policies(size: &Size) -> Vec<Vec<Cell>> {
         Some(vec![
             dim(&size.label),
             peer_name(name),
-            milliseconds(peer.apply.min_ms),
-            peer.update.as_ref().map_or_else(|| dim("–"), |update| milliseconds(update.median_ms)),
+            milliseconds(peer.apply.min),
+            peer.update.as_ref().map_or_else(|| dim("–"), |update| milliseconds(update.median)),
             peer.memory.map_or_else(|| dim("–"), |bytes| plain(format!("{} KiB", bytes / 1024))),
             peer.memory.map_or_else(|| dim("–"), |bytes| plain(format!("{:.0} B", per_cidr(bytes)))),
         ])
@@ -167,7 +167,7 @@ fn milliseconds(value: f64) -> Cell {
 fn parts(results: &Results) {
     title("Our apply, in parts: milliseconds");
     let row = |size: &Size| {
-        let stages = [size.stages.rules_ms, size.stages.compile_ms, size.stages.describe_ms, size.stages.apply_ms];
+        let stages = [size.stages.rules, size.stages.compile, size.stages.describe, size.stages.apply];
         let mut row = vec![dim(&size.label), milliseconds(size.read_ms)];
         row.extend(stages.map(milliseconds));
         row.extend([
@@ -184,8 +184,8 @@ fn single(results: &Results) {
     title("Once");
     line(&format!(
         "  load and verify all programs   {:.0} ms (least {:.0}); {} programs, {} instructions walked",
-        results.load.median_ms,
-        results.load.min_ms,
+        results.load.median,
+        results.load.min,
         results.programs.len(),
         results.programs.iter().map(|program| u64::from(program.verified_instructions)).sum::<u64>(),
     ));

@@ -228,7 +228,7 @@ impl Bench<'_> {
                 peer.update = Some(timing);
             }
         };
-        let timed = |lab: &Lab, peer: u8, change: &mut dyn FnMut(Ipv4Addr) -> anyhow::Result<()>| {
+        let measure = |lab: &Lab, peer: u8, change: &mut dyn FnMut(Ipv4Addr) -> anyhow::Result<()>| {
             let once = |number| {
                 let address = fresh(peer, number);
                 lab.until_first_packet(address, || change(address)).map(milliseconds)
@@ -237,17 +237,17 @@ impl Bench<'_> {
         };
         crate::kernel::exchange(self.link, program.as_fd())?;
         let egress = &mut self.egress;
-        record("egress", step("update: egress", || timed(self.tc, 1, &mut |address| egress.update(address)))?);
+        record("egress", step("update: egress", || measure(self.tc, 1, &mut |address| egress.update(address)))?);
         crate::kernel::exchange(self.link, filled.lpm.program())?;
         let lpm = &filled.lpm;
-        record("lpm", step("update: lpm", || timed(self.tc, 2, &mut |address| lpm.update(address)))?);
+        record("lpm", step("update: lpm", || measure(self.tc, 2, &mut |address| lpm.update(address)))?);
         if let Some(lab) = self.nft {
             let change = &mut |address| nft::update(lab.namespace(), address);
-            record("nft", step("update: nft", || timed(lab, 3, change))?);
+            record("nft", step("update: nft", || measure(lab, 3, change))?);
         }
         if let Some(lab) = self.ipset {
             let change = &mut |address| ipset::update(lab.namespace(), address);
-            record("ipset", step("update: ipset", || timed(lab, 4, change))?);
+            record("ipset", step("update: ipset", || measure(lab, 4, change))?);
         }
         Ok(())
     }

@@ -25,17 +25,17 @@ const POD: &str = "bench/pod";
 /// What the agent's own default is.
 const EVENTS_PER_SECOND: u32 = 10;
 
-/// How long each part of an apply took.
+/// How long each part of an apply took, in milliseconds.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub(crate) struct Stages {
     /// Ordering the rules of the pod, and their fingerprint.
-    pub(crate) rules_ms: f64,
+    pub(crate) rules: f64,
     /// Rules to prefixes and classes.
-    pub(crate) compile_ms: f64,
+    pub(crate) compile: f64,
     /// The texts that are pinned beside the table.
-    pub(crate) describe_ms: f64,
+    pub(crate) describe: f64,
     /// Everything in the kernel.
-    pub(crate) apply_ms: f64,
+    pub(crate) apply: f64,
 }
 
 /// Our firewall with one pod.
@@ -106,10 +106,10 @@ impl Egress {
         let compiled = Instant::now();
         let description = TableDescription::new(&rules);
         let stages = Stages {
-            rules_ms: (ordered - started).as_secs_f64() * 1e3,
-            compile_ms: (compiled - ordered).as_secs_f64() * 1e3,
-            describe_ms: compiled.elapsed().as_secs_f64() * 1e3,
-            apply_ms: 0.0,
+            rules: (ordered - started).as_secs_f64() * 1e3,
+            compile: (compiled - ordered).as_secs_f64() * 1e3,
+            describe: compiled.elapsed().as_secs_f64() * 1e3,
+            apply: 0.0,
         };
         Ok((DesiredTable { fingerprint, table, description, reject: false }, stages))
     }
@@ -120,7 +120,7 @@ impl Egress {
         let table = Arc::new(table);
         let started = Instant::now();
         self.enforce(&table)?;
-        stages.apply_ms = started.elapsed().as_secs_f64() * 1e3;
+        stages.apply = started.elapsed().as_secs_f64() * 1e3;
         Ok((table, stages))
     }
 
