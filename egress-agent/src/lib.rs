@@ -10,6 +10,7 @@ pub mod cli;
 mod columns;
 pub mod datapath;
 mod destination;
+mod difference;
 mod discovery;
 mod dump;
 mod events;

@@ -6,7 +6,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use egress_common::abi::capacity;
 
-use super::ask::{self, CheckArgs, TestArgs};
+use super::ask::{self, CheckArgs, DiffArgs, TestArgs};
 
 /// Sizes of maps are at least one entry.
 fn size() -> RangedU64ValueParser<u32> {
@@ -59,6 +59,9 @@ pub(crate) enum Command {
     /// Say what policy files would do with connections, without a kernel.
     #[command(after_help = ask::TEST_EXAMPLES)]
     Test(TestArgs),
+    /// Show which destinations change verdict between two sets of policies, exactly.
+    #[command(after_help = ask::DIFF_EXAMPLES)]
+    Diff(DiffArgs),
 }
 
 #[derive(Debug, Args)]

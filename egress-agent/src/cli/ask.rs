@@ -73,3 +73,26 @@ pub(crate) struct TestArgs {
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
 }
+
+pub(super) const DIFF_EXAMPLES: &str = "\
+Examples:
+  egress-agent diff old/ new/ --endpoints endpoints.yaml
+  git show HEAD:web.yaml | egress-agent diff - web.yaml
+
+Each line holds for exactly the addresses of its prefix that are in none of the excepted ones, and for the ports that it names.
+What only moves or renames rules is no difference. Without --endpoints one pod is compared for each selector of the policies.
+Exit codes: 0 no verdict changes, 1 some do, 2 wrong arguments or policies.";
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The policies as they were: a file, a folder, or - for standard input.
+    pub(crate) old: PathBuf,
+    /// The policies as they would be.
+    pub(crate) new: PathBuf,
+    /// Endpoints file with the pods to compare.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) endpoints: Option<PathBuf>,
+    /// Format of the answer.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
