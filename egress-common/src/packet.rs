@@ -434,7 +434,7 @@ fn transport<B: PacketBytes + ?Sized>(
         protocol::SCTP => {
             const INIT: u8 = 1;
             let _checksum: [u8; 4] = bytes.bytes(start + 8).ok_or(DropReason::TruncatedTransport)?;
-            if matches!(bytes.bytes(start + 12), Some([INIT])) {
+            if start + 12 < end && matches!(bytes.bytes(start + 12), Some([INIT])) {
                 packet.flags |= flag::OPENS;
             }
             (packet.source_port, packet.destination_port) = ports;
