@@ -17,4 +17,3 @@ mod parsing;
 mod reject;
 mod replies;
 mod rules;
-mod sockets;
