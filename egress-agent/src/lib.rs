@@ -23,6 +23,7 @@ mod probes;
 mod reconcile;
 mod sources;
 mod startup;
+mod why;
 
 /// The programs that the kernel runs, as built by `cargo xtask build-ebpf`; aligned for the ELF reader.
 pub static EBPF_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egress-ebpf"));

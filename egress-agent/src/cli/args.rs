@@ -6,15 +6,15 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use egress_common::abi::capacity;
 
-use super::ask::{self, CheckArgs, DiffArgs, TestArgs};
+use super::ask::{self, CheckArgs, DiffArgs, TestArgs, WhyArgs};
 
 /// Sizes of maps are at least one entry.
 fn size() -> RangedU64ValueParser<u32> {
     RangedU64ValueParser::new().range(1..=1 << 26)
 }
 
-const DEFAULT_BPFFS: &str = "/sys/fs/bpf/egress";
-const DEFAULT_STATE_DIR: &str = "/run/egress";
+pub(super) const DEFAULT_BPFFS: &str = "/sys/fs/bpf/egress";
+pub(super) const DEFAULT_STATE_DIR: &str = "/run/egress";
 
 const CLI_EXAMPLES: &str = "\
 Exit codes: 0 ok, 1 a negative answer, 2 usage or configuration, 3 runtime.
@@ -53,6 +53,9 @@ pub(crate) enum Command {
     /// Show what the kernel enforces.
     #[command(after_help = DUMP_EXAMPLES)]
     Dump(DumpArgs),
+    /// Say what the kernel does with a connection of a pod now, and by which rule.
+    #[command(after_help = ask::WHY_EXAMPLES)]
+    Why(WhyArgs),
     /// Validate policy files: every problem with its line and field, and what is probably not meant.
     #[command(after_help = ask::CHECK_EXAMPLES)]
     Check(CheckArgs),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Output;
+use super::args::{DEFAULT_BPFFS, DEFAULT_STATE_DIR};
 use crate::destination::Destination;
 use crate::pods::{Label, PodName};
 
@@ -92,6 +93,36 @@ pub(crate) struct DiffArgs {
     /// Endpoints file with the pods to compare.
     #[arg(long, value_name = "FILE")]
     pub(crate) endpoints: Option<PathBuf>,
+    /// Format of the answer.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+pub(super) const WHY_EXAMPLES: &str = "\
+Examples:
+  egress-agent why shop/web 1.2.3.4:443
+  egress-agent why shop/web [2001:db8::1]:53/UDP
+  egress-agent why shop/web 8.8.8.8                # every TCP port
+  egress-agent why shop/web 8.8.8.8/ICMP -o json
+
+Read from the kernel's own tables, also while the agent is down. Replies to connections that began outside pass whatever it says.
+Exit codes: 0 it passes, 1 it is refused, it depends on the port, or the kernel does not know the pod; 2 wrong arguments, 3 the maps
+cannot be read.";
+
+#[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    /// The pod that connects.
+    #[arg(value_name = "NS/POD")]
+    pub(crate) pod: PodName,
+    /// Where it connects to: ADDRESS[:PORT][/PROTOCOL]. TCP if nothing is said, every port if none is.
+    #[arg(value_name = "DEST")]
+    pub(crate) to: Destination,
+    /// Folder on a BPF file system where programs and maps are pinned.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
+    pub(crate) bpffs: PathBuf,
+    /// Folder of the agent's status.json.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
+    pub(crate) state_dir: PathBuf,
     /// Format of the answer.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,

@@ -12,12 +12,12 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 pub(crate) use args::{Cli, Command, DumpArgs, LogFormat, Output, RunArgs, Subject};
-pub(crate) use ask::{CheckArgs, DiffArgs, TestArgs};
+pub(crate) use ask::{CheckArgs, DiffArgs, TestArgs, WhyArgs};
 #[cfg(test)]
 pub(crate) use failure::Exit;
 pub(crate) use failure::{Failure, Verdict, chain};
 
-use crate::{agent, check, difference, dump, logs, probes};
+use crate::{agent, check, difference, dump, logs, probes, why};
 
 /// Parses the arguments of this process and does what they say.
 pub fn main() -> ExitCode {
@@ -38,6 +38,7 @@ fn obey(command: &Command) -> Result<Verdict, Failure> {
             if run.cleanup { agent::cleanup(run) } else { agent::run(run) }.map(|()| Verdict::Yes)
         }
         Command::Dump(arguments) => dump::run(arguments).map(|()| Verdict::Yes),
+        Command::Why(arguments) => why::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Test(arguments) => probes::run(arguments),
         Command::Diff(arguments) => difference::run(arguments),

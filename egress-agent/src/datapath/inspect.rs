@@ -1,17 +1,21 @@
-//! The pins, read without touching anything: what `egress-agent dump` shows, with the agent alive or dead.
+//! The pins, read without touching anything: what `egress-agent dump` and `why` show, with the agent alive or dead.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use aya::maps::{Array, ArrayOfMaps, LpmTrie, Map, MapData};
+use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, ArrayOfMaps, LpmTrie, Map, MapData, MapError};
 use egress_common::abi::{Config, map};
-use egress_common::class::ClassEntry;
+use egress_common::class::{self, ClassEntries, ClassEntry};
 use egress_common::endpoint::{EndpointKey, TableRef, key_kind};
 use egress_common::event::Stat;
 use egress_common::flow::{Flow, FlowKey};
 use egress_common::reason::DropReason;
 use egress_common::table::{Counter, Leaf, TableInfo, flag};
+use egress_policy::compile::Lookup;
 use egress_policy::describe::TableDescription;
+use egress_policy::ports::KeyRange;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::error::DatapathError;
@@ -117,21 +121,8 @@ impl Inspector {
         let infos: TableInfos = maps::open(&self.pins, map::TABLE_INFO)?;
         let mut found = Vec::new();
         for slot in 0..infos.len() {
-            let bytes = infos.get(&slot, 0).map_err(DatapathError::map(map::TABLE_INFO))?;
-            let info: TableInfo = zerocopy::transmute!(bytes);
-            // A table that is gone leaves its generation behind, but no description.
-            let Some(pinned) = tables::read_description::<TableDescription>(&self.pins, slot)? else {
+            let Some(mut view) = self.described(&infos, slot)? else {
                 continue;
-            };
-            if pinned.generation != info.generation {
-                continue;
-            }
-            let mut view = TableView {
-                reference: TableRef { slot, generation: info.generation },
-                info,
-                description: Some(Arc::new(pinned.description)),
-                prefixes: Vec::new(),
-                classes: Vec::new(),
             };
             if with_contents {
                 view.prefixes = self.prefixes(slot)?;
@@ -142,9 +133,98 @@ impl Inspector {
         Ok(found)
     }
 
+    /// The table of one reference, without its contents. `None` if the slot holds another one by now.
+    pub fn table(&self, reference: TableRef) -> Result<Option<TableView>, DatapathError> {
+        let infos: TableInfos = maps::open(&self.pins, map::TABLE_INFO)?;
+        let found = self.described(&infos, reference.slot)?;
+        Ok(found.filter(|view| view.reference == reference))
+    }
+
+    /// The table that judges `endpoint` now, which may be another one than when the endpoint was read.
+    pub fn table_of(&self, endpoint: &EndpointView) -> Result<TableRef, DatapathError> {
+        let records: Array<MapData, [u8; 16]> = maps::open(&self.pins, map::ENDPOINTS)?;
+        let bytes = records.get(&endpoint.slot, 0).map_err(DatapathError::map(map::ENDPOINTS))?;
+        let record: egress_common::endpoint::Endpoint = zerocopy::transmute!(bytes);
+        Ok(if record.id == endpoint.id { TableRef::from_bits(record.table) } else { TableRef::default() })
+    }
+
+    fn described(&self, infos: &TableInfos, slot: u32) -> Result<Option<TableView>, DatapathError> {
+        let bytes = infos.get(&slot, 0).map_err(DatapathError::map(map::TABLE_INFO))?;
+        let info: TableInfo = zerocopy::transmute!(bytes);
+        // A table that is gone leaves its generation behind, but no description.
+        let pinned = tables::read_description::<TableDescription>(&self.pins, slot)?;
+        let pinned = pinned.filter(|pinned| pinned.generation == info.generation);
+        Ok(pinned.map(|pinned| TableView {
+            reference: TableRef { slot, generation: info.generation },
+            info,
+            description: Some(Arc::new(pinned.description)),
+            prefixes: Vec::new(),
+            classes: Vec::new(),
+        }))
+    }
+
+    /// The prefixes of the table in `slot` that contain `address`, the longest first, each with its leaf. The first one is what the
+    /// kernel finds. Costs a lookup per bit of the address, whatever the size of the table.
+    pub fn containing(&self, slot: u32, address: IpAddr) -> Result<Vec<(IpNet, Leaf)>, DatapathError> {
+        let lengths = |bits: u8| (0..=bits).rev();
+        let mut found: Vec<(IpNet, Leaf)> = Vec::new();
+        let mut shorter = |prefix: IpNet, leaf: Option<u32>| {
+            // A trie answers for a length with its longest prefix up to there. No prefix of a table has the leaf of the one around it,
+            // so of equal answers the shortest length is that of the prefix.
+            match (leaf, found.last_mut()) {
+                (Some(leaf), Some((last, same))) if same.0 == leaf => *last = prefix,
+                (Some(leaf), _) => found.push((prefix, Leaf(leaf))),
+                (None, _) => {}
+            }
+        };
+        match address.to_canonical() {
+            IpAddr::V4(address) => {
+                let trie: LpmTrie<MapData, [u8; 4], u32> = self.inner(map::TABLES4, slot)?;
+                for length in lengths(32) {
+                    let leaf = present(trie.get(&Key::new(length.into(), address.octets()), 0), map::TABLES4)?;
+                    shorter(Ipv4Net::new_assert(address, length).trunc().into(), leaf);
+                }
+            }
+            IpAddr::V6(address) => {
+                let trie: LpmTrie<MapData, [u8; 16], u32> = self.inner(map::TABLES6, slot)?;
+                for length in lengths(128) {
+                    let leaf = present(trie.get(&Key::new(length.into(), address.octets()), 0), map::TABLES6)?;
+                    shorter(Ipv6Net::new_assert(address, length).trunc().into(), leaf);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// What `leaf` of the table in `slot` says of `keys`, as intervals; found as the kernel finds it, on the map's bytes. Empty where the
+    /// table is damaged: the kernel then drops.
+    pub fn said(&self, slot: u32, leaf: Leaf, keys: KeyRange) -> Result<Vec<(KeyRange, Lookup)>, DatapathError> {
+        let base = match leaf.open() {
+            Ok(decision) => return Ok(vec![(keys, Lookup { decision, audit: None })]),
+            Err(base) => base,
+        };
+        let classes = ClassMap(self.inner(map::CLASSES, slot)?);
+        let mut found = Vec::new();
+        let mut first = keys.first;
+        while let Some(verdict) = class::search(&classes, base, first) {
+            let count = classes.entry(base).map_or(0, |header| header.from);
+            let next = verdict.index.checked_add(1).filter(|next| *next <= base.saturating_add(count));
+            let next = next.and_then(|next| classes.entry(next)).map(|entry| entry.from);
+            let last = next.map_or(keys.last, |next| keys.last.min(next.saturating_sub(1)));
+            let lookup = Lookup { decision: verdict.decision, audit: verdict.audit };
+            found.push((KeyRange { first, last }, lookup));
+            // A damaged class must not keep this going for ever.
+            if last >= keys.last || last < first {
+                break;
+            }
+            first = last + 1;
+        }
+        Ok(found)
+    }
+
     fn inner<M>(&self, outer: &'static str, slot: u32) -> Result<M, DatapathError>
     where
-        M: TryFrom<Map, Error = aya::maps::MapError>,
+        M: TryFrom<Map, Error = MapError>,
     {
         let failed = DatapathError::map(outer);
         let outer: ArrayOfMaps<MapData> = maps::open(&self.pins, outer)?;
@@ -187,6 +267,15 @@ impl Inspector {
         (0..length).map(|rank| maps::counter(&counters, table.counter_base + rank)).collect()
     }
 
+    /// The counter of one rank, summed over CPUs; `None` if the table counts only allowed and denied.
+    pub fn rule_counter(&self, table: &TableInfo, rank: u32) -> Result<Option<Counter>, DatapathError> {
+        if table.flags & flag::SHARED_COUNTERS != 0 || rank >= table.rules {
+            return Ok(None);
+        }
+        let counters: Counters = maps::open(&self.pins, map::RULE_COUNTERS)?;
+        maps::counter(&counters, table.counter_base + rank).map(Some)
+    }
+
     /// Drops by reason.
     pub fn drop_counters(&self) -> Result<Vec<(DropReason, Counter)>, DatapathError> {
         let counters: Counters = maps::open(&self.pins, map::DROP_COUNTERS)?;
@@ -216,7 +305,7 @@ impl Inspector {
             match entry {
                 Ok((key, flow)) => found.push((zerocopy::transmute!(key), zerocopy::transmute!(flow))),
                 // Evicted between its key and its value.
-                Err(aya::maps::MapError::KeyNotFound) => {}
+                Err(MapError::KeyNotFound) => {}
                 Err(error) => return Err(DatapathError::map(map::FLOWS)(error)),
             }
         }
@@ -233,5 +322,23 @@ impl Inspector {
     /// Entries that each map can hold.
     pub fn capacities(&self) -> Result<Vec<(&'static str, u32)>, DatapathError> {
         map::ALL.into_iter().map(|name| maps::entries(&self.pins, name).map(|entries| (name, entries))).collect()
+    }
+}
+
+/// The classes of one table, entry by entry from the map.
+struct ClassMap(Array<MapData, [u8; size_of::<ClassEntry>()]>);
+
+impl ClassEntries for ClassMap {
+    fn entry(&self, index: u32) -> Option<ClassEntry> {
+        self.0.get(&index, 0).ok().map(|bytes| zerocopy::transmute!(bytes))
+    }
+}
+
+/// A value that may be absent.
+fn present<V>(result: Result<V, MapError>, name: &'static str) -> Result<Option<V>, DatapathError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(DatapathError::map(name)(error)),
     }
 }

@@ -45,7 +45,7 @@ impl Judge {
         let lookups = self.lookups(to);
         let table = verdict(&lookups);
         let rules = (Some(explanation.verdict), explanation.rank);
-        if table != rules || audit(&lookups).is_some_and(|audit| audit != explanation.audit) {
+        if table != rules || !audits_agree(&lookups, explanation.audit) {
             let rules = format!("{:?}", (rules, explanation.audit));
             return Err(Disagreement { to, table: format!("{:?}", (table, lookups)), rules });
         }
@@ -79,11 +79,11 @@ fn verdict(lookups: &[Lookup]) -> (Option<Verdict>, Option<u32>) {
     }
 }
 
-/// The audit verdict, where it is the same for every port.
-fn audit(lookups: &[Lookup]) -> Option<Option<(Verdict, u32)>> {
-    let first = lookups.first()?.audit;
-    let same = lookups.iter().all(|lookup| lookup.audit == first);
-    same.then(|| first.map(|audit| (word(audit), audit.rank())))
+/// Whether the audit verdict of the rules is that of the lookups; nothing to compare where it depends on the port.
+fn audits_agree(lookups: &[Lookup], audit: Option<(Verdict, u32)>) -> bool {
+    let said = |lookup: &Lookup| lookup.audit.map(|audit| (word(audit), audit.rank()));
+    let same = lookups.windows(2).all(|pair| matches!(pair, [a, b] if a.audit == b.audit));
+    !same || lookups.iter().all(|lookup| said(lookup) == audit)
 }
 
 const fn word(decision: Decision) -> Verdict {

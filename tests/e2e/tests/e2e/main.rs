@@ -15,3 +15,4 @@ mod reject;
 mod scope;
 mod serving;
 mod ways_out;
+mod why;

@@ -1,0 +1,141 @@
+//! `egress-agent why` says what connections really meet, also while the agent is dead.
+
+use std::net::IpAddr;
+
+use egress_e2e::{Lab, at, ip, policy, reaches, reaches_udp, world};
+use egress_world::{Agent, Pod};
+use serde_json::Value;
+
+const RULES: [&str; 6] = [
+    "Deny 1.2.3.128/25",
+    "Allow 1.2.3.0/24 TCP/443 UDP/8000-9000",
+    "Deny 2001:db8:1:8000::/49",
+    "Allow 2001:db8:1::/48 TCP/443 UDP/8000-9000",
+    "Deny 0.0.0.0/0",
+    "Deny ::/0",
+];
+
+/// The exit code and the answer of `why POD DESTINATION -o json`.
+fn why(lab: &Lab<'_>, pod: &str, to: &str) -> (i32, Value) {
+    let mut command = lab.world.node().command(Agent::binary());
+    command.args(["why", pod, to, "-o", "json", "--bpffs"]).arg(lab.world.bpffs());
+    command.arg("--state-dir").arg(lab.world.files().join("state"));
+    let output = command.output().expect("running the agent");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let answer = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{to}: {error}: {errors}"));
+    (output.status.code().expect("an exit code"), answer)
+}
+
+/// Connects, and insists that `why` says the same and that its rule counted the attempt.
+fn insist_agreement(lab: &Lab<'_>, pod: &Pod, address: &str, port: u16, protocol: &str) -> bool {
+    let destination = at(address, port);
+    let question = format!("{destination}/{protocol}");
+    let (_, before) = why(lab, &pod.full_name(), &question);
+    let passes = if protocol == "TCP" { reaches(pod, destination) } else { reaches_udp(pod, destination) };
+    let (code, after) = why(lab, &pod.full_name(), &question);
+    assert_eq!(after["verdict"], if passes { "allow" } else { "deny" }, "{question}: {after}");
+    assert_eq!(code, i32::from(!passes), "{question}");
+    let packets = |answer: &Value| answer["rules"][0]["packets"].as_u64().expect("a counter");
+    assert!(packets(&after) > packets(&before), "{question}: {} has not counted", after["rules"][0]);
+    passes
+}
+
+#[test]
+fn why_says_what_connections_meet_and_by_which_rule() {
+    let Some(world) = world(&["default/client"]) else {
+        return;
+    };
+    let lab = Lab::new(&world, &policy(&RULES));
+    let pod = world.pod("client");
+    let mut passed = 0;
+    let mut asked = 0;
+    for address in ["1.2.3.4", "1.2.3.200", "5.6.7.8", "2001:db8:1::4", "2001:db8:1:8000::4", "2001:db8:2::8"] {
+        for (port, protocol) in [(443, "TCP"), (80, "TCP"), (8080, "UDP"), (443, "UDP")] {
+            passed += usize::from(insist_agreement(&lab, pod, address, port, protocol));
+            asked += 1;
+        }
+    }
+    assert_eq!((passed, asked), (4, 24));
+    let (_, answer) = why(&lab, "default/client", "[2001:db8:1::4]:443");
+    assert_eq!(answer["rules"][0]["origin"], "rule 4 of default/office");
+    assert_eq!(answer["rules"][0]["text"], "Allow 2001:db8:1::/48 TCP/443,UDP/8000-9000");
+    let (code, answer) = why(&lab, "default/client", "1.2.3.4");
+    assert_eq!((code, &answer["verdict"]), (1, &"depends".into()));
+    let said: Vec<String> = answer["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| format!("{} {}", rule["verdict"], rule["ports"]))
+        .collect();
+    assert_eq!(said, ["\"deny\" \"TCP/0-442\"", "\"allow\" \"TCP/443\"", "\"deny\" \"TCP/444-65535\""]);
+}
+
+#[test]
+fn why_names_exactly_the_prefixes_of_the_table_that_contain_the_destination() {
+    let Some(world) = world(&["default/client"]) else {
+        return;
+    };
+    let lab = Lab::new(&world, &policy(&RULES));
+    let dump = lab.agent.dump("tables");
+    let tables = dump["tables"].as_array().expect("tables");
+    for address in
+        ["1.2.3.4", "1.2.3.200", "10.244.0.1", "8.8.8.8", "2001:db8:1::4", "2001:db8:1:8000::4", "::1", "fe80::1"]
+    {
+        let (_, answer) = why(&lab, "default/client", address);
+        let told: Vec<&str> =
+            answer["prefixes"].as_array().unwrap().iter().map(|prefix| prefix["prefix"].as_str().unwrap()).collect();
+        let table = tables.iter().find(|table| table["table"]["slot"] == answer["table"]["slot"]).expect("the table");
+        let prefixes = table["prefixes"].as_array().unwrap().iter().map(|prefix| prefix["prefix"].as_str().unwrap());
+        let mut expected: Vec<&str> = prefixes.filter(|prefix| contains(prefix, ip(address))).collect();
+        expected.sort_by_key(|prefix| std::cmp::Reverse(length(prefix)));
+        assert_eq!(told, expected, "{address}");
+    }
+}
+
+#[test]
+fn why_answers_for_a_dead_agent_and_says_so_and_when_files_say_something_else() {
+    let Some(world) = world(&["default/client"]) else {
+        return;
+    };
+    let mut lab = Lab::new(&world, &policy(&RULES));
+    let pod = world.pod("client");
+    assert_eq!(why(&lab, "default/client", "1.2.3.4:443").1["agent"]["running"], true);
+    assert_eq!(why(&lab, "default/client", "1.2.3.4:443").1["differs"], serde_json::json!([]));
+    lab.agent.apply(&policy(&["Allow nonsense"]));
+    let (code, answer) = why(&lab, "default/client", "5.6.7.8:443");
+    assert_eq!((code, &answer["differs"][0]["path"]), (1, &"spec.egress[0].to.cidrSelector".into()));
+    lab.agent.kill();
+    assert_eq!(why(&lab, "default/client", "1.2.3.4:443").1["agent"]["running"], false);
+    assert!(insist_agreement(&lab, pod, "1.2.3.4", 443, "TCP"));
+    assert!(!insist_agreement(&lab, pod, "5.6.7.8", 443, "TCP"));
+    assert!(insist_agreement(&lab, pod, "2001:db8:1::4", 443, "TCP"));
+    assert!(!insist_agreement(&lab, pod, "2001:db8:2::8", 443, "TCP"));
+}
+
+#[test]
+fn why_says_that_a_pod_is_not_known() {
+    let Some(world) = world(&["default/client"]) else {
+        return;
+    };
+    let lab = Lab::new(&world, &policy(&RULES));
+    let (code, answer) = why(&lab, "default/stranger", "1.2.3.4:443");
+    assert_eq!((code, &answer["verdict"]), (1, &"unknown".into()));
+    let note = answer["note"].as_str().unwrap();
+    assert!(note.contains("does not know this pod") && note.contains("known here: default/client"), "{note}");
+}
+
+fn length(prefix: &str) -> u32 {
+    prefix.rsplit_once('/').and_then(|(_, length)| length.parse().ok()).expect("a prefix")
+}
+
+/// Whether the addresses agree in the bits of the prefix.
+fn contains(prefix: &str, address: IpAddr) -> bool {
+    let (network, _) = prefix.split_once('/').expect("a prefix");
+    let bits = |address: IpAddr| match address {
+        IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 4),
+        IpAddr::V6(address) => (address.to_bits(), 6),
+    };
+    let ((network, family), (address, other)) = (bits(ip(network)), bits(address));
+    let differing = (network ^ address).leading_zeros();
+    family == other && differing >= length(prefix)
+}
