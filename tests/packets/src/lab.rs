@@ -5,9 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use anyhow::Context as _;
 use aya::programs::Program;
-use egress_agent::datapath::{
-    Applied, Capacity, Cgroup, Datapath, Desired, DesiredEndpoint, Interface,
-};
+use egress_agent::datapath::{Applied, Capacity, Cgroup, Datapath, Desired, DesiredEndpoint, Interface};
 use egress_common::endpoint::TableRef;
 use egress_common::event::Hook;
 use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey};
@@ -19,6 +17,7 @@ use crate::host;
 use crate::observe::{Maps, Seen};
 use crate::place::Place;
 use crate::policy::Policies;
+use crate::pool::Pooled;
 use crate::runner::{Member, run_here};
 
 /// The pod that is known by its interface.
@@ -72,7 +71,10 @@ impl Default for Setup {
             },
             node: NodeContext {
                 resolvers: vec!["10.96.0.10".parse().expect("an address"), "fd00:96::10".parse().expect("an address")],
-                node_addresses: vec!["192.0.2.1".parse().expect("an address"), "2001:db8:9::1".parse().expect("an address")],
+                node_addresses: vec![
+                    "192.0.2.1".parse().expect("an address"),
+                    "2001:db8:9::1".parse().expect("an address"),
+                ],
                 nodes: Vec::new(),
             },
         }
@@ -81,7 +83,7 @@ impl Default for Setup {
 
 /// Programs, maps and pods. The order of the fields is the order in which they are taken down.
 pub struct Lab {
-    member: Member,
+    member: Option<Member>,
     maps: Maps,
     datapath: Datapath,
     policies: Policies,
@@ -90,12 +92,13 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// A laboratory under the objects in `text`.
-    pub fn new(text: &str) -> Self {
-        Self::with(Setup::default(), text)
+    /// A laboratory under the objects in `text`, from the pool.
+    #[expect(clippy::new_ret_no_self, reason = "the laboratory goes back to the pool")]
+    pub fn new(text: &str) -> Pooled {
+        Pooled::take(text)
     }
 
-    /// A laboratory under the objects in `text`, made as `setup` says.
+    /// A laboratory of its own under the objects in `text`, made as `setup` says.
     pub fn with(setup: Setup, text: &str) -> Self {
         let policies = Policies::compile([text], &setup.pod, &setup.node);
         Self::of(setup, policies).expect("a laboratory")
@@ -108,8 +111,24 @@ impl Lab {
         let maps = Maps::open(&place.options.bpffs, datapath.take_events()?)?;
         let applied = datapath.apply(&desired(&place, &policies, setup.events_per_second)?)?;
         anyhow::ensure!(applied.problems.is_empty(), "{applied:?}");
-        let member = Member::start(&place.container)?;
+        let member = Some(Member::start(&place.container)?);
         Ok(Self { member, maps, datapath, policies, setup, place })
+    }
+
+    /// Makes a laboratory that another test has used ready for this thread.
+    pub(crate) fn reuse(&mut self, text: &str) -> anyhow::Result<()> {
+        self.place.enter()?;
+        let applied = self.apply(text);
+        anyhow::ensure!(applied.problems.is_empty(), "{applied:?}");
+        self.forget();
+        self.maps.events();
+        self.member = Some(Member::start(&self.place.container)?);
+        Ok(())
+    }
+
+    /// Ends what belongs to this thread.
+    pub(crate) fn leave(&mut self) {
+        self.member = None;
     }
 
     /// Lets both pods be judged by the objects in `text`.
@@ -171,7 +190,9 @@ impl Lab {
     pub fn run(&mut self, hook: Hook, frame: &[u8]) -> std::io::Result<(u32, Vec<u8>)> {
         let program = self.program(hook);
         let ran = match hook {
-            Hook::CgroupEgress | Hook::CgroupIngress => self.member.run(program, frame),
+            Hook::CgroupEgress | Hook::CgroupIngress => {
+                self.member.as_ref().expect("a process in the cgroup").run(program, frame)
+            }
             _ => run_here(program, frame),
         }?;
         Ok((ran.action, ran.output))
@@ -273,9 +294,13 @@ impl Lab {
     /// Forgets every connection and fragment.
     pub fn forget(&mut self) {
         let flows: Vec<_> = self.maps.flows.keys().flatten().collect();
-        flows.iter().for_each(|key| drop(self.maps.flows.remove(key)));
+        for key in flows {
+            let _ = self.maps.flows.remove(&key);
+        }
         let fragments: Vec<_> = self.maps.fragments.keys().flatten().collect();
-        fragments.iter().for_each(|key| drop(self.maps.fragments.remove(key)));
+        for key in fragments {
+            let _ = self.maps.fragments.remove(&key);
+        }
     }
 
     /// The first fragments that are remembered of the pod that `hook` is for.

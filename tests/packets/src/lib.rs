@@ -12,15 +12,17 @@ mod lab;
 mod observe;
 mod place;
 mod policy;
+mod pool;
 mod runner;
 
 pub use checksum::{internet, pseudo};
 pub use expect::Expect;
 pub use frame::{Extension, Frame, POD4, POD6, Transport, tcp_flag};
 pub use host::{Reading, read};
-pub use lab::{Hooks, Lab, Setup, CGROUP_POD, TC_POD};
+pub use lab::{CGROUP_POD, Hooks, Lab, Setup, TC_POD};
 pub use observe::Seen;
 pub use policy::Policies;
+pub use pool::Pooled;
 
 /// Whether the test may go on; says why not. The message is what `cargo xtask test` counts as a skip.
 pub fn is_root() -> bool {

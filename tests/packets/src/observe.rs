@@ -75,7 +75,10 @@ impl Maps {
         Figures {
             rules: (0..length).map(|rank| counter(&self.counters, info.counter_base + rank)).collect(),
             drops: DropReason::ALL.iter().map(|reason| counter(&self.drops, *reason as u32)).collect(),
-            stats: Stat::ALL.iter().map(|stat| self.stats.get(&(*stat as u32), 0).expect("a figure").iter().sum()).collect(),
+            stats: Stat::ALL
+                .iter()
+                .map(|stat| self.stats.get(&(*stat as u32), 0).expect("a figure").iter().sum())
+                .collect(),
         }
     }
 

@@ -1,14 +1,14 @@
 //! Where a laboratory lives: a network namespace of the thread, a folder of pins and a cgroup of its own; gone when it is dropped,
 //! also after a panic. What a killed run left is removed by the next one.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context as _;
 use egress_agent::datapath::{self, Capacity, Options};
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 const BPFFS: &str = "/sys/fs/bpf";
@@ -22,6 +22,8 @@ pub(crate) struct Place {
     pub(crate) pod: PathBuf,
     /// The cgroup of its container, where the process is.
     pub(crate) container: PathBuf,
+    /// Its network namespace; none for what a killed run left.
+    namespace: Option<File>,
 }
 
 impl Place {
@@ -38,12 +40,20 @@ impl Place {
         let container = pod.join("container");
         fs::create_dir_all(&container).with_context(|| format!("making {}", container.display()))?;
         let options = Options { bpffs: Path::new(BPFFS).join(name), cgroup_root, capacity };
-        Ok(Self { options, pod, container })
+        let namespace = Some(File::open("/proc/thread-self/ns/net").context("our network namespace")?);
+        Ok(Self { options, pod, container, namespace })
+    }
+
+    /// Moves this thread into the laboratory's network namespace.
+    pub(crate) fn enter(&self) -> anyhow::Result<()> {
+        self.namespace.as_ref().map_or(Ok(()), |namespace| setns(namespace, CloneFlags::CLONE_NEWNET))?;
+        Ok(())
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let _ = self.enter();
         if let Err(error) = datapath::cleanup(&self.options) {
             eprintln!("cleaning up: {error}");
         }
@@ -78,7 +88,7 @@ fn remove_stale(cgroups: &Path) {
             let cgroup_root = cgroups.join(&name);
             let pod = cgroup_root.join("pod");
             let options = Options { bpffs: Path::new(BPFFS).join(name), cgroup_root, capacity: Capacity::default() };
-            drop(Place { options, container: pod.join("container"), pod });
+            drop(Place { options, container: pod.join("container"), pod, namespace: None });
         }
     }
 }

@@ -52,7 +52,7 @@ fn run_raw(program: RawFd, frame: &[u8], output: &mut [u8; FRAME]) -> Result<(u3
     let mut attributes = Attributes {
         program: program.unsigned_abs(),
         size_in: u32::try_from(frame.len()).unwrap_or(u32::MAX),
-        size_out: FRAME as u32,
+        size_out: u32::try_from(FRAME).unwrap_or(u32::MAX),
         data_in: frame.as_ptr().addr() as u64,
         data_out: output.as_mut_ptr().addr() as u64,
         repeat: 1,
@@ -105,11 +105,11 @@ impl Member {
         send(self.socket.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL)?;
         let mut answer = [0; 8 + FRAME];
         let length = recv(self.socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-        let (head, output) =
-            answer[..length].split_first_chunk::<8>().ok_or_else(|| io::Error::other("the process died"))?;
-        let [a, b, c, d, e, f, g, h] = *head;
-        match i32::from_ne_bytes([a, b, c, d]) {
-            0 => Ok(Ran { action: u32::from_ne_bytes([e, f, g, h]), output: output.to_vec() }),
+        let died = || io::Error::other("the process died");
+        let (error, rest) = answer[..length].split_first_chunk::<4>().ok_or_else(died)?;
+        let (action, output) = rest.split_first_chunk::<4>().ok_or_else(died)?;
+        match i32::from_ne_bytes(*error) {
+            0 => Ok(Ran { action: u32::from_ne_bytes(*action), output: output.to_vec() }),
             error => Err(io::Error::from_raw_os_error(error)),
         }
     }

@@ -39,7 +39,8 @@ fn cut_everywhere(lab: &mut Lab, row: &str, frame: &Frame, whole: Expect<'_>) ->
         let row = format!("{row}, cut at {cut}");
         let reason = reason(frame, cut);
         let expect = reason.map_or(whole, Expect::Drop);
-        let hooks: &[Hook] = if frame.tags.is_empty() { &[Hook::TcFromPod, Hook::CgroupEgress] } else { &[Hook::TcFromPod] };
+        let hooks: &[Hook] =
+            if frame.tags.is_empty() { &[Hook::TcFromPod, Hook::CgroupEgress] } else { &[Hook::TcFromPod] };
         for hook in hooks {
             let asked = lab.check_if_possible(&row, *hook, &bytes[..cut], expect);
             counts[usize::from(!asked)] += 1;
@@ -116,7 +117,11 @@ fn options_and_extension_headers_cut_at_any_byte_are_dropped() {
         vec![Extension::Fragment(3, 0, false)],
         vec![Extension::Fragment(3, 0, true)],
         vec![Extension::Routing(0)],
-        vec![Extension::Common(Extension::DESTINATION, 8), Extension::Fragment(3, 0, false), Extension::Authentication(16)],
+        vec![
+            Extension::Common(Extension::DESTINATION, 8),
+            Extension::Fragment(3, 0, false),
+            Extension::Authentication(16),
+        ],
     ];
     let with = |headers: Vec<Extension>| headers.into_iter().fold(Frame::udp(SIDES[1].ports, 53), Frame::extension);
     frames.extend(headers.into_iter().map(with));

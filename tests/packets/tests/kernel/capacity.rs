@@ -35,7 +35,9 @@ fn rules_share_two_counters_where_there_is_no_room_for_one_each() {
     assert_eq!(info.flags & flag::SHARED_COUNTERS, flag::SHARED_COUNTERS);
     let mut counts = [0, 0];
     for side in SIDES {
-        for (frame, denied) in [(Frame::syn(side.open, 1), 0), (Frame::syn(side.ports, 443), 0), (Frame::syn(side.shut, 1), 1)] {
+        for (frame, denied) in
+            [(Frame::syn(side.open, 1), 0), (Frame::syn(side.ports, 443), 0), (Frame::syn(side.shut, 1), 1)]
+        {
             let bytes = frame.bytes();
             let seen = lab.send(Hook::TcFromPod, &bytes);
             counts[denied] += 1;
@@ -47,7 +49,8 @@ fn rules_share_two_counters_where_there_is_no_room_for_one_each() {
         }
     }
     let inspector = egress_agent::datapath::inspect::Inspector::open(lab.bpffs()).expect("pins");
-    let packets: Vec<u64> = inspector.rule_counters(&info).expect("counters").iter().map(|counter| counter.packets).collect();
+    let packets: Vec<u64> =
+        inspector.rule_counters(&info).expect("counters").iter().map(|counter| counter.packets).collect();
     assert_eq!(packets, counts);
 }
 
@@ -89,7 +92,10 @@ fn where_no_table_is_free_the_old_one_stays_in_force() {
     let before = lab.table();
     let applied = lab.apply(DENY_ALL);
     assert!(message(&applied).contains("the table map is full: 2 needed, 1 there"), "{}", message(&applied));
-    assert_eq!(applied.problems.iter().map(|problem| problem.endpoint.as_str()).collect::<Vec<_>>(), [TC_POD, CGROUP_POD]);
+    assert_eq!(
+        applied.problems.iter().map(|problem| problem.endpoint.as_str()).collect::<Vec<_>>(),
+        [TC_POD, CGROUP_POD]
+    );
     assert_eq!(lab.table(), before);
     for side in SIDES {
         lab.check(&side.row("allowed"), Hooks::Both, &Frame::syn(side.open, 1).bytes(), Expect::Allow(side.open_rule));
@@ -132,7 +138,8 @@ fn remove(lab: &Lab, name: &str) {
     let data = MapData::from_pin(path).expect("a pin");
     let attributes = [u64::from(data.fd().as_fd().as_raw_fd().unsigned_abs()), (&raw const slot).addr() as u64, 0, 0];
     // SAFETY: descriptor and key live through the call; the head of `union bpf_attr` is map, padding, key, value, flags.
-    let status = unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_DELETE_ELEM, attributes.as_ptr(), size_of_val(&attributes)) };
+    let status =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_DELETE_ELEM, attributes.as_ptr(), size_of_val(&attributes)) };
     assert_eq!(status, 0, "{name}: {}", std::io::Error::last_os_error());
 }
 
@@ -142,7 +149,7 @@ fn a_missing_prefix_map_drops_everything_of_its_family() {
         return;
     }
     for (name, [hit, other]) in [(map::TABLES4, SIDES), (map::TABLES6, [SIDES[1], SIDES[0]])] {
-        let mut lab = Lab::new(POLICY);
+        let mut lab = Lab::with(Setup::default(), POLICY);
         remove(&lab, name);
         let missing = Expect::Drop(DropReason::NoTable);
         for to in [hit.open, hit.ports, hit.shut, hit.inside] {
@@ -159,7 +166,7 @@ fn missing_classes_drop_what_depends_on_ports() {
     if !is_root() {
         return;
     }
-    let mut lab = Lab::new(POLICY);
+    let mut lab = Lab::with(Setup::default(), POLICY);
     remove(&lab, map::CLASSES);
     for side in SIDES {
         let row = side.row("no classes");
@@ -175,14 +182,20 @@ fn a_slot_that_holds_another_table_version_drops_everything() {
     if !is_root() {
         return;
     }
-    let mut lab = Lab::new(POLICY);
+    let mut lab = Lab::with(Setup::default(), POLICY);
     let mut infos: Array<MapData, [u8; size_of::<TableInfo>()]> = lab.map(map::TABLE_INFO);
     let info = lab.table_info();
-    let other: [u8; size_of::<TableInfo>()] = zerocopy::transmute!(TableInfo { generation: info.generation + 1, ..info });
+    let other: [u8; size_of::<TableInfo>()] =
+        zerocopy::transmute!(TableInfo { generation: info.generation + 1, ..info });
     infos.set(lab.table().slot, other, 0).expect("written");
     for side in SIDES {
         for to in [side.open, side.shut, side.inside] {
-            lab.check(&side.row("other version"), Hooks::Both, &Frame::syn(to, 443).bytes(), Expect::Drop(DropReason::NoTable));
+            lab.check(
+                &side.row("other version"),
+                Hooks::Both,
+                &Frame::syn(to, 443).bytes(),
+                Expect::Drop(DropReason::NoTable),
+            );
         }
     }
 }

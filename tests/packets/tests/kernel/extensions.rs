@@ -111,7 +111,11 @@ fn protocols_behind_extension_headers_are_judged_as_themselves() {
         ("ESP, shut", behind(Frame::protocol(shut, 50)), Expect::Deny(DEFAULT)),
         ("no next header", behind(Frame::protocol(open, 59).data(&[])), Expect::Allow(side.open_rule)),
         ("no next header, shut", behind(Frame::protocol(shut, 59).data(&[])), Expect::Deny(DEFAULT)),
-        ("nothing of a protocol without ports", behind(Frame::protocol(open, 47).data(&[])), Expect::Allow(side.open_rule)),
+        (
+            "nothing of a protocol without ports",
+            behind(Frame::protocol(open, 47).data(&[])),
+            Expect::Allow(side.open_rule),
+        ),
         ("nothing of TCP", behind(Frame::protocol(open, 6).data(&[])), Expect::Drop(DropReason::TruncatedTransport)),
     ];
     for (name, frame, expect) in rows {

@@ -67,7 +67,11 @@ fn a_first_fragment_is_judged_by_its_ports_and_the_others_follow_it() {
             ("later of SCTP", Frame::later(ports, 132, 6, 4), allowed),
             ("first of SCTP, denied", Frame::sctp(ports, 5001, 0).fragment(7, 0, true), Expect::Deny(DEFAULT)),
             ("later of SCTP, denied", Frame::later(ports, 132, 7, 4), DENIED),
-            ("first of a denied datagram whose number was an allowed one's", first(ports, 54, 1), Expect::Deny(DEFAULT)),
+            (
+                "first of a denied datagram whose number was an allowed one's",
+                first(ports, 54, 1),
+                Expect::Deny(DEFAULT),
+            ),
             ("later of it", later(ports, 1, 3), DENIED),
             ("and allowed again", first(ports, 53, 1), allowed),
             ("later of that", later(ports, 1, 3), allowed),
@@ -118,7 +122,12 @@ fn a_fragment_that_could_rewrite_the_tcp_header_is_dropped_everywhere() {
     }
     let mut lab = Lab::new(POLICY);
     for side in SIDES {
-        lab.check("first", Hooks::Both, &Frame::syn(side.ports, 443).fragment(1, 0, true).bytes(), Expect::Allow(side.ports_rule));
+        lab.check(
+            "first",
+            Hooks::Both,
+            &Frame::syn(side.ports, 443).fragment(1, 0, true).bytes(),
+            Expect::Allow(side.ports_rule),
+        );
         for destination in [side.open, side.ports, side.shut, side.inside] {
             for more in [false, true] {
                 let frame = raw(destination, 6, &[0xff; 16]).fragment(1, 1, more);
@@ -129,8 +138,18 @@ fn a_fragment_that_could_rewrite_the_tcp_header_is_dropped_everywhere() {
         let overlapped = Expect::DropWith(DropReason::OverlappingFragment, side.ports_rule);
         lab.check(&side.row("offset 16"), Hooks::Both, &Frame::later(side.ports, 6, 1, 2).bytes(), overlapped);
         // The twins: offset 24, and the same offset of a protocol whose header is over by then.
-        lab.check(&side.row("offset 24"), Hooks::Both, &Frame::later(side.ports, 6, 1, 3).bytes(), Expect::Allow(side.ports_rule));
-        lab.check(&side.row("UDP"), Hooks::Both, &Frame::later(side.open, 17, 1, 1).bytes(), Expect::Allow(side.open_rule));
+        lab.check(
+            &side.row("offset 24"),
+            Hooks::Both,
+            &Frame::later(side.ports, 6, 1, 3).bytes(),
+            Expect::Allow(side.ports_rule),
+        );
+        lab.check(
+            &side.row("UDP"),
+            Hooks::Both,
+            &Frame::later(side.open, 17, 1, 1).bytes(),
+            Expect::Allow(side.open_rule),
+        );
     }
 }
 
@@ -144,7 +163,11 @@ fn a_first_fragment_too_short_for_its_transport_header_is_dropped() {
         for (protocol, minimum) in [(6, 20), (17, 8), (132, 12), (side.pick(1, 58), 8)] {
             for length in [0, 1, 4, 8, 12, 16, 19] {
                 let frame = raw(side.open, protocol, &vec![0; length]).fragment(1, 0, true);
-                let expect = if length < minimum { Expect::Drop(DropReason::TruncatedTransport) } else { Expect::Allow(side.open_rule) };
+                let expect = if length < minimum {
+                    Expect::Drop(DropReason::TruncatedTransport)
+                } else {
+                    Expect::Allow(side.open_rule)
+                };
                 lab.check(&side.row(&format!("{length} bytes of {protocol}")), Hooks::Both, &frame.bytes(), expect);
             }
         }
@@ -167,8 +190,18 @@ fn fragments_do_not_outlive_the_table_that_judged_the_first() {
         // The same rules again are another version.
         lab.apply(POLICY);
         lab.check(&side.row("later, old rules"), Hooks::Both, &later(side.ports, 1, 3).bytes(), UNKNOWN);
-        lab.check(&side.row("first again"), Hooks::Both, &first(side.ports, 53, 1).bytes(), Expect::Allow(side.ports_rule));
-        lab.check(&side.row("later again"), Hooks::Both, &later(side.ports, 1, 3).bytes(), Expect::Allow(side.ports_rule));
+        lab.check(
+            &side.row("first again"),
+            Hooks::Both,
+            &first(side.ports, 53, 1).bytes(),
+            Expect::Allow(side.ports_rule),
+        );
+        lab.check(
+            &side.row("later again"),
+            Hooks::Both,
+            &later(side.ports, 1, 3).bytes(),
+            Expect::Allow(side.ports_rule),
+        );
     }
 }
 

@@ -25,19 +25,23 @@ fn word(random: &mut Random) -> u16 {
     u16::try_from(random.below(0x1_0000)).expect("below 2^16")
 }
 
+fn half(random: &mut Random) -> u32 {
+    u32::try_from(random.bits() >> 32).expect("32 bits")
+}
+
 fn some_bytes(random: &mut Random, most: usize) -> Vec<u8> {
     let length = random.below(most + 1);
     (0..length).map(|_| byte(random)).collect()
 }
 
-/// Any bytes, often with the EtherType of IP and the version in their place.
+/// Any bytes, often with the `EtherType` of IP and the version in their place.
 pub(crate) fn any_bytes(random: &mut Random) -> Vec<u8> {
     let mut bytes = some_bytes(random, 120);
     if random.chance(80) && bytes.len() > 14 {
         let v4 = random.chance(50);
         bytes[12..14].copy_from_slice(if v4 { &[8, 0] } else { &[0x86, 0xdd] });
         if random.chance(90) {
-            bytes[14] = if v4 { 0x40 | random.between(0, 15) as u8 & 7 } else { 0x60 };
+            bytes[14] = if v4 { 0x40 | byte(random) & 7 } else { 0x60 };
         }
     }
     bytes
@@ -47,7 +51,7 @@ pub(crate) fn any_bytes(random: &mut Random) -> Vec<u8> {
 pub(crate) fn any_frame(random: &mut Random) -> Frame {
     let v4 = random.chance(50);
     let remote = if v4 {
-        IpAddr::V4(Ipv4Addr::from(random.bits() as u32))
+        IpAddr::V4(Ipv4Addr::from(half(random)))
     } else {
         // The first bits keep it from being IPv4-mapped.
         IpAddr::V6(Ipv6Addr::from(random.wide() | 1 << 125))
@@ -114,14 +118,14 @@ fn any_transport(random: &mut Random) -> Transport {
             from,
             to,
             flags: byte(random),
-            sequence: random.bits() as u32,
-            acknowledgement: random.bits() as u32,
+            sequence: half(random),
+            acknowledgement: half(random),
             options: vec![1; 4 * random.below(11)],
             data,
         },
         2 => Transport::Udp { from, to, data },
         3 => Transport::Sctp { from, to, chunk: random.chance(80).then(|| byte(random) % 4) },
-        4 => Transport::Icmp { kind: byte(random), code: byte(random), rest: (random.bits() as u32).to_be_bytes(), data },
+        4 => Transport::Icmp { kind: byte(random), code: byte(random), rest: half(random).to_be_bytes(), data },
         _ => Transport::Raw { protocol: *random.pick(&[2, 4, 41, 47, 50, 59, 89, 103, 136, 255]), data },
     }
 }
@@ -190,7 +194,11 @@ fn ask(lab: &mut Lab, hook: Hook, bytes: &[u8]) -> &'static str {
                 None => ("unknown fragment", Expect::Drop(DropReason::UnknownFragment)),
                 Some(found) => {
                     origin = lab.policies().origin(found.decision.rank());
-                    if found.decision.is_deny() { ("denied", Expect::Deny(&origin)) } else { ("internal", Expect::Allow(&origin)) }
+                    if found.decision.is_deny() {
+                        ("denied", Expect::Deny(&origin))
+                    } else {
+                        ("internal", Expect::Allow(&origin))
+                    }
                 }
             }
         }
@@ -210,7 +218,9 @@ fn the_kernel_reads_what_the_host_reads_in_random_and_damaged_frames() {
     while seed < LEAST || started.elapsed() < TIME {
         let random = &mut Random::new(0xf00d_0000 + seed);
         let bytes = match seed % 4 {
-            0 if random.chance(5) => Frame { transport: raw_tcp(random), ..any_frame(random) }.fragment(word(random), 1, true).bytes(),
+            0 if random.chance(5) => {
+                Frame { transport: raw_tcp(random), ..any_frame(random) }.fragment(word(random), 1, true).bytes()
+            }
             0 => any_frame(random).bytes(),
             1 => any_bytes(random),
             _ => mutate(any_frame(random).bytes(), random),

@@ -8,6 +8,8 @@ use egress_packets::{Frame, Lab, Setup, is_root};
 use crate::sides::{POLICY, SIDES};
 
 const PER_SECOND: u32 = 5;
+/// More events than fit into the ring.
+const SENT: u64 = 12_000;
 
 fn limited() -> Lab {
     Lab::with(Setup { events_per_second: PER_SECOND, ..Setup::default() }, POLICY)
@@ -78,7 +80,6 @@ fn events_that_find_the_ring_full_are_counted_as_lost() {
     if !is_root() {
         return;
     }
-    const SENT: u64 = 12_000;
     let mut lab = Lab::new(POLICY);
     let frame = Frame::syn(SIDES[0].shut, 80);
     send(&mut lab, Hook::TcFromPod, &frame, usize::try_from(SENT).expect("small"));

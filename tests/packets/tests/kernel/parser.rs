@@ -79,7 +79,9 @@ fn expected(frame: &Frame) -> Packet {
             132 => 12,
             _ => 0,
         };
-        let header = frame.transport_offset() - frame.network() - if frame.source.is_ipv4() { 20 + frame.options.len() } else { 48 };
+        let header = frame.transport_offset()
+            - frame.network()
+            - if frame.source.is_ipv4() { 20 + frame.options.len() } else { 48 };
         packet.fragment_units = u16::try_from((header + minimum).div_ceil(8)).expect("short headers");
     }
     packet

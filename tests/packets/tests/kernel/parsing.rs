@@ -5,7 +5,7 @@ use egress_packets::{Expect, Frame, Hooks, Lab, is_root};
 
 use crate::sides::{DEFAULT, INTERNAL, POLICY, SIDES};
 
-/// A frame of this EtherType with bytes behind it.
+/// A frame of this `EtherType` with bytes behind it.
 fn ethertype(kind: u16, bytes: &[u8]) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
     frame.extend(kind.to_be_bytes());
@@ -231,7 +231,8 @@ fn an_interface_or_cgroup_without_endpoint_passes_everything() {
         return;
     }
     let mut lab = Lab::new(POLICY);
-    let frames = [Frame::syn(SIDES[0].shut, 80).bytes(), Frame::syn(SIDES[1].shut, 80).bytes(), ethertype(0x88cc, &[0; 46])];
+    let frames =
+        [Frame::syn(SIDES[0].shut, 80).bytes(), Frame::syn(SIDES[1].shut, 80).bytes(), ethertype(0x88cc, &[0; 46])];
     for frame in frames.iter().take(2) {
         lab.check("with endpoint", Hooks::Both, frame, Expect::Deny(DEFAULT));
     }
@@ -245,4 +246,54 @@ fn an_interface_or_cgroup_without_endpoint_passes_everything() {
         }
     }
     assert!(lab.events().is_empty());
+}
+
+/// They would pass for IPv4 addresses wherever both families are kept in one form: connections, fragments, events.
+#[test]
+fn ipv6_packets_with_ipv4_mapped_addresses_are_dropped() {
+    if !is_root() {
+        return;
+    }
+    // IPv6 is allowed, IPv4 is not.
+    let text = POLICY.replace("\"2001:db8:1::/64\"", "\"::/0\"");
+    let mut lab = Lab::new(&text);
+    let (pod, remote) = ("::ffff:10.0.0.5".parse().expect("an address"), "::ffff:5.5.5.5".parse().expect("an address"));
+    let dropped = Expect::Drop(DropReason::BadIpv6Header);
+    let first = Frame::udp(remote, 9).fragment(7, 0, true);
+    lab.check("destination", Hooks::Both, &Frame::syn(remote, 80).bytes(), dropped);
+    lab.check("source", Hooks::Both, &Frame::syn(SIDES[1].shut, 80).from(pod).bytes(), dropped);
+    lab.check("both, a first fragment", Hooks::Both, &first.from(pod).bytes(), dropped);
+    let later = Frame::later(SIDES[0].ports, 17, 7, 3).bytes();
+    lab.check("an IPv4 fragment of that name", Hooks::Both, &later, Expect::Drop(DropReason::UnknownFragment));
+    // The twins: addresses next to the mapped ones.
+    for near in ["::fffe:5.5.5.5", "::1:ffff:5.5.5.5", "::ffff:0:5.5.5.5", "1::ffff:5.5.5.5", "::5.5.5.5"] {
+        let frame = Frame::syn(near.parse().expect("an address"), 80).bytes();
+        lab.check(near, Hooks::Both, &frame, Expect::Allow("rule 2 of default/p"));
+    }
+}
+
+/// A raw socket may write any version into the header; what counts is what the wire will call it.
+#[test]
+fn cgroup_hooks_go_by_the_ethertype_and_not_by_the_version() {
+    if !is_root() {
+        return;
+    }
+    let mut lab = Lab::new(POLICY);
+    let swapped = |frame: Frame, kind: [u8; 2]| {
+        let mut bytes = frame.bytes();
+        bytes[12..14].copy_from_slice(&kind);
+        bytes
+    };
+    let hook = egress_common::event::Hook::CgroupEgress;
+    let rows = [
+        (swapped(Frame::syn(SIDES[1].open, 80), [8, 0]), Expect::Drop(DropReason::BadIpv4Header)),
+        (swapped(Frame::syn(SIDES[0].open, 80).data(&[0; 40]), [0x86, 0xdd]), Expect::Drop(DropReason::BadIpv6Header)),
+        (swapped(Frame::syn(SIDES[0].open, 80), [0x88, 0xcc]), Expect::Drop(DropReason::UnknownEthertype)),
+        (Frame::syn(SIDES[0].open, 80).bytes(), Expect::Allow(SIDES[0].open_rule)),
+        (Frame::syn(SIDES[1].open, 80).bytes(), Expect::Allow(SIDES[1].open_rule)),
+    ];
+    for (frame, expect) in rows {
+        let seen = lab.send(hook, &frame);
+        lab.compare("version", hook, &frame, expect, &seen);
+    }
 }

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use egress_common::event::Hook;
-use egress_packets::{Expect, Extension, Frame, Hooks, Lab, Transport, internet, is_root, pseudo, tcp_flag};
+use egress_packets::{Expect, Extension, Frame, Hooks, Lab, Pooled, Transport, internet, is_root, pseudo, tcp_flag};
 
 use crate::sides::{DEFAULT, DENY_ALL, SIDES, Side, raw};
 
-fn rejecting() -> Lab {
+fn rejecting() -> Pooled {
     Lab::new(&DENY_ALL.replace("defaultAction: Deny,", "defaultAction: Deny, denyResponse: Reject,"))
 }
 
@@ -85,7 +85,10 @@ fn tcp_is_answered_by_a_reset_with_the_right_numbers() {
                 let packet = answer(&mut lab, &row, &frame);
                 let body = transport(&side, &frame, &packet, 6);
                 assert_eq!(body.len(), 20, "{row}");
-                assert_eq!((u16::from_be_bytes([body[0], body[1]]), u16::from_be_bytes([body[2], body[3]])), (443, 40_000));
+                assert_eq!(
+                    (u16::from_be_bytes([body[0], body[1]]), u16::from_be_bytes([body[2], body[3]])),
+                    (443, 40_000)
+                );
                 assert_eq!((word(body, 4), word(body, 8), body[13]), expected, "{row}");
                 assert_eq!(body[12] >> 4, 5, "{row}: header length");
             }

@@ -36,8 +36,11 @@ fn bytes(address: IpAddr) -> [u8; 16] {
 /// An ICMP error of the pod that quotes the packet it answers.
 fn error(kind: u8, quoted: &Frame) -> Frame {
     let quote = quoted.packet();
-    Frame::new(quoted.source, Transport::Icmp { kind, code: 3, rest: [0; 4], data: quote[..quote.len().min(64)].to_vec() })
-        .from(quoted.destination)
+    Frame::new(
+        quoted.source,
+        Transport::Icmp { kind, code: 3, rest: [0; 4], data: quote[..quote.len().min(64)].to_vec() },
+    )
+    .from(quoted.destination)
 }
 
 #[test]
@@ -86,7 +89,8 @@ fn only_an_opening_from_outside_opens_tcp_sctp_and_icmp() {
             lab.receive(&Frame::sctp(side.shut, 55_000, chunk).from_port(8080).turned());
         }
         lab.receive(&Frame::new(side.shut, Transport::Sctp { from: 8080, to: 55_000, chunk: None }).turned());
-        for kind in (0..=255).filter(|kind| side.pick(![8, 13, 15, 17, 42].contains(kind), ![128, 160].contains(kind))) {
+        for kind in (0..=255).filter(|kind| side.pick(![8, 13, 15, 17, 42].contains(kind), ![128, 160].contains(kind)))
+        {
             lab.receive(&Frame::icmp(side.shut, kind).turned());
         }
         for hook in Hooks::Both.from_pod() {
@@ -112,7 +116,12 @@ fn a_udp_server_answers_who_spoke_first() {
         lab.check(&side.row("and again"), Hooks::Both, &answer.bytes(), Expect::Reply);
         let other = answer.clone().from_port(5354);
         lab.check(&side.row("from another port"), Hooks::Both, &other.bytes(), DENIED);
-        lab.check(&side.row("to another port"), Hooks::Both, &Frame::udp(side.shut, 53).from_port(5353).bytes(), DENIED);
+        lab.check(
+            &side.row("to another port"),
+            Hooks::Both,
+            &Frame::udp(side.shut, 53).from_port(5353).bytes(),
+            DENIED,
+        );
         // A denied packet of the pod does not make the flow its own: the remote may still speak first.
         lab.receive(&other.clone().turned());
         lab.check(&side.row("answer from that port"), Hooks::Both, &other.bytes(), Expect::Reply);
@@ -126,7 +135,8 @@ fn echo_requests_from_outside_are_answered_by_identifier() {
     }
     let mut lab = Lab::new(POLICY);
     for side in SIDES {
-        let pairs: &[(u8, u8)] = side.pick(&[(8, 0), (13, 14), (15, 16), (17, 18), (42, 43)], &[(128, 129), (160, 161)]);
+        let pairs: &[(u8, u8)] =
+            side.pick(&[(8, 0), (13, 14), (15, 16), (17, 18), (42, 43)], &[(128, 129), (160, 161)]);
         for (request, answer) in pairs {
             let row = side.row(&format!("{request} and {answer}"));
             lab.check(&row, Hooks::Both, &Frame::icmp(side.shut, *answer).bytes(), DENIED);
@@ -172,7 +182,12 @@ fn an_sctp_association_that_began_outside_is_answered() {
             lab.check(&side.row(&format!("chunk {chunk}")), Hooks::Both, &answer(chunk), Expect::Reply);
         }
         lab.check(&side.row("its own INIT"), Hooks::Both, &answer(1), DENIED);
-        lab.check(&side.row("other port"), Hooks::Both, &Frame::sctp(side.shut, 55_001, 2).from_port(5000).bytes(), DENIED);
+        lab.check(
+            &side.row("other port"),
+            Hooks::Both,
+            &Frame::sctp(side.shut, 55_001, 2).from_port(5000).bytes(),
+            DENIED,
+        );
     }
 }
 
@@ -257,7 +272,12 @@ fn internal_sources_are_not_remembered() {
     }
     let mut lab = Lab::new(POLICY);
     for side in SIDES {
-        for frame in [Frame::syn(side.inside, 80), Frame::udp(side.inside, 53), Frame::echo(side.inside), Frame::protocol(side.inside, 47)] {
+        for frame in [
+            Frame::syn(side.inside, 80),
+            Frame::udp(side.inside, 53),
+            Frame::echo(side.inside),
+            Frame::protocol(side.inside, 47),
+        ] {
             lab.receive(&frame.clone().turned());
             lab.check(&side.row("internal"), Hooks::Both, &frame.bytes(), Expect::Allow(INTERNAL));
         }
@@ -411,16 +431,20 @@ fn a_connection_is_remembered_as_long_as_its_protocol_says() {
             };
             let row = side.row(&format!("protocol {protocol}"));
             lab.receive(&if protocol == 6 { Frame::syn(side.shut, 55_000).turned() } else { frame.clone().turned() });
-            let found: Vec<(FlowKey, Flow)> = [Hook::TcFromPod, Hook::CgroupEgress].into_iter().flat_map(|hook| lab.flows(hook)).collect();
+            let found: Vec<(FlowKey, Flow)> =
+                [Hook::TcFromPod, Hook::CgroupEgress].into_iter().flat_map(|hook| lab.flows(hook)).collect();
             assert_eq!(found.len(), 2, "{row}");
-            let (port, remote) = if protocol == 47 { ([0, 0], [0, 0]) } else { (40_000_u16.to_be_bytes(), 55_000_u16.to_be_bytes()) };
+            let (port, remote) =
+                if protocol == 47 { ([0, 0], [0, 0]) } else { (40_000_u16.to_be_bytes(), 55_000_u16.to_be_bytes()) };
             for (key, flow) in &found {
                 assert_eq!((key.remote, key.local_port, key.remote_port), (bytes(side.shut), port, remote), "{row}");
                 assert_eq!(flow.origin, origin::OUTSIDE, "{row}");
                 assert!(flow.last_seen <= monotonic() && flow.last_seen + SECOND > now, "{row}: {flow:?}");
             }
             let age = |lab: &mut Lab, seen: u64| {
-                found.iter().for_each(|(key, flow)| lab.seed_flow(*key, Flow { last_seen: seen, ..*flow }));
+                for (key, flow) in &found {
+                    lab.seed_flow(*key, Flow { last_seen: seen, ..*flow });
+                }
             };
             let margin = 5 * SECOND;
             age(&mut lab, now.saturating_sub(seconds * SECOND - margin.min(now)));

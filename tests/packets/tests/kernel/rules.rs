@@ -15,9 +15,9 @@ fn config(spec: &str) -> String {
 }
 
 fn policy(name: &str, more: &str, rules: &[&str]) -> String {
-    let rules: String = rules.iter().map(|rule| format!("  - {{{rule}}}\n")).collect();
+    let rules = rules.iter().map(|rule| format!("{{{rule}}}")).collect::<Vec<_>>().join(", ");
     format!(
-        "apiVersion: egress.rs/v1alpha1\nkind: EgressNetworkPolicy\nmetadata: {{name: {name}}}\nspec:\n{more}  egress:\n{rules}---\n"
+        "apiVersion: egress.rs/v1alpha1\nkind: EgressNetworkPolicy\nmetadata: {{name: {name}}}\nspec:\n{more}  egress: [{rules}]\n---\n"
     )
 }
 
@@ -142,7 +142,11 @@ fn tiers_are_asked_in_their_order_and_pass_skips_the_rest_of_one() {
                 "type: Allow, to: {cidrSelector: \"2001:db8::/32\"}",
             ],
         )
-        + &cluster("base", "Baseline", &["type: Allow, to: {cidrSelector: 30.0.0.0/8}", "type: Deny, to: {cidrSelector: 40.0.0.0/8}"]);
+        + &cluster(
+            "base",
+            "Baseline",
+            &["type: Allow, to: {cidrSelector: 30.0.0.0/8}", "type: Deny, to: {cidrSelector: 40.0.0.0/8}"],
+        );
     let mut lab = Lab::new(&text);
     check(
         &mut lab,
@@ -150,7 +154,11 @@ fn tiers_are_asked_in_their_order_and_pass_skips_the_rest_of_one() {
             ("admin allows before the namespace denies", tcp("20.0.0.1", 1), Expect::Allow("rule 1 of admin")),
             ("admin passes, the namespace denies", tcp("20.1.0.1", 1), Expect::Deny("rule 1 of default/p")),
             ("admin denies", tcp("20.2.0.1", 1), Expect::Deny("rule 4 of admin")),
-            ("admin passes this port, the namespace allows", tcp("20.4.0.1", 443), Expect::Allow("rule 3 of default/p")),
+            (
+                "admin passes this port, the namespace allows",
+                tcp("20.4.0.1", 443),
+                Expect::Allow("rule 3 of default/p"),
+            ),
             ("admin denies other ports", tcp("20.4.0.1", 444), Expect::Deny("rule 4 of admin")),
             ("admin denies other protocols", Frame::udp(ip("20.4.0.1"), 443), Expect::Deny("rule 4 of admin")),
             ("the namespace denies before baseline allows", tcp("30.0.0.1", 1), Expect::Deny("rule 2 of default/p")),
@@ -212,7 +220,9 @@ fn port_ranges_end_where_they_say() {
         for (port, expect) in [(0, Expect::Deny(DEFAULT)), (1, Expect::Allow(rule)), (65535, Expect::Allow(rule))] {
             lab.check(&format!("UDP {port}"), Hooks::Both, &Frame::udp(to, port).bytes(), expect);
         }
-        for (port, expect) in [(2999, Expect::Deny(DEFAULT)), (3000, Expect::Allow(rule)), (3001, Expect::Deny(DEFAULT))] {
+        for (port, expect) in
+            [(2999, Expect::Deny(DEFAULT)), (3000, Expect::Allow(rule)), (3001, Expect::Deny(DEFAULT))]
+        {
             lab.check(&format!("SCTP {port}"), Hooks::Both, &Frame::sctp(to, port, 1).bytes(), expect);
         }
     }
@@ -314,7 +324,11 @@ fn excluded_prefixes_are_allowed_before_any_policy() {
         return;
     }
     let text = config(&format!("defaultAction: Deny, {INSIDE}, excludedCIDRs: [20.0.0.0/24, \"2001:db8:1::/64\"]"))
-        + &cluster("admin", "Admin", &["type: Deny, to: {cidrSelector: 0.0.0.0/0}", "type: Deny, to: {cidrSelector: \"::/0\"}"]);
+        + &cluster(
+            "admin",
+            "Admin",
+            &["type: Deny, to: {cidrSelector: 0.0.0.0/0}", "type: Deny, to: {cidrSelector: \"::/0\"}"],
+        );
     let mut lab = Lab::new(&text);
     check(
         &mut lab,
