@@ -56,7 +56,7 @@ pub fn tc_from_pod(ctx: TcContext) -> i32 {
     };
     match skb::from_pod(&skb, &endpoint, Hook::TcFromPod) {
         Verdict::Pass => TC_ACT_UNSPEC,
-        Verdict::Drop => TC_ACT_SHOT as i32,
+        Verdict::Drop => TC_ACT_SHOT,
         Verdict::Refuse => reject::answer(&skb),
     }
 }

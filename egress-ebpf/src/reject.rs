@@ -26,7 +26,7 @@ pub fn answer(skb: &Skb) -> i32 {
     };
     if sent.is_none() {
         report::stat(Stat::RejectsFailed);
-        return TC_ACT_SHOT as i32;
+        return TC_ACT_SHOT;
     }
     report::stat(Stat::Rejected);
     // SAFETY: the helper takes any interface index.
@@ -171,10 +171,8 @@ fn header6(refused: &[u8; 40], payload: u16, protocol: u8) -> [u8; 40] {
     let [high, low] = payload.to_be_bytes();
     let mut ip = [0; 40];
     (ip[0], ip[4], ip[5], ip[6], ip[7]) = (0x60, high, low, protocol, TTL);
-    for index in 0..16 {
-        ip[8 + index] = refused[24 + index];
-        ip[24 + index] = refused[8 + index];
-    }
+    ip[8..24].copy_from_slice(&refused[24..40]);
+    ip[24..40].copy_from_slice(&refused[8..24]);
     ip
 }
 

@@ -129,7 +129,7 @@ fn admit(endpoint: &Judged, told: &Told<'_>) -> Option<u32> {
         reason: u32::from(told.reason as u8) | u32::from(told.outcome) << 8,
     };
     let now = now();
-    let Some(limit) = EVENT_LIMITS.get_ptr_mut(&key) else {
+    let Some(limit) = EVENT_LIMITS.get_ptr_mut(key) else {
         // A failed insert only means that the next event is not limited either.
         let _ = EVENT_LIMITS.insert(key, Limit { window: now, written: 1, repeats: 0 }, 0);
         return Some(0);
