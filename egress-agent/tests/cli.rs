@@ -27,6 +27,11 @@ fn help_has_examples_and_ends_well() {
         (vec!["--help"], "Exit codes: 0 ok"),
         (vec!["run", "--help"], "egress-agent run --cleanup"),
         (vec!["dump", "--help"], "egress-agent dump rules"),
+        (vec!["check", "--help"], "egress-agent check --strict"),
+        (vec!["test", "--help"], "egress-agent test policies/ --cases cases.yaml"),
+        (vec!["diff", "--help"], "egress-agent diff old/ new/"),
+        (vec!["why", "--help"], "egress-agent why shop/web [2001:db8::1]:53/UDP"),
+        (vec!["completions", "--help"], "egress-agent completions bash"),
     ] {
         let output = agent(&arguments);
         assert_eq!(code(&output), 0);
@@ -44,6 +49,10 @@ fn wrong_arguments_are_usage_errors() {
         vec!["run", "--cleanup", "--policies", "x"],
         vec!["dump", "nonsense"],
         vec!["dump", "-o", "xml"],
+        vec!["why", "default/curl"],
+        vec!["why", "curl", "1.2.3.4"],
+        vec!["why", "default/curl", "1.2.3.0/24"],
+        vec!["completions", "tcl"],
         vec!["run", "--policies", "p", "--endpoints", "e", "--max-endpoints", "0"],
     ] {
         assert_eq!(code(&agent(&arguments)), 2, "{arguments:?}");
@@ -102,6 +111,35 @@ fn a_dump_of_nothing_is_a_negative_answer_and_says_so() {
         if said.contains("run it as root") { (3, "CAP_") } else { (1, "nothing is pinned in /no/such/pins") };
     assert_eq!(code(&output), expected);
     assert!(said.contains(words), "{said}");
+}
+
+#[test]
+fn the_kernel_is_asked_only_where_something_is_pinned() {
+    let output = agent(&["why", "default/curl", "[2001:db8::1]:443", "--bpffs", "/no/such/pins"]);
+    let said = errors(&output);
+    assert!(output.stdout.is_empty());
+    let (expected, words) =
+        if said.contains("run it as root") { (3, "CAP_") } else { (1, "nothing is pinned in /no/such/pins") };
+    assert_eq!(code(&output), expected);
+    assert!(said.contains(words), "{said}");
+}
+
+#[test]
+fn shells_get_completions_and_man_gets_a_page_for_each_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = agent(&["completions", shell]);
+        assert_eq!(code(&output), 0);
+        let script = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(script.contains("service-account") && script.contains("why"), "{shell}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("man1");
+    assert_eq!(code(&agent(&["man", text(&pages)])), 0);
+    for command in ["run", "dump", "why", "check", "test", "diff"] {
+        let page = fs::read_to_string(pages.join(format!("egress-agent-{command}.1"))).unwrap();
+        assert!(page.contains("EXIT") || page.contains("OPTIONS"), "{page}");
+    }
+    assert_eq!(code(&agent(&["man", "/dev/null/pages"])), 3);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use egress_common::abi::capacity;
 
-use super::ask::{self, CheckArgs, DiffArgs, TestArgs, WhyArgs};
+use super::ask::{self, CheckArgs, CompletionsArgs, DiffArgs, ManArgs, TestArgs, WhyArgs};
 
 /// Sizes of maps are at least one entry.
 fn size() -> RangedU64ValueParser<u32> {
@@ -65,6 +65,11 @@ pub(crate) enum Command {
     /// Show which destinations change verdict between two sets of policies, exactly.
     #[command(after_help = ask::DIFF_EXAMPLES)]
     Diff(DiffArgs),
+    /// Print the completion script of a shell.
+    #[command(after_help = ask::COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Write the manual pages to a folder.
+    Man(ManArgs),
 }
 
 #[derive(Debug, Args)]

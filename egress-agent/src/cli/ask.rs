@@ -127,3 +127,22 @@ pub(crate) struct WhyArgs {
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
 }
+
+pub(super) const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  egress-agent completions bash > /etc/bash_completion.d/egress-agent
+  egress-agent completions zsh > ~/.zfunc/_egress-agent";
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Folder to write the pages to; made if it is not there.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+}

@@ -6,6 +6,7 @@
 mod args;
 mod ask;
 mod failure;
+mod shell;
 
 use std::process::ExitCode;
 
@@ -42,5 +43,7 @@ fn obey(command: &Command) -> Result<Verdict, Failure> {
         Command::Check(arguments) => check::run(arguments),
         Command::Test(arguments) => probes::run(arguments),
         Command::Diff(arguments) => difference::run(arguments),
+        Command::Completions(arguments) => shell::completions(arguments),
+        Command::Man(arguments) => shell::man(arguments),
     }
 }

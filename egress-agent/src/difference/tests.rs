@@ -1,6 +1,9 @@
 //! Which pods are compared, and what a line of the answer covers.
 
+use egress_common::class;
+use egress_common::table::Decision;
 use egress_policy::document::{self, Object};
+use egress_reference::{Random, World};
 
 use super::*;
 
@@ -84,5 +87,57 @@ fn ports_with_the_same_change_are_one_line() {
         policy("a", "", &rule("{protocol: TCP, port: 80}, {protocol: TCP, port: 443}, {protocol: UDP, port: 53}"));
     let groups = compared(&old, &new);
     assert_eq!(groups[0].changes.len(), 1);
-    assert_eq!(groups[0].changes[0].ports, ["TCP/443", "UDP/53"]);
+    let ports: Vec<String> = groups[0].changes[0].ports.iter().map(ToString::to_string).collect();
+    assert_eq!(ports, ["TCP/443", "UDP/53"]);
+}
+
+/// Every packet whose verdict changes is in exactly one line, and no other packet is in any.
+#[test]
+fn the_lines_cover_exactly_the_packets_whose_verdict_changes() {
+    let (mut changed, mut unchanged) = (0, 0);
+    for seed in 0..60 {
+        let worlds = [World::generate(seed), World::generate(seed + 1000)];
+        let sets = worlds.each_ref().map(|world| {
+            let texts: Vec<String> = world.files(seed).iter().map(|file| file.text.clone()).collect();
+            texts.iter().fold(PolicySet::default(), |mut set, text| {
+                for object in document::read(text).objects {
+                    match object {
+                        Object::Policy(policy) => drop(set.insert(policy)),
+                        Object::Config(config) => set.config = config,
+                        Object::Namespace { name, labels } => drop(set.namespaces.insert(name, labels)),
+                    }
+                }
+                set
+            })
+        });
+        let mut random = Random::new(seed);
+        for (world, pod) in worlds.iter().flat_map(|world| world.pods.iter().map(move |pod| (world, pod))) {
+            let identity = PodIdentity {
+                namespace: pod.namespace.clone(),
+                name: pod.name.clone(),
+                labels: pod.labels.clone(),
+                service_account: pod.service_account.clone(),
+            };
+            let groups = groups(&sets[0], &sets[1], &[("pod".to_owned(), identity.clone())]).unwrap();
+            let rows: Vec<&view::Row> = groups.iter().flat_map(|group| &group.changes).collect();
+            let side = |set: &PolicySet| Side::new(set.rule_list(&identity, &NodeContext::default())).unwrap();
+            let tables = [side(&sets[0]).table, side(&sets[1]).table];
+            for _ in 0..60 {
+                let packet = world.packet(pod, &mut random);
+                let address = packet.destination.to_canonical();
+                let said = tables.each_ref().map(|table| table.lookup(address, packet.protocol, packet.port));
+                let action = |decision: Decision| (decision.is_deny(), decision.is_internal());
+                let [old, new] = said.map(|lookup| (action(lookup.decision), lookup.audit.map(action)));
+                let key = class::key(packet.protocol, packet.port);
+                let covers = |row: &&&view::Row| {
+                    row.prefix.contains(&address)
+                        && !row.except.iter().any(|except| except.contains(&address))
+                        && row.ports.iter().any(|ports| ports.contains(key))
+                };
+                assert_eq!(rows.iter().filter(covers).count(), usize::from(old != new), "seed {seed}: {packet}");
+                *(if old == new { &mut unchanged } else { &mut changed }) += 1;
+            }
+        }
+    }
+    assert!(changed > 1000 && unchanged > 1000, "{changed} changed, {unchanged} did not");
 }

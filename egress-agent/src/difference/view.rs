@@ -7,9 +7,10 @@ use std::ops::Bound;
 use egress_common::table::Decision;
 use egress_policy::compile::Lookup;
 use egress_policy::diff::{Change, diff};
+use egress_policy::ports::KeyRange;
 use egress_policy::rules::RuleList;
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::columns::{self, Cell, Tone};
 use crate::output::Answer;
@@ -45,7 +46,8 @@ pub(super) struct Row {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) except: Vec<IpNet>,
     /// `TCP/443`, `UDP/1-1023`, `any protocol`.
-    pub(super) ports: Vec<String>,
+    #[serde(serialize_with = "texts")]
+    pub(super) ports: Vec<KeyRange>,
     pub(super) old: Said,
     pub(super) new: Said,
 }
@@ -59,6 +61,10 @@ pub(super) struct Said {
     /// The verdict with the policies under Audit enforced, where that is reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) audit: Option<&'static str>,
+}
+
+fn texts<S: Serializer>(ports: &[KeyRange], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(ports.iter().map(ToString::to_string))
 }
 
 impl Group {
@@ -75,11 +81,11 @@ impl Group {
         for Change { prefix, keys, old: before, new: after } in changes {
             let place = *places.entry((prefix, before, after)).or_insert(rows.len());
             match rows.get_mut(place) {
-                Some(row) => row.ports.push(keys.to_string()),
+                Some(row) => row.ports.push(keys),
                 None => rows.push(Row {
                     prefix,
                     except: inside(&prefixes, prefix),
-                    ports: vec![keys.to_string()],
+                    ports: vec![keys],
                     old: Said::new(before, &old.list),
                     new: Said::new(after, &new.list),
                 }),
@@ -141,7 +147,7 @@ impl Row {
         }
         vec![
             Cell::text(place),
-            Cell::text(self.ports.join(", ")),
+            Cell::text(self.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
             self.old.cell(),
             Cell::text(&self.old.by),
             self.new.cell(),

@@ -3,7 +3,8 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -34,6 +35,14 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap()
     }
@@ -50,6 +59,19 @@ impl Files {
         Self(folder)
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Runs a line of shell in the folder, where `egress-agent` is the binary.
+    pub(crate) fn shell(&self, line: &str) -> Run {
+        let binary = Path::new(env!("CARGO_BIN_EXE_egress-agent")).parent().unwrap();
+        let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap_or_default());
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).env("PATH", path).current_dir(self.0.path());
+        Run::of(command.stdin(Stdio::null()).output().unwrap())
+    }
+
     /// Runs the binary in the folder.
     pub(crate) fn agent(&self, arguments: &[&str]) -> Run {
         self.agent_reading(arguments, "")
@@ -62,11 +84,6 @@ impl Files {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // It may end without reading.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        let output = child.wait_with_output().unwrap();
-        Run {
-            code: output.status.code().unwrap(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        Run::of(child.wait_with_output().unwrap())
     }
 }

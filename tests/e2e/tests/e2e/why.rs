@@ -124,6 +124,27 @@ fn why_says_that_a_pod_is_not_known() {
     assert!(note.contains("does not know this pod") && note.contains("known here: default/client"), "{note}");
 }
 
+#[test]
+fn the_example_of_the_readme_answers_as_written() {
+    let Some(world) = world(&["default/curl"]) else {
+        return;
+    };
+    let readme = include_str!("../../../../README.md");
+    let policy =
+        readme.split("```yaml\n").find(|block| block.starts_with("kind: EgressNetworkPolicy")).expect("a policy");
+    let policy = policy.split("```").next().expect("its end");
+    let lab = Lab::new(&world, policy);
+    let (_, example) = readme.split_once("$ egress-agent why ").expect("an example of why");
+    let (question, rest) = example.split_once('\n').expect("an answer");
+    let expected = rest.split("  …").next().expect("the beginning of the answer");
+    let mut command = lab.world.node().command(Agent::binary());
+    command.arg("why").args(question.split(' ')).arg("--bpffs").arg(lab.world.bpffs());
+    let output = command.output().expect("running the agent");
+    let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(answer.starts_with(expected), "{answer}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
 fn length(prefix: &str) -> u32 {
     prefix.rsplit_once('/').and_then(|(_, length)| length.parse().ok()).expect("a prefix")
 }
