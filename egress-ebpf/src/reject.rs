@@ -171,8 +171,11 @@ fn header6(refused: &[u8; 40], payload: u16, protocol: u8) -> [u8; 40] {
     let [high, low] = payload.to_be_bytes();
     let mut ip = [0; 40];
     (ip[0], ip[4], ip[5], ip[6], ip[7]) = (0x60, high, low, protocol, TTL);
-    ip[8..24].copy_from_slice(&refused[24..40]);
-    ip[24..40].copy_from_slice(&refused[8..24]);
+    #[expect(clippy::manual_memcpy, reason = "a copy of slices takes stack that Linux 6.1 does not give")]
+    for index in 0..16 {
+        ip[8 + index] = refused[24 + index];
+        ip[24 + index] = refused[8 + index];
+    }
     ip
 }
 
