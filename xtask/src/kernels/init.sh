@@ -2,7 +2,7 @@
 # The first and only process that the guest starts. Lines that begin with @@ are read by `cargo xtask kernels`.
 /bin/busybox --install -s /bin
 export PATH=/host:/bin HOME=/root TMPDIR=/tmp EGRESS_AGENT=/bin/egress-agent EGRESS_EBPF_OBJECT=/egress-ebpf
-export EGRESS_PATIENCE=6 RUST_BACKTRACE=0
+export EGRESS_PATIENCE=3 RUST_BACKTRACE=0
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev

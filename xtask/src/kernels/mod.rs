@@ -11,8 +11,11 @@ mod modules;
 mod programs;
 mod results;
 
+use std::fs::File;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
 
 use crate::command::outside_cargo;
 use crate::progress::{self, Mark};
@@ -50,6 +53,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let tree = Tree::locate()?;
     let ready = setup::ensure(&tree, &[Group::Build, Group::Kernels])?;
     ebpf::build(&tree, &ready, false)?;
+    let _lock = lock(&tree)?;
     let payload = programs::build(&tree, args.verifier_only, args.all)?;
     let mut results = Results::new(&today(), &command_line());
     results.kernels.push(programs::on_this_kernel(&tree, &payload)?);
@@ -59,6 +63,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         results.kernels.push(one_kernel(&tree, args, series, &payload)?);
     }
     finish(&tree, args, &results, started.elapsed())
+}
+
+/// Two runs at once would build their initramfs over each other.
+fn lock(tree: &Tree) -> anyhow::Result<File> {
+    let directory = tree.target("kernels");
+    std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    let file = File::create(directory.join("lock")).context("cannot create target/kernels/lock")?;
+    if file.try_lock().is_err() {
+        progress::step(Mark::Skipped, "lock", "another run of this command is under way; waiting for it", None);
+        file.lock().context("cannot lock target/kernels/lock")?;
+    }
+    Ok(file)
 }
 
 fn one_kernel(tree: &Tree, args: &Args, series: &str, payload: &Payload) -> anyhow::Result<KernelRun> {
