@@ -30,7 +30,7 @@ fn help_has_examples_and_ends_well() {
         (vec!["check", "--help"], "egress-agent check --strict"),
         (vec!["test", "--help"], "egress-agent test policies/ --cases cases.yaml"),
         (vec!["diff", "--help"], "egress-agent diff old/ new/"),
-        (vec!["why", "--help"], "egress-agent why shop/web [2001:db8::1]:53/UDP"),
+        (vec!["why", "--help"], "egress-agent why shop/web '[2001:db8::1]:53/UDP'"),
         (vec!["completions", "--help"], "egress-agent completions bash"),
     ] {
         let output = agent(&arguments);

@@ -3,7 +3,7 @@
 //! Which pods there are is not known here. A rule is called shadowed only where it is for every pod that its policy selects: earlier
 //! rules of its own policy, builtin rules, and policies that select all those pods too. More policies can only cover more of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use egress_policy::compile::{CompileError, Limits, compile_with_coverage};
@@ -37,12 +37,24 @@ impl Lint {
 pub(super) fn lint(set: &PolicySet) -> Found {
     let mut found = Found::default();
     let mut warnings = BTreeSet::new();
+    let mut known: BTreeMap<BTreeSet<PolicyKey>, Result<Vec<Warning>, CompileError>> = BTreeMap::new();
     for policy in set.policies.values() {
         warnings.extend(denied_names(policy));
         warnings.extend(shared_priority(set, policy).map(Lint::of));
-        match rule_warnings(set, policy) {
-            Ok(more) => warnings.extend(more.into_iter().map(Lint::of)),
-            Err(error) => found.problems.push(too_large(policy, error)),
+        let around = around(set, policy);
+        let keys = around.policies.keys().cloned().collect();
+        // Policies without selectors have each other around them; their rules are compiled once.
+        let about_all = known.entry(keys).or_insert_with(|| rule_warnings(&around, policy));
+        match about_all {
+            // The order of equal priorities is looked at pair by pair.
+            Ok(all) => warnings.extend(
+                all.iter()
+                    .filter(|warning| warning.policy.as_ref() == Some(&policy.key))
+                    .filter(|warning| warning.reason != WarningReason::OrderedByName)
+                    .cloned()
+                    .map(Lint::of),
+            ),
+            Err(error) => found.problems.push(too_large(policy, *error)),
         }
     }
     found.warnings = warnings.into_iter().collect();
@@ -69,8 +81,8 @@ fn denied_names(policy: &Policy) -> Vec<Lint> {
     by_name.map(lint).collect()
 }
 
-/// Warnings about the rules of `policy` for every pod that it selects.
-fn rule_warnings(set: &PolicySet, policy: &Policy) -> Result<Vec<Warning>, CompileError> {
+/// The policies that every pod of `policy` has, with selectors that say so.
+fn around(set: &PolicySet, policy: &Policy) -> PolicySet {
     let mut around =
         PolicySet { config: set.config.clone(), namespaces: set.namespaces.clone(), ..PolicySet::default() };
     let counts = |other: &&Policy| other.key == policy.key || covers(other, policy);
@@ -83,16 +95,17 @@ fn rule_warnings(set: &PolicySet, policy: &Policy) -> Result<Vec<Warning>, Compi
     for other in set.policies.values().filter(counts).filter(|other| !may_pass || other.tier != Tier::Admin) {
         around.insert(Policy { pod_selector: None, service_accounts: None, namespace_selector: None, ..other.clone() });
     }
+    around
+}
+
+/// Warnings about the rules of the policies `around` one.
+fn rule_warnings(around: &PolicySet, policy: &Policy) -> Result<Vec<Warning>, CompileError> {
     let namespace = policy.key.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let pod = PodIdentity { namespace, ..PodIdentity::default() };
     let list = around.rule_list(&pod, &NodeContext::default());
     let (_, coverage) = compile_with_coverage(&list, &Limits::default())?;
     let mut warnings = list.warnings();
     warnings.extend(shadowed(&list, &coverage));
-    // The order of equal priorities is looked at pair by pair.
-    warnings.retain(|warning| {
-        warning.policy.as_ref() == Some(&policy.key) && warning.reason != WarningReason::OrderedByName
-    });
     Ok(warnings)
 }
 

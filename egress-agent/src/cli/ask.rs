@@ -34,7 +34,7 @@ pub(crate) struct CheckArgs {
 pub(super) const TEST_EXAMPLES: &str = "\
 Examples:
   egress-agent test policies/ --endpoints endpoints.yaml --from shop/web --to 1.2.3.4:443
-  egress-agent test policies/ --from shop/web --labels app=web --to 1.2.3.4:443 --to [2001:db8::1]:53/UDP
+  egress-agent test policies/ --from shop/web --labels app=web --to 1.2.3.4:443 --to '[2001:db8::1]:53/UDP'
   egress-agent test policies/ --from shop/web --to 8.8.8.8:443 --explain
   egress-agent test policies/ --cases cases.yaml      # for continuous integration
 
@@ -101,7 +101,7 @@ pub(crate) struct DiffArgs {
 pub(super) const WHY_EXAMPLES: &str = "\
 Examples:
   egress-agent why shop/web 1.2.3.4:443
-  egress-agent why shop/web [2001:db8::1]:53/UDP
+  egress-agent why shop/web '[2001:db8::1]:53/UDP'
   egress-agent why shop/web 8.8.8.8                # every TCP port
   egress-agent why shop/web 8.8.8.8/ICMP -o json
 
