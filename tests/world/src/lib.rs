@@ -40,7 +40,7 @@ pub fn is_root() -> bool {
 /// `EGRESS_PATIENCE` says how many times as long to ask.
 pub fn eventually(mut question: impl FnMut() -> bool) -> bool {
     let slowness = std::env::var("EGRESS_PATIENCE").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
-    let deadline = Instant::now() + Duration::from_secs(60) * slowness;
+    let deadline = Instant::now() + Duration::from_mins(1) * slowness;
     loop {
         if question() {
             return true;
