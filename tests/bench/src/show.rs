@@ -39,7 +39,8 @@ fn print(headings: &[&str], rows: Vec<Vec<Cell>>, left: usize) {
         for (column, (Cell(content, style), width)) in row.iter().zip(&widths).enumerate() {
             let padding = " ".repeat(width - content.chars().count());
             let painted = content.if_supports_color(Stream::Stdout, |content| content.style(*style)).to_string();
-            text += &if column < left { format!(" {painted}{padding} ") } else { format!(" {padding}{painted} ") };
+            let (first, second) = if column < left { (&painted, &padding) } else { (&padding, &painted) };
+            text.extend([" ", first, second, " "]);
         }
         line(text.trim_end());
     }
