@@ -1,18 +1,17 @@
 //! Everything that a packet can move: rule counters, drop counters, figures and the event ring, before and after.
 
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 
 use anyhow::Context as _;
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
 use egress_common::abi::map;
 use egress_common::endpoint::TableRef;
 use egress_common::event::{Event, Stat};
 use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey};
 use egress_common::reason::DropReason;
 use egress_common::table::{Counter, TableInfo, flag};
-use zerocopy::FromBytes as _;
-
-type Counters = PerCpuArray<MapData, [u8; size_of::<Counter>()]>;
+use zerocopy::FromBytes;
 
 /// What one packet did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,9 +40,9 @@ pub(crate) struct Figures {
 
 /// The pinned maps.
 pub(crate) struct Maps {
-    counters: Counters,
-    drops: Counters,
-    stats: PerCpuArray<MapData, u64>,
+    counters: MapData,
+    drops: MapData,
+    stats: MapData,
     infos: Array<MapData, [u8; size_of::<TableInfo>()]>,
     pub(crate) flows: HashMap<MapData, [u8; size_of::<FlowKey>()], [u8; size_of::<Flow>()]>,
     pub(crate) fragments: HashMap<MapData, [u8; size_of::<FragmentKey>()], [u8; size_of::<Fragment>()]>,
@@ -54,9 +53,9 @@ impl Maps {
     /// Opens the maps pinned below `bpffs`.
     pub(crate) fn open(bpffs: &Path, ring: RingBuf<MapData>) -> anyhow::Result<Self> {
         Ok(Self {
-            counters: pinned(bpffs, map::RULE_COUNTERS)?,
-            drops: pinned(bpffs, map::DROP_COUNTERS)?,
-            stats: pinned(bpffs, map::STATS)?,
+            counters: pin(bpffs, map::RULE_COUNTERS)?,
+            drops: pin(bpffs, map::DROP_COUNTERS)?,
+            stats: pin(bpffs, map::STATS)?,
             infos: pinned(bpffs, map::TABLE_INFO)?,
             flows: pinned(bpffs, map::FLOWS)?,
             fragments: pinned(bpffs, map::FRAGMENTS)?,
@@ -73,12 +72,10 @@ impl Maps {
         let info = self.info(table);
         let length = if info.flags & flag::SHARED_COUNTERS == 0 { info.rules } else { 2 };
         Figures {
-            rules: (0..length).map(|rank| counter(&self.counters, info.counter_base + rank)).collect(),
-            drops: DropReason::ALL.iter().map(|reason| counter(&self.drops, *reason as u32)).collect(),
-            stats: Stat::ALL
-                .iter()
-                .map(|stat| self.stats.get(&(*stat as u32), 0).expect("a figure").iter().sum())
-                .collect(),
+            rules: read_all(&self.counters, info.counter_base, length),
+            // Reasons count from 1.
+            drops: read_all(&self.drops, 1, DropReason::COUNT - 1),
+            stats: read_all(&self.stats, 0, u32::try_from(Stat::ALL.len()).expect("few")),
         }
     }
 
@@ -97,17 +94,74 @@ pub(crate) fn pinned<M>(bpffs: &Path, name: &str) -> anyhow::Result<M>
 where
     M: TryFrom<Map, Error = MapError>,
 {
-    let path = bpffs.join(format!("abi-{}", egress_common::abi::VERSION)).join("maps").join(name);
-    let data = MapData::from_pin(&path).with_context(|| format!("opening {}", path.display()))?;
-    Ok(M::try_from(Map::from_map_data(data)?)?)
+    Ok(M::try_from(Map::from_map_data(pin(bpffs, name)?)?)?)
 }
 
-fn counter(counters: &Counters, index: u32) -> Counter {
-    let values = counters.get(&index, 0).expect("a counter");
-    values.iter().fold(Counter::default(), |sum, bytes| {
-        let counter: Counter = zerocopy::transmute!(*bytes);
-        Counter { packets: sum.packets + counter.packets, bytes: sum.bytes + counter.bytes }
+fn pin(bpffs: &Path, name: &str) -> anyhow::Result<MapData> {
+    let path = bpffs.join(format!("abi-{}", egress_common::abi::VERSION)).join("maps").join(name);
+    MapData::from_pin(&path).with_context(|| format!("opening {}", path.display()))
+}
+
+/// A value that each CPU has one of.
+trait PerCpu: FromBytes {
+    fn add(self, other: Self) -> Self;
+}
+
+impl PerCpu for u64 {
+    fn add(self, other: Self) -> Self {
+        self + other
+    }
+}
+
+impl PerCpu for Counter {
+    fn add(self, other: Self) -> Self {
+        Self { packets: self.packets + other.packets, bytes: self.bytes + other.bytes }
+    }
+}
+
+/// Reads `count` elements of a per-CPU array from `first` on, each summed over CPUs, with one call: a test asks for all of them after
+/// every packet.
+fn read_all<T: PerCpu>(map: &MapData, first: u32, count: u32) -> Vec<T> {
+    const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+    /// `union bpf_attr` for batches (include/uapi/linux/bpf.h).
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attributes {
+        in_batch: u64,
+        out_batch: u64,
+        keys: u64,
+        values: u64,
+        count: u32,
+        map: u32,
+        element_flags: u64,
+        flags: u64,
+    }
+    let cpus = aya::util::nr_cpus().expect("a number of CPUs");
+    let length = count as usize;
+    let (mut keys, mut values) = (vec![0_u32; length], vec![0_u8; length * cpus * size_of::<T>()]);
+    let (previous, mut last) = (first.wrapping_sub(1), 0_u32);
+    let mut attributes = Attributes {
+        in_batch: if first == 0 { 0 } else { (&raw const previous).addr() as u64 },
+        out_batch: (&raw mut last).addr() as u64,
+        keys: keys.as_mut_ptr().addr() as u64,
+        values: values.as_mut_ptr().addr() as u64,
+        count,
+        map: map.fd().as_fd().as_raw_fd().unsigned_abs(),
+        ..Attributes::default()
+    };
+    // SAFETY: the buffers have room for `count` elements and live through the call; the kernel never writes more.
+    let status =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_BATCH, &raw mut attributes, size_of::<Attributes>()) };
+    let error = std::io::Error::last_os_error();
+    // "No such entry" says that the map ends here.
+    assert!(status == 0 || error.raw_os_error() == Some(libc::ENOENT), "reading counters: {error}");
+    assert_eq!(attributes.count, count, "the map is shorter");
+    let each = values.chunks_exact(cpus * size_of::<T>());
+    each.map(|element| {
+        let per_cpu = element.chunks_exact(size_of::<T>()).map(|bytes| T::read_from_bytes(bytes).expect("its size"));
+        per_cpu.reduce(T::add).expect("a CPU")
     })
+    .collect()
 }
 
 impl Seen {
