@@ -16,7 +16,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::error::DatapathError;
 
 // Numbers of include/uapi/linux/bpf.h, enum bpf_cmd.
+const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
+const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
@@ -64,6 +66,62 @@ pub(super) fn open_pin(path: &Path) -> Result<Option<OwnedFd>, DatapathError> {
         Err(DatapathError::Syscall { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Makes an array of maps whose members are like `inner`, and pins it.
+///
+/// Not left to aya, which would give the model of the inner map type information: Linux 6.1 takes a map without it for another kind
+/// of map (`bpf_map_meta_equal` compares `timer_off`), and the agent's tables have none.
+pub(super) fn create_array_of_maps(
+    path: &Path,
+    name: &str,
+    inner: BorrowedFd<'_>,
+    entries: u32,
+) -> Result<(), DatapathError> {
+    const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
+    #[repr(C)]
+    #[derive(IntoBytes, Immutable)]
+    struct Attributes {
+        kind: u32,
+        key_size: u32,
+        value_size: u32,
+        entries: u32,
+        flags: u32,
+        inner: u32,
+        numa_node: u32,
+        name: [u8; 16],
+    }
+    let mut attributes = Attributes {
+        kind: BPF_MAP_TYPE_ARRAY_OF_MAPS,
+        key_size: 4,
+        value_size: 4,
+        entries,
+        flags: 0,
+        inner: raw(inner),
+        numa_node: 0,
+        name: [0; 16],
+    };
+    attributes.name.iter_mut().zip(name.bytes().take(15)).for_each(|(to, from)| *to = from);
+    let fd = bpf("BPF_MAP_CREATE", BPF_MAP_CREATE, &attributes)?;
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    pin(&unsafe { OwnedFd::from_raw_fd(fd) }, path)
+}
+
+fn pin(object: &OwnedFd, path: &Path) -> Result<(), DatapathError> {
+    #[repr(C)]
+    #[derive(IntoBytes, Immutable)]
+    struct Attributes {
+        path: u64,
+        fd: u32,
+        flags: u32,
+    }
+    let name = CString::new(path.as_os_str().as_bytes()).map_err(|error| DatapathError::Path {
+        action: "pinning",
+        path: path.to_path_buf(),
+        source: error.into(),
+    })?;
+    let attributes = Attributes { path: address(name.as_ptr()), fd: raw(object.as_fd()), flags: 0 };
+    bpf("BPF_OBJ_PIN", BPF_OBJ_PIN, &attributes).map(|_| ())
 }
 
 /// Atomically lets a link run another program: no packet meets neither of them.

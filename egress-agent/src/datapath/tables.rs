@@ -198,6 +198,26 @@ impl Tables {
     }
 }
 
+/// Makes the maps that hold the tables, where they are not pinned yet.
+pub(super) fn create_outer_maps(pins: &Pins, entries: u32) -> Result<(), DatapathError> {
+    for (name, inner) in [
+        (map::TABLES4, trie::<4>(map::TABLES4, &[], &[])?),
+        (map::TABLES6, trie::<16>(map::TABLES6, &[], &[])?),
+        (map::CLASSES, class_array(1)?),
+    ] {
+        let path = pins.map(name);
+        if !path.exists() {
+            syscall::create_array_of_maps(&path, name, inner.fd().as_fd(), entries)?;
+        }
+    }
+    Ok(())
+}
+
+fn class_array(entries: u32) -> Result<MapData, DatapathError> {
+    let sizes = (size_of::<u32>(), size_of::<ClassEntry>());
+    maps::create(BPF_MAP_TYPE_ARRAY, map::CLASSES, sizes, entries, BPF_F_INNER_MAP)
+}
+
 /// Slot and generation, ordered.
 pub(super) type SlotGeneration = (u32, u32);
 
@@ -241,8 +261,7 @@ fn trie<const BYTES: usize>(
 
 fn classes(table: &Table) -> Result<MapData, DatapathError> {
     let entries = u32::try_from(table.classes.len().max(1)).unwrap_or(u32::MAX);
-    let sizes = (size_of::<u32>(), size_of::<ClassEntry>());
-    let array = maps::create(BPF_MAP_TYPE_ARRAY, map::CLASSES, sizes, entries, BPF_F_INNER_MAP)?;
+    let array = class_array(entries)?;
     let indices: Vec<u32> = (0..entries).take(table.classes.len()).collect();
     syscall::update_batch(array.fd().as_fd(), &indices, &table.classes)?;
     Ok(array)
