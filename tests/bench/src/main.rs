@@ -19,6 +19,7 @@ mod size;
 mod swap;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -50,6 +51,9 @@ struct Args {
     /// Where the figures are written.
     #[arg(long, default_value = "target/bench/results.json")]
     json: PathBuf,
+    /// Also write the tables into this page of the documentation.
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
 }
 
 impl Args {
@@ -96,7 +100,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
     results.host = host;
     results.goals = goals::all(&results);
     write(args, &results)?;
-    show::results(&results);
+    // A closed pipe (`| head`) is no reason to fail.
+    let _ = std::io::stdout().lock().write_all(show::text(&results).as_bytes());
+    args.page.iter().try_for_each(|page| show::write_page(page, &results))?;
     eprintln!("\n{:.0} s; figures in {}", results.host.seconds, args.json.display());
     Ok(())
 }
@@ -207,9 +213,22 @@ fn host() -> Host {
         load: [load_average(), 0.0],
         date: ask("date", &["--utc", "+%FT%TZ"]),
         revision: ask("git", &["rev-parse", "--short=12", "HEAD"]) + dirty,
-        command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+        command: command_line(),
         seconds: 0.0,
     }
+}
+
+/// The arguments that choose what is measured; files are the machine's own.
+fn command_line() -> String {
+    let mut words = std::env::args().skip(1);
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--json" | "--page" => drop(words.next()),
+            _ => kept.push(word),
+        }
+    }
+    kept.join(" ")
 }
 
 fn load_average() -> f64 {

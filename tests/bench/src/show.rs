@@ -1,10 +1,11 @@
-//! The tables that a person reads, on standard output: aligned, coloured where the terminal has colours.
+//! The tables that a person reads: aligned, coloured where standard output is a terminal that has colours.
 
-use std::io::Write as _;
+use std::path::Path;
 
+use anyhow::Context as _;
 use owo_colors::{OwoColorize as _, Stream, Style};
 
-use crate::goals::{Goal, Met};
+use crate::goals::{Figure, Goal, Met};
 use crate::results::{Peer, Results, Size};
 use crate::rounds::{Cost, Run};
 
@@ -19,17 +20,22 @@ fn dim(text: impl Into<String>) -> Cell {
     Cell(text.into(), Style::new().dimmed())
 }
 
-fn line(text: &str) {
-    // A closed pipe (`| head`) is no reason to fail.
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
-}
+/// What has been written so far.
+struct Page(String);
 
-fn title(text: &str) {
-    line(&format!("\n{}", text.if_supports_color(Stream::Stdout, |text| text.bold())));
+impl Page {
+    fn line(&mut self, text: &str) {
+        self.0.push_str(text);
+        self.0.push('\n');
+    }
+
+    fn title(&mut self, text: &str) {
+        self.line(&format!("\n{}", text.if_supports_color(Stream::Stdout, |text| text.bold())));
+    }
 }
 
 /// Prints rows; every column but the first is aligned to the right.
-fn print(headings: &[&str], rows: Vec<Vec<Cell>>, left: usize) {
+fn print(page: &mut Page, headings: &[&str], rows: Vec<Vec<Cell>>, left: usize) {
     let mut all = vec![headings.iter().map(|heading| dim(*heading)).collect::<Vec<Cell>>()];
     all.extend(rows);
     let width = |column: usize| all.iter().filter_map(|row| row.get(column)).map(|cell| cell.0.chars().count()).max();
@@ -42,16 +48,56 @@ fn print(headings: &[&str], rows: Vec<Vec<Cell>>, left: usize) {
             let (first, second) = if column < left { (&painted, &padding) } else { (&padding, &painted) };
             text.extend([" ", first, second, " "]);
         }
-        line(text.trim_end());
+        page.line(text.trim_end());
     }
 }
 
+/// The marker below which a page is written anew.
+const RUN: &str = "\n## A run\n";
+
+/// Writes the run into a page of the documentation, below its heading.
+pub(crate) fn write_page(path: &Path, results: &Results) -> anyhow::Result<()> {
+    let page = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let (above, _) = page.split_once(RUN).with_context(|| format!("{} has no heading for a run", path.display()))?;
+    let host = &results.host;
+    let [before, after] = host.load;
+    let text = owo_colors::with_override(false, || text(results));
+    let page = format!(
+        "{above}{RUN}\n`cargo xtask bench {}` at revision {}, {}: Linux {}, {} × {}, {} MiB, load average {before} before and \
+         {after} after, {:.0} s.{}\n\n```text\n{}\n```\n",
+        host.command,
+        host.revision,
+        host.date,
+        host.kernel,
+        host.processors,
+        host.processor,
+        host.memory_mib,
+        host.seconds,
+        other_load(results),
+        text.trim()
+    );
+    std::fs::write(path, page).with_context(|| format!("writing {}", path.display()))
+}
+
+fn other_load(results: &Results) -> &'static str {
+    // The benchmark itself keeps one processor busy.
+    if results.host.load.iter().any(|load| *load > 2.0) { " Other work ran at the same time." } else { "" }
+}
+
 /// Everything.
-pub(crate) fn results(results: &Results) {
-    title("Packets: nanoseconds per packet");
-    line("  cost over the floor (`none` for tc programs, `bare` for nft and ipset): least of all rounds, and median");
+pub(crate) fn text(results: &Results) -> String {
+    let mut page = Page(String::new());
+    all(&mut page, results);
+    page.0
+}
+
+fn all(page: &mut Page, results: &Results) {
+    page.title("Packets: nanoseconds per packet");
+    page.line(
+        "  cost over the floor (`none` for tc programs, `bare` for nft and ipset): least of all rounds, and median",
+    );
     let headings = ["CIDRs", "", "peer", "cold", "over floor", "median", "hot", "over floor", "median", "verdicts"];
-    print(&headings, results.sizes.iter().flat_map(packets).collect(), 3);
+    print(page, &headings, results.sizes.iter().flat_map(packets).collect(), 3);
     for size in &results.sizes {
         let runs = [
             ("cold UDP", &size.cold),
@@ -60,24 +106,25 @@ pub(crate) fn results(results: &Results) {
             ("hot TCP", &size.hot_tcp),
         ];
         for (regime, run) in runs {
-            drift(&size.label, regime, run);
+            drift(page, &size.label, regime, run);
         }
     }
-    title("Policies: milliseconds");
+    page.title("Policies: milliseconds");
     print(
+        page,
         &["CIDRs", "peer", "full apply", "one rule, to first packet", "memory", "per CIDR"],
         results.sizes.iter().flat_map(policies).collect(),
         2,
     );
-    parts(results);
-    single(results);
-    goals(&results.goals);
+    parts(page, results);
+    single(page, results);
+    goals(page, &results.goals);
     for (name, why) in &results.absent {
-        line(&format!("  {name} is not on this machine: {why}"));
+        page.line(&format!("  {name} is not on this machine: {why}"));
     }
 }
 
-fn drift(label: &str, regime: &str, run: &Run) {
+fn drift(page: &mut Page, label: &str, regime: &str, run: &Run) {
     let text = format!(
         "  {label} {regime}: none before {:.1}, after {:.1}, drift {:.1} %",
         run.none_before,
@@ -86,9 +133,9 @@ fn drift(label: &str, regime: &str, run: &Run) {
     );
     if run.rejected {
         let text = format!("{text}: REJECTED, more than 3 % twice; something else ran");
-        line(&text.if_supports_color(Stream::Stdout, |text| text.red()).to_string());
+        page.line(&text.if_supports_color(Stream::Stdout, |text| text.red()).to_string());
     } else {
-        line(&text.if_supports_color(Stream::Stdout, |text| text.dimmed()).to_string());
+        page.line(&text.if_supports_color(Stream::Stdout, |text| text.dimmed()).to_string());
     }
 }
 
@@ -165,8 +212,8 @@ fn milliseconds(value: f64) -> Cell {
     })
 }
 
-fn parts(results: &Results) {
-    title("Our apply, in parts: milliseconds");
+fn parts(page: &mut Page, results: &Results) {
+    page.title("Our apply, in parts: milliseconds");
     let row = |size: &Size| {
         let stages = [size.stages.rules, size.stages.compile, size.stages.describe, size.stages.apply];
         let mut row = vec![dim(&size.label), milliseconds(size.read_ms)];
@@ -178,12 +225,12 @@ fn parts(results: &Results) {
         row
     };
     let headings = ["CIDRs", "(read files)", "order rules", "compile", "describe", "kernel", "table", "rules' texts"];
-    print(&headings, results.sizes.iter().map(row).collect(), 1);
+    print(page, &headings, results.sizes.iter().map(row).collect(), 1);
 }
 
-fn single(results: &Results) {
-    title("Once");
-    line(&format!(
+fn single(page: &mut Page, results: &Results) {
+    page.title("Once");
+    page.line(&format!(
         "  load and verify all programs   {:.0} ms (least {:.0}); {} programs, {} instructions walked",
         results.load.median,
         results.load.min,
@@ -191,25 +238,24 @@ fn single(results: &Results) {
         results.programs.iter().map(|program| u64::from(program.verified_instructions)).sum::<u64>(),
     ));
     if let Some(swap) = results.swap {
-        line(&format!(
+        page.line(&format!(
             "  {} swaps under a sender        {} of {} packets wrong, {:.1} ms each",
             swap.swaps, swap.wrong, swap.packets, swap.switch_ms
         ));
     }
     if let Some(connect) = results.connect {
         let ([denied, denied_median], [loopback, loopback_median]) = (connect.denied_us, connect.loopback_us);
-        line(&format!(
+        page.line(&format!(
             "  connect()                      refused {denied_median:.1} µs (least {denied:.1}), loopback \
              {loopback_median:.1} µs (least {loopback:.1})"
         ));
     }
 }
 
-fn goals(goals: &[Goal]) {
-    title("Goals");
+fn goals(page: &mut Page, goals: &[Goal]) {
+    page.title("Goals");
     let row = |goal: &Goal| {
-        let figures: Vec<String> =
-            goal.figures.iter().map(|(of, figure)| format!("{} ({of})", significant(*figure))).collect();
+        let figures: Vec<String> = goal.figures.iter().map(figure).collect();
         let met = match goal.met {
             Met::Stretch => Cell("met, stretch".to_owned(), Style::new().green().bold()),
             Met::Must => Cell("met".to_owned(), Style::new().green()),
@@ -226,7 +272,12 @@ fn goals(goals: &[Goal]) {
             dim(&goal.note),
         ]
     };
-    print(&["", "goal", "figure", "must", "stretch", "", ""], goals.iter().map(row).collect(), 7);
+    print(page, &["", "goal", "figure", "must", "stretch", "", ""], goals.iter().map(row).collect(), 7);
+}
+
+fn figure(figure: &Figure) -> String {
+    let rejected = if figure.rejected { ", rejected" } else { "" };
+    format!("{} ({}{rejected})", significant(figure.value), figure.of)
 }
 
 fn significant(value: f64) -> String {

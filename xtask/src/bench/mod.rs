@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// Where the figures are written; target/bench/results.json if not said.
     #[arg(long, value_name = "FILE")]
     json: Option<std::path::PathBuf>,
+    /// Also write the tables into docs/benchmarks.md.
+    #[arg(long)]
+    page: bool,
 }
 
 /// Runs the command.
@@ -40,6 +43,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     if !args.sizes.is_empty() {
         bench.arg("--sizes").arg(args.sizes.join(","));
+    }
+    if args.page {
+        bench.arg("--page").arg(tree.path("docs/benchmarks.md"));
     }
     let json = args.json.clone().unwrap_or_else(|| tree.target("bench/results.json"));
     let json = std::path::absolute(&json).with_context(|| json.display().to_string())?;
