@@ -108,10 +108,11 @@ impl Way {
         }
     }
 
-    /// What the caller gets when it is closed: an error where a socket hook sees the call, otherwise nothing.
+    /// What the caller gets when it is closed: an error where a socket hook sees the call, otherwise nothing. Linux asks no
+    /// cgroup hook about an SCTP connect, so its packets are stopped at the interface.
     pub fn when_denied(self) -> Outcome {
         match self {
-            Self::Tcp | Self::Mptcp | Self::TcpFastOpen | Self::UdpConnected | Self::UdpUnconnected | Self::Sctp => {
+            Self::Tcp | Self::Mptcp | Self::TcpFastOpen | Self::UdpConnected | Self::UdpUnconnected => {
                 Outcome::Failed(libc::EPERM)
             }
             _ => Outcome::Silence,
