@@ -216,8 +216,8 @@ impl Lab {
         Ok(seen)
     }
 
-    /// Like [`check`](Self::check) for a frame that the kernel may refuse to make a packet of, as it does with cut IP headers since
-    /// 6.18. Returns whether it was asked.
+    /// Like [`check`](Self::check) for a frame that the kernel may refuse to make a packet of: newer ones, also of older series, want a
+    /// whole IP header. Returns whether it was asked.
     #[track_caller]
     pub fn check_if_possible(&mut self, row: &str, hook: Hook, frame: &[u8], expect: Expect<'_>) -> bool {
         match self.try_send(hook, frame) {
