@@ -6,7 +6,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of every layout in this crate. Pins live in a folder of this number.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Map names, as pinned and as `bpftool` shows them; at most 15 characters.
 pub mod map {
@@ -38,9 +38,26 @@ pub mod map {
     pub const EVENT_LIMITS: &str = "event_limits";
     /// `ARRAY` of one [`Config`](super::Config). Written by the agent.
     pub const CONFIG: &str = "config";
+    /// `ARRAY_OF_MAPS` table slot → array name id → [`NameLeaf`](crate::names::NameLeaf), for tables with names. Written by the agent.
+    pub const NAME_LEAVES: &str = "name_leaves";
+    /// `LPM_TRIE` [`NameKey`](crate::names::NameKey) → [`NameEntry`](crate::names::NameEntry). Written by the agent.
+    pub const NAMES: &str = "names";
+    /// `HASH` address (IPv4 as `::ffff:a.b.c.d`) → [`AddressNames`](crate::names::AddressNames). Written by the kernel, also for the agent;
+    /// entries whose names have all expired are removed by the agent.
+    pub const ADDRESSES: &str = "addresses";
+    /// `HASH` address of a trusted resolver → 1. Written by the agent.
+    pub const RESOLVERS: &str = "resolvers";
+    /// `LRU_HASH` [`QueryKey`](crate::dns::QueryKey) → [`Query`](crate::dns::Query). Written by the kernel.
+    pub const QUERIES: &str = "queries";
+    /// `PERCPU_ARRAY` [`Outcome`](crate::dns::Outcome) → `u64`. Written by the kernel.
+    pub const DNS_COUNTERS: &str = "dns_counters";
+    /// `RINGBUF` of [`Reply`](crate::dns::Reply) with the message behind it. Written by the kernel, read by the agent.
+    pub const DNS_EVENTS: &str = "dns_events";
+    /// `PERCPU_ARRAY` of [`Scratch`](crate::dns::Scratch), one for each hook. The kernel's own.
+    pub const DNS_SCRATCH: &str = "dns_scratch";
 
     /// Every map that is pinned.
-    pub const ALL: [&str; 14] = [
+    pub const ALL: [&str; 22] = [
         ENDPOINT_IDS,
         ENDPOINTS,
         TABLE_INFO,
@@ -55,6 +72,14 @@ pub mod map {
         EVENTS,
         EVENT_LIMITS,
         CONFIG,
+        NAME_LEAVES,
+        NAMES,
+        ADDRESSES,
+        RESOLVERS,
+        QUERIES,
+        DNS_COUNTERS,
+        DNS_EVENTS,
+        DNS_SCRATCH,
     ];
 }
 
@@ -76,6 +101,16 @@ pub mod capacity {
     pub const EVENT_RING_BYTES: u32 = 1 << 20;
     /// (endpoint, rule) pairs whose events are limited; least recently used first out.
     pub const EVENT_LIMITS: u32 = 16_384;
+    /// Suffixes in the trie of names.
+    pub const NAMES: u32 = 65_536;
+    /// Addresses with live names. 280 bytes each, not allocated before they are used.
+    pub const ADDRESSES: u32 = 131_072;
+    /// Trusted resolvers.
+    pub const RESOLVERS: u32 = 256;
+    /// DNS queries under way; least recently used first out.
+    pub const QUERIES: u32 = 16_384;
+    /// Bytes of the ring of DNS replies.
+    pub const DNS_RING_BYTES: u32 = 1 << 20;
     /// Prefixes in one table, both families together.
     pub const TABLE_PREFIXES: usize = 1_000_000;
     /// Class entries in one table (16 bytes each).
@@ -96,5 +131,19 @@ pub struct Config {
     pub events_per_second: u32,
     /// Number of the next endpoint, so that none is ever used twice. Only the agent reads it.
     pub next_endpoint: u32,
+    /// Lifetimes of learned addresses, in seconds (§5.3): shorter TTLs are raised to this,
+    pub min_ttl: u32,
+    /// longer ones lowered to this,
+    pub max_ttl: u32,
+    /// and this is added.
+    pub grace: u32,
+    /// Bits of [`config_flag`].
+    pub flags: u32,
 }
-const _: () = assert!(size_of::<Config>() == 16);
+const _: () = assert!(size_of::<Config>() == 32);
+
+/// Bits of [`Config::flags`]; part of the ABI.
+pub mod config_flag {
+    /// Names may have internal, link-local and multicast addresses (§5.6 is switched off).
+    pub const LEARN_INTERNAL: u32 = 1;
+}

@@ -22,8 +22,9 @@ pub struct ClassEntry {
     pub decision: u32,
     /// [`Decision`] bits of the verdict that policies under Audit would have changed this one to; 0 where they agree.
     pub audit: u32,
-    /// Padding.
-    pub padding: u32,
+    /// Index in the class array of the [`State`](crate::names::State) behind the verdict, where merging with names needs more than the
+    /// verdict; 0 otherwise, which is always a header.
+    pub state: u32,
 }
 const _: () = assert!(size_of::<ClassEntry>() == 16);
 

@@ -103,8 +103,12 @@ pub struct Event {
     pub comm: [u8; 16],
     /// Length of the packet from the IP header on, bytes; 0 for socket calls.
     pub length: u32,
+    /// A live [name id](crate::names) of the remote address, the one whose rule decided if one did; 0 if it has none.
+    pub name: u32,
+    /// Padding.
+    pub padding: u32,
 }
-const _: () = assert!(size_of::<Event>() == 88);
+const _: () = assert!(size_of::<Event>() == 96);
 
 impl Event {
     /// [`Event::rank`] of a packet that was refused before any rule was asked.

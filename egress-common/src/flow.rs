@@ -8,6 +8,8 @@ pub mod origin {
     pub const OUTSIDE: u32 = 1;
     /// The pod, while its policy allowed it: later packets of the remote do not turn it into a reply.
     pub const INSIDE: u32 = 2;
+    /// The pod, allowed only by a DNS name: it stays allowed when the address expires, as long as the rule stands (§5.7).
+    pub const NAME: u32 = 3;
 }
 
 /// Seconds after which a silent connection counts as ended. TCP as `nf_conntrack_tcp_timeout_established`, the others as
@@ -46,8 +48,8 @@ pub struct Flow {
     pub last_seen: u64,
     /// One of [`origin`].
     pub origin: u32,
-    /// Padding.
-    pub padding: u32,
+    /// For [`origin::NAME`], the name id whose rule allowed it; 0 otherwise.
+    pub name: u32,
 }
 const _: () = assert!(size_of::<Flow>() == 16);
 

@@ -10,9 +10,11 @@ extern crate std;
 
 pub mod abi;
 pub mod class;
+pub mod dns;
 pub mod endpoint;
 pub mod event;
 pub mod flow;
+pub mod names;
 pub mod packet;
 pub mod reason;
 pub mod table;

@@ -89,6 +89,8 @@ pub mod flag {
     pub const REJECT: u32 = 1;
     /// There was no room for a counter per rule: rank 0 counts everything allowed, rank 1 everything denied.
     pub const SHARED_COUNTERS: u32 = 2;
+    /// Rules of the table name DNS names: destinations are looked up among the learned addresses, and replies of resolvers are read.
+    pub const NAMES: u32 = 4;
     /// Never set. The verifier cannot know that: see `forget` in the programs.
     pub const NEVER: u32 = 1 << 31;
 }
@@ -105,8 +107,12 @@ pub struct TableInfo {
     pub rules: u32,
     /// Bits of [`flag`].
     pub flags: u32,
+    /// Rules before the Namespace tier; ranks below are the head of the list (see [`names`](crate::names)).
+    pub head_rules: u32,
+    /// Padding.
+    pub padding: u32,
 }
-const _: () = assert!(size_of::<TableInfo>() == 16);
+const _: () = assert!(size_of::<TableInfo>() == 24);
 
 /// Packets and bytes, on one CPU.
 #[repr(C)]

@@ -41,7 +41,7 @@ pub(super) fn accepted_connections(pins: &Pins, endpoint: u32, namespace: &Path)
             protocol: u32::from(protocol::TCP),
         };
         let key: [u8; size_of::<FlowKey>()] = zerocopy::transmute!(key);
-        let flow = Flow { last_seen, origin: origin::OUTSIDE, padding: 0 };
+        let flow = Flow { last_seen, origin: origin::OUTSIDE, name: 0 };
         let flow: [u8; size_of::<Flow>()] = zerocopy::transmute!(flow);
         flows.insert(key, flow, 0).map_err(DatapathError::map(map::FLOWS))?;
     }

@@ -144,7 +144,13 @@ impl Tables {
         if shared {
             flags |= flag::SHARED_COUNTERS;
         }
-        let info = TableInfo { generation: reference.generation, counter_base, rules: desired.table.rules, flags };
+        let info = TableInfo {
+            generation: reference.generation,
+            counter_base,
+            rules: desired.table.rules,
+            flags,
+            ..TableInfo::default()
+        };
         if let Err(error) = self.install(slot, info, desired) {
             self.counters.release(&info);
             let _ = self.remove(slot);

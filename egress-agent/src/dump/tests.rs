@@ -72,7 +72,7 @@ fn dump() -> Dump {
         local_port: 80_u16.to_be_bytes(),
         protocol: 6,
     };
-    let seen = Flow { last_seen: 1_000_000_000, origin: origin::OUTSIDE, padding: 0 };
+    let seen = Flow { last_seen: 1_000_000_000, origin: origin::OUTSIDE, name: 0 };
     let drops = [(DropReason::Policy, Counter { packets: 4, bytes: 240 }), (DropReason::NoTable, Counter::default())];
     Dump {
         endpoints: Some(vec![view::endpoint(&endpoints[0], std::slice::from_ref(&table), &interfaces)]),

@@ -270,7 +270,7 @@ pub(super) fn intervals(effects: &[Effect], steps: &[(u32, State)]) -> Vec<Class
         let Some((decision, audit)) = verdict(effects, *state) else {
             continue;
         };
-        let entry = ClassEntry { from: *from, decision: decision.0, audit, padding: 0 };
+        let entry = ClassEntry { from: *from, decision: decision.0, audit, state: 0 };
         if entries.last().is_none_or(|last| (last.decision, last.audit) != (entry.decision, entry.audit)) {
             entries.push(entry);
         }

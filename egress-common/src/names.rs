@@ -1,0 +1,319 @@
+//! DNS names as the kernel knows them: numbers for the places in the tree of names, and how what they say joins what prefixes say.
+//!
+//! A **name id** stands for a *place*: the exact name `N`, any name with one label in front of `N`, or with two and more, as far as no
+//! longer suffix of the node's rules fits. An address that was learned for a question is stored under the id of the question's place;
+//! which rules that means is said by each table for itself ([`NameLeaf`] by id). So policies may come and go without touching what
+//! was learned. Order is kept by merging [`State`]s: first matches are smallest ranks, wherever they come from.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::class::ClassVerdict;
+use crate::table::{Decision, MAX_RANK};
+
+/// Longest key in bytes: a name of 255 bytes on the wire (RFC 1035 §2.3.4) without its root label.
+pub const KEY_BYTES: usize = 256;
+/// Name ids that one address can hold at a time.
+pub const IDS_PER_ADDRESS: usize = 32;
+
+/// Key of the LPM trie of names: the wire form without the root label, byte-reversed, each length byte replaced by 0. `foo.com` is
+/// `moc\0oof\0`, so a suffix is a prefix, and it ends between labels because no label of a rule holds a zero byte.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct NameKey {
+    /// Length in bits.
+    pub length: u32,
+    /// The bytes; zero behind the length.
+    pub bytes: [u8; KEY_BYTES],
+}
+const _: () = assert!(size_of::<NameKey>() == 260);
+
+impl NameKey {
+    /// The key of a dotted name in lower case (a trailing dot is fine). `None` if it is longer than a name can be.
+    pub fn new(name: &str) -> Option<Self> {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let mut key = Self { length: 0, bytes: [0; KEY_BYTES] };
+        let mut at = 0;
+        for label in name.as_bytes().rsplit(|byte| *byte == b'.') {
+            for byte in label.iter().rev() {
+                *key.bytes.get_mut(at)? = byte.to_ascii_lowercase();
+                at += 1;
+            }
+            // The place of the length byte, which is already zero.
+            at += 1;
+        }
+        if at > KEY_BYTES - 2 {
+            return None;
+        }
+        key.length = u32::try_from(at * 8).ok()?;
+        Some(key)
+    }
+}
+
+/// What the trie says of a suffix `N`. An id of 0: no rule of the node is about such names.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct NameEntry {
+    /// Id of `N` itself.
+    pub exact: u32,
+    /// Id of the names with one label in front of `N`.
+    pub one: u32,
+    /// Id of the names with two labels and more in front of `N`.
+    pub more: u32,
+    /// Labels of `N`.
+    pub labels: u32,
+}
+const _: () = assert!(size_of::<NameEntry>() == 16);
+
+impl NameEntry {
+    /// The id of a name of `labels` labels that this entry is the longest suffix of.
+    #[inline]
+    pub const fn id(&self, labels: u32) -> u32 {
+        match labels.wrapping_sub(self.labels) {
+            0 => self.exact,
+            1 => self.one,
+            _ => self.more,
+        }
+    }
+}
+
+/// One id of an address, and until when: 0 is a free slot. Written by single 64-bit stores, so that readers see both or neither.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Name id, not 0.
+    pub id: u32,
+    /// Second of `CLOCK_MONOTONIC` at which it ends; it lives while now is below.
+    pub expiry: u32,
+}
+
+impl Slot {
+    /// As it stands in [`AddressNames`].
+    #[inline]
+    pub const fn to_bits(self) -> u64 {
+        (self.id as u64) << 32 | self.expiry as u64
+    }
+
+    /// Reads a word of [`AddressNames`]; `None` if it is free.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "takes the two halves apart")]
+    pub const fn from_bits(bits: u64) -> Option<Self> {
+        if bits == 0 { None } else { Some(Self { id: (bits >> 32) as u32, expiry: bits as u32 }) }
+    }
+}
+
+/// The names of one address (§5.9). Slots are taken from the front, so the first free one ends the list.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct AddressNames {
+    /// [`Slot`] bits.
+    pub slots: [u64; IDS_PER_ADDRESS],
+}
+
+impl AddressNames {
+    /// No name.
+    pub const EMPTY: Self = Self { slots: [0; IDS_PER_ADDRESS] };
+}
+
+/// What a table says of a name id, in the table's `name_leaves` array: 0 nothing, otherwise an [`Effect`] for every protocol and port
+/// (bit 31 set) or the index of a class, plus one, whose intervals hold effects or states.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct NameLeaf(pub u32);
+
+impl NameLeaf {
+    /// No rule of the table is about the name.
+    pub const NOTHING: Self = Self(0);
+    const INLINE: u32 = 1 << 31;
+
+    /// The same effect on every protocol and port.
+    #[inline]
+    pub const fn effect(effect: Effect) -> Self {
+        Self(effect.0)
+    }
+
+    /// By the class at `base` (below 2³¹ - 1).
+    #[inline]
+    pub const fn class(base: u32) -> Self {
+        Self((base + 1) & !Self::INLINE)
+    }
+
+    /// `None`: nothing. Otherwise the effect, or the class.
+    #[inline]
+    pub const fn open(self) -> Option<Result<Effect, u32>> {
+        match self.0 {
+            0 => None,
+            bits if bits & Self::INLINE != 0 => Some(Ok(Effect(bits))),
+            bits => Some(Err(bits - 1)),
+        }
+    }
+}
+
+/// What the first matching rule of one part of the list does: [`Decision`] bits, and two more.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Effect(pub u32);
+
+impl Effect {
+    /// No rule matches. Its rank is above every rank.
+    pub const NONE: Self = Self(u32::MAX);
+    const PASS: u32 = 1 << 28;
+    const AUDIT: u32 = 1 << 27;
+
+    /// The rule gives this verdict.
+    #[inline]
+    pub const fn decide(decision: Decision) -> Self {
+        Self(decision.0)
+    }
+
+    /// The rule of `rank` is a Pass: the rest of the head is skipped.
+    #[inline]
+    pub const fn pass(rank: u32) -> Self {
+        Self(Decision::allow(rank).0 | Self::PASS)
+    }
+
+    /// The same, of a policy under Audit.
+    #[inline]
+    pub const fn audited(self) -> Self {
+        Self(self.0 | Self::AUDIT)
+    }
+
+    #[inline]
+    const fn rank(self) -> u32 {
+        self.0 & MAX_RANK
+    }
+
+    #[inline]
+    const fn is_none(self) -> bool {
+        self.rank() == MAX_RANK
+    }
+
+    #[inline]
+    const fn is_pass(self) -> bool {
+        self.0 & Self::PASS != 0
+    }
+
+    #[inline]
+    const fn is_audited(self) -> bool {
+        self.0 & Self::AUDIT != 0
+    }
+
+    /// The verdict, without the bits that are only for merging.
+    #[inline]
+    const fn decision(self) -> Decision {
+        Decision(self.0 & !(Self::PASS | Self::AUDIT))
+    }
+
+    #[inline]
+    const fn first(self, other: Self) -> Self {
+        if other.rank() < self.rank() { other } else { self }
+    }
+}
+
+/// First matches on one interval. The *head* of a list is its builtin rules and the Admin tier, the *tail* everything behind; Pass goes
+/// from the one to the other. Both once for the rules in force and once with those of policies under Audit among them. Lies in the class
+/// array in the place of one [`ClassEntry`](crate::class::ClassEntry).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct State {
+    /// In force, head.
+    pub head: Effect,
+    /// In force, tail.
+    pub tail: Effect,
+    /// With Audit, head.
+    pub audit_head: Effect,
+    /// With Audit, tail.
+    pub audit_tail: Effect,
+}
+const _: () = assert!(size_of::<State>() == size_of::<crate::class::ClassEntry>());
+
+impl State {
+    /// No rule matches.
+    pub const EMPTY: Self =
+        Self { head: Effect::NONE, tail: Effect::NONE, audit_head: Effect::NONE, audit_tail: Effect::NONE };
+
+    /// A rule in force of a list whose head has `head_rules` rules, and nothing else that matters: what a leaf or an interval without a
+    /// state of its own stands for.
+    #[inline]
+    pub const fn simple(effect: Effect, head_rules: u32) -> Self {
+        if effect.rank() < head_rules {
+            Self { head: effect, audit_head: effect, ..Self::EMPTY }
+        } else {
+            Self { tail: effect, audit_tail: effect, ..Self::EMPTY }
+        }
+    }
+
+    /// What holds where both hold.
+    #[inline]
+    pub const fn merge(self, other: Self) -> Self {
+        Self {
+            head: self.head.first(other.head),
+            tail: self.tail.first(other.tail),
+            audit_head: self.audit_head.first(other.audit_head),
+            audit_tail: self.audit_tail.first(other.audit_tail),
+        }
+    }
+
+    /// The verdict; `None` only where the table is damaged, because the default action matches everything.
+    #[inline]
+    pub fn verdict(self) -> Option<ClassVerdict> {
+        let real = decide(self.head, self.tail)?;
+        let audit = decide(self.audit_head, self.audit_tail)?;
+        let differs = audit.is_audited() || audit.decision().is_deny() != real.decision().is_deny();
+        Some(ClassVerdict { decision: real.decision(), audit: differs.then(|| audit.decision()), index: 0 })
+    }
+}
+
+#[inline]
+fn decide(head: Effect, tail: Effect) -> Option<Effect> {
+    let effect = if head.is_none() || head.is_pass() { tail } else { head };
+    if effect.is_none() { None } else { Some(effect) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(name: &str) -> std::vec::Vec<u8> {
+        let key = NameKey::new(name).unwrap();
+        key.bytes[..key.length as usize / 8].to_vec()
+    }
+
+    #[test]
+    fn a_suffix_is_a_prefix_that_ends_between_labels() {
+        assert_eq!(text("Foo.COM."), b"moc\0oof\0");
+        assert!(text("www.foo.com").starts_with(&text("foo.com")));
+        assert!(!text("afoo.com").starts_with(&text("foo.com")));
+        let longest = std::format!("{}.{}.{}.{}", "a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61));
+        assert_eq!(NameKey::new(&longest).unwrap().length, 254 * 8);
+        assert_eq!(NameKey::new(&std::format!("x{longest}")), None);
+    }
+
+    #[test]
+    fn an_entry_tells_names_by_the_labels_in_front() {
+        let entry = NameEntry { exact: 1, one: 2, more: 3, labels: 2 };
+        assert_eq!([2, 3, 4, 9].map(|labels| entry.id(labels)), [1, 2, 3, 3]);
+    }
+
+    #[test]
+    fn the_first_match_wins_wherever_it_comes_from() {
+        let of = |effect| State::simple(effect, 10);
+        let allow = of(Effect::decide(Decision::allow(20)));
+        let deny = of(Effect::decide(Decision::deny(30)));
+        let head_deny = of(Effect::decide(Decision::deny(5)));
+        let pass = of(Effect::pass(3));
+        let verdict = |state: State| state.verdict().unwrap().decision;
+        assert_eq!(verdict(allow.merge(deny)), Decision::allow(20));
+        assert_eq!(verdict(deny.merge(allow)), Decision::allow(20));
+        assert_eq!(verdict(allow.merge(head_deny)), Decision::deny(5));
+        assert_eq!(verdict(allow.merge(head_deny).merge(pass)), Decision::allow(20));
+        assert_eq!(pass.verdict(), None);
+    }
+
+    #[test]
+    fn an_audited_rule_changes_only_the_audit_verdict() {
+        let deny = State::simple(Effect::decide(Decision::deny(30)), 0);
+        let audited = Effect::decide(Decision::allow(20)).audited();
+        let state = State { audit_tail: audited, ..State::EMPTY }.merge(deny);
+        let verdict = state.verdict().unwrap();
+        assert_eq!((verdict.decision, verdict.audit), (Decision::deny(30), Some(Decision::allow(20))));
+    }
+}
