@@ -255,6 +255,7 @@ impl Datapath {
             cgroup_levels: levels.fold(0, |levels, level| levels | 1 << level),
             events_per_second: desired.events_per_second,
             next_endpoint: self.endpoints.next_id(desired.endpoints.len()),
+            ..Config::default()
         };
         let bytes: [u8; size_of::<Config>()] = zerocopy::transmute!(config);
         configs.set(0, bytes, 0).map_err(DatapathError::map(map::CONFIG))

@@ -9,7 +9,7 @@
 
 use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes, KnownLayout};
 
-use super::{Answer, KEY_BUFFER, KEY_END, MAX_ANSWERS, MAX_MESSAGE, Outcome, Scratch};
+use super::{Answer, KEY_BUFFER, KEY_END, MAX_MESSAGE, Outcome, Scratch};
 use crate::packet::mapped;
 
 /// Most steps that one message takes.

@@ -31,6 +31,8 @@ fn event(remote: IpAddr) -> Event {
         pid: 99,
         comm,
         length: 0,
+        name: 0,
+        padding: 0,
     }
 }
 
