@@ -79,6 +79,8 @@ impl Expect<'_> {
             pid: 0,
             comm: [0; 16],
             length: reading.length,
+            name: 0,
+            padding: 0,
         };
         let denied = |rule| event(outcome::DENIED, DropReason::Policy, rank(rule));
         let policy = (DropReason::Policy, 1, length);
