@@ -192,6 +192,8 @@ pub struct Scratch {
     pub state: parse::State,
     /// The addresses that were found.
     pub answers: [Answer; MAX_ANSWERS],
+    /// What a new address begins with: one slot.
+    pub fresh: crate::names::AddressNames,
     /// The question's key; see [`NameKey`](crate::names::NameKey).
     pub key: [u8; KEY_BUFFER],
 }
