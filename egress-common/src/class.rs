@@ -61,6 +61,14 @@ impl ClassEntries for [ClassEntry] {
 /// Finds the interval of `key` in the class at `base`. `None` only where the array is damaged; the caller then denies.
 #[inline]
 pub fn search<E: ClassEntries + ?Sized>(entries: &E, base: u32, key: u32) -> Option<ClassVerdict> {
+    let (index, entry) = interval(entries, base, key)?;
+    let audit = if entry.audit == 0 { None } else { Some(Decision(entry.audit)) };
+    Some(ClassVerdict { decision: Decision(entry.decision), audit, index })
+}
+
+/// The interval of `key` in the class at `base`, with its index in the array.
+#[inline]
+pub(crate) fn interval<E: ClassEntries + ?Sized>(entries: &E, base: u32, key: u32) -> Option<(u32, ClassEntry)> {
     let count = entries.entry(base)?.from;
     if count == 0 || count > MAX_INTERVALS {
         return None;
@@ -79,13 +87,11 @@ pub fn search<E: ClassEntries + ?Sized>(entries: &E, base: u32, key: u32) -> Opt
         }
     }
     let index = base + 1 + low;
-    let entry = entries.entry(index)?;
-    let audit = if entry.audit == 0 { None } else { Some(Decision(entry.audit)) };
-    Some(ClassVerdict { decision: Decision(entry.decision), audit, index })
+    Some((index, entries.entry(index)?))
 }
 
-/// Intervals of one protocol that [`search_any_port`] compares before it gives up.
-const COMPARED: u32 = 16;
+/// Intervals of one protocol that are compared before the port counts as decisive.
+pub(crate) const COMPARED: u32 = 16;
 
 /// Judges a packet whose port is not known (§3.6): the decision, if it is the same on every port of `protocol`. Intervals that differ
 /// only in what Audit policies would do count as the same, since those decide nothing (§2.5); `audit` is then `None`.
