@@ -271,6 +271,16 @@ impl State {
         }
     }
 
+    /// Whether merging `other` changes which rule in force decides.
+    #[inline]
+    pub const fn is_changed_by(self, other: Self) -> bool {
+        let head = self.head.first(other.head);
+        if head.0 != self.head.0 {
+            return true;
+        }
+        (head.is_none() || head.is_pass()) && other.tail.rank() < self.tail.rank()
+    }
+
     /// Element-wise the later match of both, see [`Bounds`].
     #[inline]
     const fn last(self, other: Self) -> Self {
@@ -470,10 +480,23 @@ mod tests {
             IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
             IpAddr::V6(address) => Ipv6Addr::octets(&address),
         };
-        for text in ["0.0.0.0", "127.0.0.1", "169.254.169.254", "224.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "febf::1", "ff02::1"] {
+        for text in [
+            "0.0.0.0",
+            "127.0.0.1",
+            "169.254.169.254",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "febf::1",
+            "ff02::1",
+        ] {
             assert!(is_special(&bytes(text)), "{text}");
         }
-        for text in ["1.2.3.4", "169.253.1.1", "223.255.255.255", "10.0.0.1", "2001:db8::1", "::2", "fec0::1", "fd00::1"] {
+        for text in
+            ["1.2.3.4", "169.253.1.1", "223.255.255.255", "10.0.0.1", "2001:db8::1", "::2", "fec0::1", "fd00::1"]
+        {
             assert!(!is_special(&bytes(text)), "{text}");
         }
     }

@@ -1,15 +1,14 @@
 //! The learned addresses: stores answers under the id of their name (§5.3, §5.6, §5.9). The only writer of the map, for the programs and
 //! for the agent alike, so that no update is lost between the two.
 
+use core::arch::asm;
 use core::ffi::c_void;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_skb_load_bytes};
 use egress_common::abi::{Config, config_flag};
-use egress_common::dns::{Answer, Lesson, MAX_ANSWERS, Outcome, Scratch};
+use egress_common::dns::{Answer, Choice, Lesson, MAX_ANSWERS, Outcome, Scratch};
 use egress_common::names::{AddressNames, IDS_PER_ADDRESS, Slot, is_special};
-use egress_common::packet::unmapped;
 
 use crate::dns::{LEARN_SCRATCH, count};
 use crate::endpoint::Judged;
@@ -110,14 +109,18 @@ fn place(scratch: &mut Scratch, index: usize, slot: Slot, now: u32) -> Option<Ou
             Err(_) => Some(Outcome::AddressesFull),
         };
     };
-    let (victim, found) = choose(names, slot.id, now);
+    choose(names, slot.id, now, &raw mut scratch.choice);
+    // SAFETY: just written.
+    let Choice { found, index: victim, .. } = unsafe { (&raw const scratch.choice).read_volatile() };
     let evicts = Slot::from_bits(found).is_some_and(|old| old.id != slot.id && old.expiry > now);
     if Slot::from_bits(found).is_some_and(|old| old.id == slot.id && old.expiry >= slot.expiry) {
         return Some(Outcome::Addresses);
     }
     // SAFETY: a live map element, and the index is below its length; readers and other writers use single 64-bit accesses too.
-    let word = unsafe { AtomicU64::from_ptr((&raw mut (*names).slots).cast::<u64>().add(victim & (IDS_PER_ADDRESS - 1))) };
-    let placed = word.compare_exchange(found, slot.to_bits(), Ordering::Relaxed, Ordering::Relaxed).is_ok();
+    let placed = unsafe {
+        let word = (&raw mut (*names).slots).cast::<u64>().add(victim as usize & (IDS_PER_ADDRESS - 1));
+        compare_exchange(word, found, slot.to_bits()) == found
+    };
     // The agent may have removed the element meanwhile, because everything in it had expired.
     if !placed || ADDRESSES.get_ptr_mut(address).is_none() {
         return None;
@@ -125,25 +128,46 @@ fn place(scratch: &mut Scratch, index: usize, slot: Slot, now: u32) -> Option<Ou
     Some(if evicts { Outcome::Evicted } else { Outcome::Addresses })
 }
 
-/// The slot to write: that of the same name, else one that has ended, else a free one, else the one that ends first. With its content.
+/// Writes `new` if the word still is `old`; returns what it was. `core` has no compare-and-exchange for this target.
+///
+/// # Safety
+/// `word` points to aligned memory that may be written.
 #[inline(always)]
-fn choose(names: *const AddressNames, id: u32, now: u32) -> (usize, u64) {
-    let (mut victim, mut found, mut ends) = (0, 0, u32::MAX);
+unsafe fn compare_exchange(word: *mut u64, old: u64, new: u64) -> u64 {
+    let seen;
+    // SAFETY: one atomic instruction (BPF_CMPXCHG, Linux 5.12) on the caller's word.
+    unsafe {
+        asm!("r0 = cmpxchg_64({word} + 0, r0, {new})", word = in(reg) word, new = in(reg) new, inout("r0") old => seen);
+    }
+    seen
+}
+
+/// The slot to write: that of the same name, else one that has ended, else a free one, else the one that ends first.
+///
+/// The accesses are volatile, so that the choice stands in memory and not in registers, of which the verifier would follow every value.
+#[inline(always)]
+fn choose(names: *const AddressNames, id: u32, now: u32, choice: *mut Choice) {
+    let put = |found: u64, index: usize, ends: u32| {
+        // SAFETY: the caller's choice.
+        unsafe { choice.write_volatile(Choice { found, index: index as u32, ends }) };
+    };
+    put(0, 0, u32::MAX);
     for index in 0..IDS_PER_ADDRESS {
-        // SAFETY: a live map element; one aligned 64-bit load.
-        let bits = unsafe { (&raw const (*names).slots[index]).read_volatile() };
+        // SAFETY: a live map element, one aligned 64-bit load; and the caller's choice.
+        let (bits, ends) = unsafe {
+            ((&raw const (*names).slots[index]).read_volatile(), (&raw const (*choice).ends).read_volatile())
+        };
         let Some(slot) = Slot::from_bits(bits) else {
             if ends > now {
-                (victim, found) = (index, 0);
+                put(0, index, 0);
             }
-            break;
+            return;
         };
-        if slot.id == id {
-            return (index, bits);
+        if slot.id == id || slot.expiry < ends {
+            put(bits, index, slot.expiry);
         }
-        if slot.expiry < ends {
-            (victim, found, ends) = (index, bits, slot.expiry);
+        if slot.id == id {
+            return;
         }
     }
-    (victim, found)
 }

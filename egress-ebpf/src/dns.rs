@@ -3,8 +3,8 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_loop, bpf_ringbuf_output, bpf_skb_load_bytes};
 use aya_ebpf::btf_maps::lpm_trie::Key;
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_ringbuf_output, bpf_skb_load_bytes};
 use egress_common::dns::parse::MAX_STEPS;
 use egress_common::dns::{KEY_END, MAX_MESSAGE, Outcome, PORT, QUERY_SECONDS, Query, QueryKey, Reply, Scratch};
 use egress_common::event::Hook;
@@ -205,7 +205,8 @@ fn key(endpoint: &Judged, resolver: &[u8; 16], local_port: [u8; 2], protocol: u8
 #[inline(always)]
 fn name(scratch: &mut Scratch) -> u32 {
     let bytes = scratch.state.key_bytes & 0xff;
-    let start = KEY_END - 4 - bytes as usize;
+    // The mask is for the verifier: read from memory, nothing is known of it.
+    let start = scratch.state.key_start as usize & (KEY_END - 1);
     let key: *mut u8 = scratch.key[start..].as_mut_ptr();
     // SAFETY: the buffer goes on for a whole key behind its end, and four bytes before its start are nobody's.
     let entry: Option<&NameEntry> = unsafe {

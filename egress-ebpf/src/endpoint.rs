@@ -86,7 +86,8 @@ fn lookup(kind: u32, id: u64) -> Option<Judged> {
     let endpoint: *const Endpoint = ENDPOINTS.get_ptr(slot)?;
     // SAFETY: the pointer is a live array element; the volatile read is the one aligned 64-bit load that pairs with the
     // agent's one store, so table slot and generation belong together.
-    let (bits, id, flags) = unsafe { ((&raw const (*endpoint).table).read_volatile(), (*endpoint).id, (*endpoint).flags) };
+    let (bits, id, flags) =
+        unsafe { ((&raw const (*endpoint).table).read_volatile(), (*endpoint).id, (*endpoint).flags) };
     let table = TableRef::from_bits(bits);
     if table.generation == 0 {
         return None;

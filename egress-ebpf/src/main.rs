@@ -4,6 +4,7 @@
 //! a reply, a fragment) ▶ report (count, tell). A hook without an endpoint passes everything: such traffic is not ours.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 mod addresses;
 mod dns;

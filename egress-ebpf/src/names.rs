@@ -5,7 +5,8 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
-use egress_common::names::{AddressNames, IDS_PER_ADDRESS, Slot, State, name_state};
+use egress_common::names::{AddressNames, Effect, IDS_PER_ADDRESS, Slot, State, name_state};
+use egress_common::table::flag;
 
 use crate::endpoint::Judged;
 use crate::flow::now;
@@ -38,7 +39,7 @@ struct Context<'a> {
 pub fn merge(endpoint: &Judged, address: &[u8; 16], state: &State, key: u32, named: &mut Named) -> Answer {
     let Some(names) = ADDRESSES.get_ptr(address) else { return Answer::of_state(*state) };
     let now = (now() / 1_000_000_000) as u32;
-    let mut context = Context { names, endpoint, state: *state, key, now, id: 0, damaged: 0 };
+    let mut context = Context { names, endpoint, state: forget(*state, endpoint), key, now, id: 0, damaged: 0 };
     // SAFETY: the callback gets the context back, and it outlives the call.
     unsafe { bpf_loop(IDS_PER_ADDRESS as u32, visit as *mut c_void, (&raw mut context).cast(), 0) };
     if context.damaged != 0 {
@@ -64,12 +65,24 @@ unsafe extern "C" fn visit(index: u64, context: *mut Context<'_>) -> i64 {
         context.damaged = 1;
         return 1;
     };
-    let merged = context.state.merge(state);
-    if context.id == 0 || !Answer::of_state(context.state).is(Answer::of_state(merged)) {
+    let before = context.state;
+    context.state = before.merge(state);
+    if context.id == 0 || before.is_changed_by(state) {
         context.id = slot.id;
     }
-    context.state = merged;
     0
+}
+
+/// Lets the verifier forget the state, so that it follows the loop once and not once per state. Changes nothing at run time.
+#[inline(always)]
+fn forget(state: State, endpoint: &Judged) -> State {
+    let zero = endpoint.info.flags >> flag::NEVER.trailing_zeros();
+    State {
+        head: Effect(state.head.0 | zero),
+        tail: Effect(state.tail.0 | zero),
+        audit_head: Effect(state.audit_head.0 | zero),
+        audit_tail: Effect(state.audit_tail.0 | zero),
+    }
 }
 
 /// What the rules about a name say. `None`: the table is damaged.

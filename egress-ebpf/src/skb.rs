@@ -4,6 +4,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
+use egress_common::class;
 use egress_common::dns::PORT;
 use egress_common::endpoint::flag as endpoint_flag;
 use egress_common::event::{Event, Hook, Stat, outcome};
@@ -12,11 +13,11 @@ use egress_common::reason::DropReason;
 use egress_common::table::{Decision, flag};
 
 use crate::endpoint::Judged;
-use crate::{dns, flow};
 use crate::fragment::{self, First};
 use crate::names::Named;
 use crate::report::{self, Told};
 use crate::table;
+use crate::{dns, flow};
 
 /// The packet that a hook was called for.
 pub struct Skb(*mut __sk_buff);
@@ -147,9 +148,11 @@ pub fn from_pod(skb: &Skb, endpoint: &Judged, hook: Hook) -> Verdict {
             forget(&mut packet, endpoint);
             Case { skb, endpoint, packet: &packet, hook, start, length: skb.length().saturating_sub(start) }.judge()
         }
-        Err(reason) => {
-            Case { skb, endpoint, packet: &packet, hook, start: 0, length: skb.length() }.drop(reason, Event::NO_RANK, 0)
-        }
+        Err(reason) => Case { skb, endpoint, packet: &packet, hook, start: 0, length: skb.length() }.drop(
+            reason,
+            Event::NO_RANK,
+            0,
+        ),
     }
 }
 
@@ -218,12 +221,15 @@ impl Case<'_> {
 
     #[inline(never)]
     fn is_reply(&self) -> bool {
-        let key = match packet::quoted(self.skb, self.start, self.packet) {
-            Some(quoted) => flow::quoted(self.endpoint.id, self.packet, quoted),
-            None if self.packet.may_answer() => flow::sent(self.endpoint.id, self.packet),
+        let (key, class_key) = match packet::quoted(self.skb, self.start, self.packet) {
+            Some(quoted) => {
+                let class_key = class::key(quoted.protocol, u16::from_be_bytes(quoted.remote_port));
+                (flow::quoted(self.endpoint.id, self.packet, quoted), class_key)
+            }
+            None if self.packet.may_answer() => (flow::sent(self.endpoint.id, self.packet), self.packet.egress_key()),
             None => return false,
         };
-        flow::lives_on(&key, self.endpoint, self.packet.egress_key())
+        flow::lives_on(&key, self.endpoint, class_key)
     }
 
     #[inline(never)]
@@ -304,15 +310,22 @@ pub fn to_pod(skb: &Skb, endpoint: &Judged, hook: Hook) {
     let Ok(Some(start)) = parse(skb, hook, &mut packet) else {
         return;
     };
-    if !(hook as u32 == Hook::CgroupIngress as u32 && skb.is_loopback()) {
+    forget(&mut packet, endpoint);
+    remember_opening(endpoint, &packet);
+    // Last, and with nothing behind it that the verifier would have to follow for every kind of message.
+    if hook as u32 != Hook::CgroupIngress as u32 || !skb.is_loopback() {
         dns::received(skb, endpoint, &packet, start, hook);
     }
+}
+
+#[inline(always)]
+fn remember_opening(endpoint: &Judged, packet: &Packet) {
     let opens = packet.has(packet::flag::OPENS);
     if packet.has(packet::flag::LATER_FRAGMENT) || (!opens && flow::shows_opening(packet.protocol)) {
         return;
     }
     let answer = table::ask(endpoint, packet.family, &packet.source, packet.reply_key(), &mut Named::default());
     if answer.decision().is_some_and(|decision| !decision.is_internal()) {
-        flow::remember_received(endpoint.id, &packet);
+        flow::remember_received(endpoint.id, packet);
     }
 }

@@ -51,12 +51,6 @@ impl Answer {
         self.decision().is_none_or(Decision::is_deny)
     }
 
-    /// Whether both say the same.
-    #[inline(always)]
-    pub fn is(self, other: Self) -> bool {
-        self.0 == other.0
-    }
-
     /// Whether it depends on the port, which is not known.
     #[inline(always)]
     pub fn depends(self) -> bool {

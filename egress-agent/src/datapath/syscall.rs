@@ -273,7 +273,11 @@ impl EndpointArray {
     /// Reads a slot.
     pub(super) fn get(&self, slot: u32) -> Option<Endpoint> {
         let table = self.table(slot)?.load(Ordering::Acquire);
-        Some(Endpoint { table, id: self.id(slot)?.load(Ordering::Acquire), flags: self.flags(slot)?.load(Ordering::Acquire) })
+        Some(Endpoint {
+            table,
+            id: self.id(slot)?.load(Ordering::Acquire),
+            flags: self.flags(slot)?.load(Ordering::Acquire),
+        })
     }
 
     /// Names the endpoint in a slot; `table` publishes it afterwards.
