@@ -6,7 +6,8 @@ use egress_common::names::Effect;
 use egress_common::table::{Decision, Leaf};
 
 use super::*;
-use crate::compile::{Table, compile, compile_with_coverage};
+use crate::compile::{Lookup, Table, compile, compile_with_coverage};
+use crate::explain::explain_named;
 use crate::places::Places;
 use crate::rules::{RuleList, RuleOrigin};
 use crate::sample::{TCP, UDP, cluster, config, list, policy, rule};
@@ -53,15 +54,24 @@ impl Named {
         format!("{} {allow}", rule.origin)
     }
 
+    /// What the table says of TCP to `address` while it belongs to `names`. The explanation must agree.
+    fn lookup(&self, address: &str, port: u16, names: &[&str]) -> Lookup {
+        let address: IpAddr = address.parse().unwrap();
+        let found = self.table.lookup_with(address, TCP, port, &self.leaves(names));
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let explanation = explain_named(&self.list, address, &names, TCP, Some(port));
+        assert_eq!(explanation.rank, Some(found.decision.rank()), "{explanation}");
+        assert_eq!(explanation.audit.map(|audit| audit.1), found.audit.map(Decision::rank), "{explanation}");
+        found
+    }
+
     /// Who decides about TCP to `address` while it belongs to `names`, and what.
     fn decider(&self, address: &str, port: u16, names: &[&str]) -> String {
-        let address: IpAddr = address.parse().unwrap();
-        self.origin(self.table.lookup_with(address, TCP, port, &self.leaves(names)).decision)
+        self.origin(self.lookup(address, port, names).decision)
     }
 
     fn audit(&self, address: &str, names: &[&str]) -> Option<String> {
-        let found = self.table.lookup_with(address.parse().unwrap(), TCP, 443, &self.leaves(names));
-        found.audit.map(|audit| self.origin(audit))
+        self.lookup(address, 443, names).audit.map(|audit| self.origin(audit))
     }
 
     fn any_port(&self, address: &str, protocol: u8, names: &[&str]) -> Option<String> {
