@@ -180,6 +180,18 @@ pub const KEY_BUFFER: usize = KEY_END + crate::names::KEY_BYTES + 8;
 /// Where the key ends in its buffer.
 pub const KEY_END: usize = 512;
 
+/// A slot that is to be written, and what stood in it. In memory, so that the verifier does not follow every slot by itself.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Choice {
+    /// [`Slot`](crate::names::Slot) bits.
+    pub found: u64,
+    /// Number of the slot.
+    pub index: u32,
+    /// When it ends.
+    pub ends: u32,
+}
+
 /// The parser's memory: too large for a program's stack. Whoever runs the parser owns one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -192,6 +204,10 @@ pub struct Scratch {
     pub state: parse::State,
     /// The addresses that were found.
     pub answers: [Answer; MAX_ANSWERS],
+    /// What a new address begins with: one slot.
+    pub fresh: crate::names::AddressNames,
+    /// The slot that is to be written at a known address.
+    pub choice: Choice,
     /// The question's key; see [`NameKey`](crate::names::NameKey).
     pub key: [u8; KEY_BUFFER],
 }

@@ -41,10 +41,16 @@ pub struct Endpoint {
     pub table: u64,
     /// Number of this endpoint, never used for another one while the pins live; 0 marks a free slot.
     pub id: u32,
-    /// Padding.
-    pub padding: u32,
+    /// Bits of [`flag`].
+    pub flags: u32,
 }
 const _: () = assert!(size_of::<Endpoint>() == 16);
+
+/// Endpoint flags; part of the ABI.
+pub mod flag {
+    /// The pod is a trusted resolver: it may send from a resolver's address.
+    pub const RESOLVER: u32 = 1;
+}
 
 /// A published table: its slot, and its generation, which no other table version ever had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -4,6 +4,7 @@
 //! and ports in network byte order as byte arrays. Sizes are asserted at compile time and one [`abi::VERSION`] names them all.
 //! The crate knows neither maps nor aya nor std; the kernel programs and the agent both call it.
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(test)]
 extern crate std;

@@ -113,6 +113,18 @@ impl AddressNames {
     pub const EMPTY: Self = Self { slots: [0; IDS_PER_ADDRESS] };
 }
 
+/// Addresses that are never an external destination: unspecified, loopback, link-local, multicast and broadcast ones (§5.6; RFC 6890).
+#[inline]
+pub const fn is_special(address: &[u8; 16]) -> bool {
+    match *address {
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, first, second, ..] => {
+            first == 0 || first == 127 || first >= 224 || (first == 169 && second == 254)
+        }
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last] => last <= 1,
+        [first, second, ..] => first == 0xff || (first == 0xfe && second & 0xc0 == 0x80),
+    }
+}
+
 /// What a table says of a name id, in the table's `name_leaves` array: 0 nothing, otherwise an [`Effect`] for every protocol and port
 /// (bit 31 set) or the index of a class, plus one, whose intervals hold effects or states.
 #[repr(transparent)]
@@ -261,6 +273,16 @@ impl State {
             audit_head: self.audit_head.first(other.audit_head),
             audit_tail: self.audit_tail.first(other.audit_tail),
         }
+    }
+
+    /// Whether merging `other` changes which rule in force decides.
+    #[inline]
+    pub const fn is_changed_by(self, other: Self) -> bool {
+        let head = self.head.first(other.head);
+        if head.0 != self.head.0 {
+            return true;
+        }
+        (head.is_none() || head.is_pass()) && other.tail.rank() < self.tail.rank()
     }
 
     /// Element-wise the later match of both, see [`Bounds`].
@@ -453,6 +475,34 @@ mod tests {
         let longest = std::format!("{}.{}.{}.{}", "a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61));
         assert_eq!(NameKey::new(&longest).unwrap().length, 254 * 8);
         assert_eq!(NameKey::new(&std::format!("x{longest}")), None);
+    }
+
+    #[test]
+    fn special_addresses_are_told_from_others() {
+        use std::net::{IpAddr, Ipv6Addr};
+        let bytes = |text: &str| match text.parse().unwrap() {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => Ipv6Addr::octets(&address),
+        };
+        for text in [
+            "0.0.0.0",
+            "127.0.0.1",
+            "169.254.169.254",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "febf::1",
+            "ff02::1",
+        ] {
+            assert!(is_special(&bytes(text)), "{text}");
+        }
+        for text in
+            ["1.2.3.4", "169.253.1.1", "223.255.255.255", "10.0.0.1", "2001:db8::1", "::2", "fec0::1", "fd00::1"]
+        {
+            assert!(!is_special(&bytes(text)), "{text}");
+        }
     }
 
     #[test]

@@ -44,11 +44,12 @@ drop_reasons! {
     UnknownFragment = 15, "unknown-fragment", "A later fragment whose first fragment was not seen, where the verdict depends on ports.";
     DeniedFragment = 16, "denied-fragment", "A later fragment whose first fragment was refused.";
     NoTable = 17, "no-table", "The endpoint's table is missing or damaged. This is a bug; please report it with the output of `egress-agent dump`.";
+    SpoofedResolver = 18, "spoofed-resolver", "A packet of a pod from port 53 of a trusted resolver's address: it could make names resolve to anything. Pods that are resolvers say so by `addresses` in the endpoints file.";
 }
 
 impl DropReason {
     /// Length of an array indexed by reason number.
-    pub const COUNT: u32 = 18;
+    pub const COUNT: u32 = 19;
 
     /// The reason of a number in an event or counter.
     pub fn from_number(number: u8) -> Option<Self> {

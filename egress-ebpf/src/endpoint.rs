@@ -14,13 +14,26 @@ use crate::skb::Skb;
 const CGROUP_LEVELS: u32 = 16;
 
 /// A pod with a policy, and the table version that judges this packet: read once, so a packet never sees two versions.
+#[derive(Clone, Copy)]
 pub struct Judged {
     /// Number of the endpoint.
     pub id: u32,
+    /// Bits of [`egress_common::endpoint::flag`].
+    pub flags: u32,
     /// The table.
     pub table: TableRef,
     /// Its constants; `generation` differs from `table.generation` if the table is gone, and then nothing is allowed.
     pub info: TableInfo,
+}
+
+impl Judged {
+    /// No endpoint: its number is 0.
+    pub const NOBODY: Self = Self {
+        id: 0,
+        flags: 0,
+        table: TableRef { slot: 0, generation: 0 },
+        info: TableInfo { generation: 0, counter_base: 0, rules: 0, flags: 0, head_rules: 0, padding: 0 },
+    };
 }
 
 /// The endpoint behind a host-side interface.
@@ -73,11 +86,12 @@ fn lookup(kind: u32, id: u64) -> Option<Judged> {
     let endpoint: *const Endpoint = ENDPOINTS.get_ptr(slot)?;
     // SAFETY: the pointer is a live array element; the volatile read is the one aligned 64-bit load that pairs with the
     // agent's one store, so table slot and generation belong together.
-    let (bits, id) = unsafe { ((&raw const (*endpoint).table).read_volatile(), (*endpoint).id) };
+    let (bits, id, flags) =
+        unsafe { ((&raw const (*endpoint).table).read_volatile(), (*endpoint).id, (*endpoint).flags) };
     let table = TableRef::from_bits(bits);
     if table.generation == 0 {
         return None;
     }
     let info = TABLE_INFO.get(table.slot).copied().unwrap_or_default();
-    Some(Judged { id, table, info })
+    Some(Judged { id, flags, table, info })
 }

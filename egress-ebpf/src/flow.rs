@@ -1,4 +1,5 @@
-//! Connections that began outside: the only traffic that may pass although the rules deny its destination (§1.4).
+//! Connections that may pass although the rules deny their destination: those that began outside (§1.4), and those that a name allowed
+//! when they began (§5.7).
 //!
 //! TCP, SCTP and ICMP show who opens a connection, so only openings from outside are recorded. UDP and the rest do not: there the
 //! first packet decides, and the pod's own allowed connections are recorded too, so that a remote that keeps sending after a policy
@@ -7,10 +8,12 @@
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use egress_common::event::Stat;
 use egress_common::flow::{Flow, FlowKey, origin, timeout};
-use egress_common::packet::{Packet, Quoted, flag, protocol};
+use egress_common::packet::{Packet, Quoted, flag, protocol, unmapped};
 
+use crate::endpoint::Judged;
 use crate::maps::FLOWS;
-use crate::report;
+use crate::names::Named;
+use crate::{report, table};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -57,30 +60,71 @@ pub fn quoted(endpoint: u32, packet: &Packet, quoted: Quoted) -> FlowKey {
     }
 }
 
-/// Whether the connection began outside and is still alive.
+/// Why a packet may pass that the rules deny.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// It may not.
+    No,
+    /// Its connection began outside.
+    Outside,
+    /// Its connection was allowed by this name.
+    Name(u32),
+}
+
+/// What is known of a connection that is still alive.
 #[inline(never)]
-pub fn began_outside(key: &FlowKey) -> bool {
+pub fn known(key: &FlowKey) -> Known {
     let Some(flow) = FLOWS.get_ptr_mut(key) else {
-        return false;
+        return Known::No;
     };
     let now = now();
     // SAFETY: a live map element; concurrent writers store the same few words, each of them valid.
     unsafe {
-        if (*flow).origin != origin::OUTSIDE || is_over(&*flow, key.protocol, now) {
-            return false;
+        if is_over(&*flow, key.protocol, now) {
+            return Known::No;
         }
         (*flow).last_seen = now;
+        match (*flow).origin {
+            origin::OUTSIDE => Known::Outside,
+            origin::NAME => Known::Name((*flow).name),
+            _ => Known::No,
+        }
     }
-    report::stat(Stat::Replies);
-    true
 }
 
-/// Remembers that the pod began this connection, where the protocol does not show it.
-#[inline(always)]
-pub fn remember_sent(endpoint: u32, packet: &Packet) {
-    if !shows_opening(packet.protocol) {
-        remember(&sent(endpoint, packet), origin::INSIDE);
+/// Whether a connection passes although its destination is denied now: it began outside, or the rule about the name that allowed it
+/// when it began still stands. `class_key`: its (protocol, port) for the rules.
+#[inline(never)]
+pub fn lives_on(key: &FlowKey, endpoint: &Judged, class_key: u32) -> bool {
+    let lives = match known(key) {
+        Known::No => false,
+        Known::Outside => true,
+        Known::Name(id) => {
+            let family = if unmapped(key.remote).is_some() { 4 } else { 6 };
+            table::would_allow(endpoint, family, &key.remote, class_key, id)
+        }
+    };
+    if lives {
+        report::stat(Stat::Replies);
     }
+    lives
+}
+
+/// Remembers that the pod began this connection, where the protocol does not show it or only a name allows it.
+#[inline(always)]
+pub fn remember_sent(endpoint: u32, packet: &Packet, named: &Named) {
+    let key = sent(endpoint, packet);
+    if !shows_opening(packet.protocol) {
+        let (origin, name) = if named.grants == 0 { (origin::INSIDE, 0) } else { (origin::NAME, named.id) };
+        remember(&key, origin, name);
+    } else if named.grants != 0 && packet.has(flag::OPENS) && !is_icmp(packet.protocol) {
+        insert(&key, origin::NAME, named.id, now());
+    }
+}
+
+#[inline(always)]
+fn is_icmp(protocol: u8) -> bool {
+    matches!(protocol, protocol::ICMP | protocol::ICMPV6)
 }
 
 /// Remembers a connection that a remote opens.
@@ -88,9 +132,9 @@ pub fn remember_sent(endpoint: u32, packet: &Packet) {
 pub fn remember_received(endpoint: u32, packet: &Packet) {
     let key = received(endpoint, packet);
     if packet.has(flag::OPENS) {
-        insert(&key, origin::OUTSIDE, now());
+        insert(&key, origin::OUTSIDE, 0, now());
     } else if !shows_opening(packet.protocol) {
-        remember(&key, origin::OUTSIDE);
+        remember(&key, origin::OUTSIDE, 0);
     }
 }
 
@@ -102,7 +146,7 @@ pub fn shows_opening(protocol: u8) -> bool {
 
 /// The first packet decides who began; later ones keep the entry alive.
 #[inline(never)]
-fn remember(key: &FlowKey, origin: u32) {
+fn remember(key: &FlowKey, origin: u32, name: u32) {
     let now = now();
     if let Some(flow) = FLOWS.get_ptr_mut(key) {
         // SAFETY: as in `began_outside`.
@@ -112,23 +156,33 @@ fn remember(key: &FlowKey, origin: u32) {
                 if now.wrapping_sub((*flow).last_seen) > SECOND {
                     (*flow).last_seen = now;
                 }
+                // A connection of the pod that only a name allows any more.
+                if origin == origin::NAME && (*flow).origin == origin::INSIDE {
+                    (*flow).name = name;
+                    (*flow).origin = origin;
+                }
                 return;
             }
         }
     }
-    insert(key, origin, now);
+    insert(key, origin, name, now);
 }
 
 #[inline(always)]
-fn insert(key: &FlowKey, origin: u32, now: u64) {
-    if FLOWS.insert(key, Flow { last_seen: now, origin, padding: 0 }, 0).is_err() {
+fn insert(key: &FlowKey, origin: u32, name: u32, now: u64) {
+    if FLOWS.insert(key, Flow { last_seen: now, origin, name }, 0).is_err() {
         report::stat(Stat::FlowsFailed);
     }
 }
 
 #[inline(always)]
 fn is_over(flow: &Flow, protocol: u32, now: u64) -> bool {
-    let seconds = if protocol == u32::from(protocol::TCP) { timeout::TCP_SECONDS } else { timeout::OTHER_SECONDS };
+    let seconds = match protocol as u8 {
+        // While its address lives nobody asks, so nobody notes that it is alive.
+        protocol::TCP | protocol::SCTP if flow.origin == origin::NAME => return false,
+        protocol::TCP => timeout::TCP_SECONDS,
+        _ => timeout::OTHER_SECONDS,
+    };
     // Another CPU's coarse clock may be a tick ahead.
     now.saturating_sub(flow.last_seen) > seconds * SECOND
 }

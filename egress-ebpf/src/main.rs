@@ -4,11 +4,15 @@
 //! a reply, a fragment) ▶ report (count, tell). A hook without an endpoint passes everything: such traffic is not ours.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
+mod addresses;
+mod dns;
 mod endpoint;
 mod flow;
 mod fragment;
 mod maps;
+mod names;
 mod reject;
 mod report;
 mod skb;
@@ -92,6 +96,12 @@ pub fn cg_ingress(ctx: SkBuffContext) -> i32 {
         skb::to_pod(&skb, &endpoint, Hook::CgroupIngress);
     }
     1
+}
+
+/// Stores addresses that the agent has looked up. It runs this by `BPF_PROG_TEST_RUN`; it is attached nowhere.
+#[classifier]
+pub fn learn(ctx: TcContext) -> i32 {
+    addresses::lesson(&Skb::new(ctx.as_ptr().cast())).map_or(-1, |stored| stored as i32)
 }
 
 #[cfg(not(test))]

@@ -1,13 +1,15 @@
 //! Every map of the datapath. Who writes and reads each, and its capacity, stands in `egress_common::abi`.
 
-use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE};
+use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use egress_common::abi::{Config, capacity};
 use egress_common::class::ClassEntry;
+use egress_common::dns::{Outcome, Query, QueryKey, Reply, Scratch};
 use egress_common::endpoint::{Endpoint, EndpointKey};
 use egress_common::event::{Event, Limit, LimitKey, Stat};
 use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey};
+use egress_common::names::{AddressNames, KEY_BYTES, NameEntry, NameLeaf};
 use egress_common::reason::DropReason;
 use egress_common::table::{Counter, Leaf, TableInfo};
 
@@ -15,6 +17,8 @@ use egress_common::table::{Counter, Leaf, TableInfo};
 pub type Prefixes<const BYTES: usize> = LpmTrie<[u8; BYTES], Leaf, 1>;
 /// Inner map of a table: its classes. `BPF_F_INNER_MAP` lets every table bring an array of its own length.
 pub type Classes = Array<ClassEntry, 1, { BPF_F_INNER_MAP as usize }>;
+/// Inner map of a table: what it says of name ids.
+pub type NameLeaves = Array<NameLeaf, 1, { BPF_F_INNER_MAP as usize }>;
 
 /// Interface, namespace or cgroup → slot in [`ENDPOINTS`].
 #[btf_map(name = "endpoint_ids")]
@@ -71,3 +75,40 @@ pub static EVENT_LIMITS: LruHashMap<LimitKey, Limit, { capacity::EVENT_LIMITS as
 /// Settings of the node.
 #[btf_map(name = "config")]
 pub static CONFIG: Array<Config, 1> = Array::new();
+
+/// Table slot → what the table says of name ids.
+#[btf_map(name = "name_leaves")]
+pub static NAME_LEAVES: ArrayOfMaps<NameLeaves, { capacity::TABLES as usize }> = ArrayOfMaps::new();
+
+/// Suffix of names → name ids.
+#[btf_map(name = "names")]
+pub static NAMES: LpmTrie<[u8; KEY_BYTES], NameEntry, { capacity::NAMES as usize }> = LpmTrie::new();
+
+/// Address → its names.
+#[btf_map(name = "addresses")]
+pub static ADDRESSES: HashMap<
+    [u8; 16],
+    AddressNames,
+    { capacity::ADDRESSES as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
+/// Addresses of trusted resolvers.
+#[btf_map(name = "resolvers")]
+pub static RESOLVERS: HashMap<[u8; 16], u32, { capacity::RESOLVERS as usize }> = HashMap::new();
+
+/// Queries under way; least recently used first out.
+#[btf_map(name = "queries")]
+pub static QUERIES: LruHashMap<QueryKey, Query, { capacity::QUERIES as usize }> = LruHashMap::new();
+
+/// Outcome → how often.
+#[btf_map(name = "dns_counters")]
+pub static DNS_COUNTERS: PerCpuArray<u64, { Outcome::COUNT as usize }> = PerCpuArray::new();
+
+/// Replies, for the agent.
+#[btf_map(name = "dns_events")]
+pub static DNS_EVENTS: RingBuf<Reply, { capacity::DNS_RING_BYTES as usize }> = RingBuf::new();
+
+/// Hook → memory of the parser. One for each, because a hook may interrupt another one on its CPU.
+#[btf_map(name = "dns_scratch")]
+pub static DNS_SCRATCH: PerCpuArray<Scratch, { crate::dns::SCRATCHES as usize }> = PerCpuArray::new();

@@ -67,6 +67,8 @@ pub struct Told<'a> {
     pub protocol: u8,
     /// Bytes from the IP header on.
     pub length: u32,
+    /// A name id of the remote address; 0 if it has none.
+    pub name: u32,
 }
 
 /// Who made a socket call. In a packet hook the current process is anybody.
@@ -102,6 +104,8 @@ pub fn tell(endpoint: &Judged, told: &Told<'_>, caller: Option<&Caller>) {
         (*event).pid = caller.map_or(0, |caller| caller.pid);
         (*event).comm = caller.map_or([0; 16], |caller| caller.comm);
         (*event).length = told.length;
+        (*event).name = told.name;
+        (*event).padding = 0;
     }
     slot.submit(0);
     #[cfg(feature = "log")]

@@ -4,16 +4,20 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
+use egress_common::class;
+use egress_common::dns::PORT;
+use egress_common::endpoint::flag as endpoint_flag;
 use egress_common::event::{Event, Hook, Stat, outcome};
 use egress_common::packet::{self, Network, Packet, PacketBytes};
 use egress_common::reason::DropReason;
 use egress_common::table::{Decision, flag};
 
 use crate::endpoint::Judged;
-use crate::flow;
 use crate::fragment::{self, First};
+use crate::names::Named;
 use crate::report::{self, Told};
 use crate::table;
+use crate::{dns, flow};
 
 /// The packet that a hook was called for.
 pub struct Skb(*mut __sk_buff);
@@ -36,6 +40,13 @@ impl Skb {
     pub fn interface(&self) -> u32 {
         // SAFETY: the context is valid while the program runs.
         unsafe { (*self.0).ifindex }
+    }
+
+    /// Whether the hook is on a loopback interface.
+    #[inline(always)]
+    pub fn is_loopback(&self) -> bool {
+        // `LOOPBACK_IFINDEX` of the kernel, in every network namespace.
+        self.interface() == 1
     }
 
     /// `EtherType` of the packet, for hooks that do not see its Ethernet header.
@@ -137,9 +148,11 @@ pub fn from_pod(skb: &Skb, endpoint: &Judged, hook: Hook) -> Verdict {
             forget(&mut packet, endpoint);
             Case { skb, endpoint, packet: &packet, hook, start, length: skb.length().saturating_sub(start) }.judge()
         }
-        Err(reason) => {
-            Case { skb, endpoint, packet: &packet, hook, start: 0, length: skb.length() }.drop(reason, Event::NO_RANK)
-        }
+        Err(reason) => Case { skb, endpoint, packet: &packet, hook, start: 0, length: skb.length() }.drop(
+            reason,
+            Event::NO_RANK,
+            0,
+        ),
     }
 }
 
@@ -165,9 +178,14 @@ impl Case<'_> {
         if self.packet.has(packet::flag::LATER_FRAGMENT) {
             return self.judge_later_fragment();
         }
-        let answer = table::ask(self.endpoint, self.packet.family, &self.packet.destination, self.packet.egress_key());
+        if self.is_spoofed() {
+            return self.drop(DropReason::SpoofedResolver, Event::NO_RANK, 0);
+        }
+        let mut named = Named::default();
+        let (family, key) = (self.packet.family, self.packet.egress_key());
+        let answer = table::ask(self.endpoint, family, &self.packet.destination, key, &mut named);
         let Some(decision) = answer.decision() else {
-            return self.drop(DropReason::NoTable, Event::NO_RANK);
+            return self.drop(DropReason::NoTable, Event::NO_RANK, 0);
         };
         // The rules may deny the destination, and still a reply to a connection that began outside passes.
         let passes = !decision.is_deny() || self.is_reply();
@@ -179,26 +197,39 @@ impl Case<'_> {
         }
         report::count_rule(self.endpoint, decision, self.length);
         if let Some(audit) = answer.audit() {
-            self.tell_audit(decision, audit);
+            self.tell_audit(decision, audit, named.id);
         }
         if !passes {
-            let verdict = self.drop(DropReason::Policy, decision.rank());
+            let verdict = self.drop(DropReason::Policy, decision.rank(), named.id);
             return if self.endpoint.info.flags & flag::REJECT == 0 { verdict } else { Verdict::Refuse };
         }
         if !decision.is_internal() {
-            flow::remember_sent(self.endpoint.id, self.packet);
+            flow::remember_sent(self.endpoint.id, self.packet, &named);
         }
+        dns::sent(self.skb, self.endpoint, self.packet, self.start, self.hook);
         Verdict::Pass
+    }
+
+    /// Whether the packet claims to come from a trusted resolver (§5.2). Sockets cannot make such packets without the address.
+    #[inline(always)]
+    fn is_spoofed(&self) -> bool {
+        self.packet.source_port == PORT
+            && has_ethernet(self.hook)
+            && self.endpoint.flags & endpoint_flag::RESOLVER == 0
+            && dns::is_resolver(&self.packet.source)
     }
 
     #[inline(never)]
     fn is_reply(&self) -> bool {
-        let key = match packet::quoted(self.skb, self.start, self.packet) {
-            Some(quoted) => flow::quoted(self.endpoint.id, self.packet, quoted),
-            None if self.packet.may_answer() => flow::sent(self.endpoint.id, self.packet),
+        let (key, class_key) = match packet::quoted(self.skb, self.start, self.packet) {
+            Some(quoted) => {
+                let class_key = class::key(quoted.protocol, u16::from_be_bytes(quoted.remote_port));
+                (flow::quoted(self.endpoint.id, self.packet, quoted), class_key)
+            }
+            None if self.packet.may_answer() => (flow::sent(self.endpoint.id, self.packet), self.packet.egress_key()),
             None => return false,
         };
-        flow::began_outside(&key)
+        flow::lives_on(&key, self.endpoint, class_key)
     }
 
     #[inline(never)]
@@ -207,7 +238,7 @@ impl Case<'_> {
         let answer = table::ask_any_port(self.endpoint, self.packet.family, &self.packet.destination, protocol);
         let decided = match answer.decision() {
             _ if answer.depends() => None,
-            None => return self.drop(DropReason::NoTable, Event::NO_RANK),
+            None => return self.drop(DropReason::NoTable, Event::NO_RANK, 0),
             Some(decision) if !decision.is_deny() => {
                 report::count_rule(self.endpoint, decision, self.length);
                 return Verdict::Pass;
@@ -224,35 +255,35 @@ impl Case<'_> {
                 report::count_rule(self.endpoint, decision, self.length);
                 Verdict::Pass
             }
-            (First::Overlapped(decision), _) => self.drop(DropReason::OverlappingFragment, decision.rank()),
-            (First::Dropped(decision), _) => self.drop(DropReason::DeniedFragment, decision.rank()),
+            (First::Overlapped(decision), _) => self.drop(DropReason::OverlappingFragment, decision.rank(), 0),
+            (First::Dropped(decision), _) => self.drop(DropReason::DeniedFragment, decision.rank(), 0),
             (First::Unknown, Some(denied)) => {
                 report::count_rule(self.endpoint, denied, self.length);
-                self.drop(DropReason::Policy, denied.rank())
+                self.drop(DropReason::Policy, denied.rank(), 0)
             }
-            (First::Unknown, None) => self.drop(DropReason::UnknownFragment, Event::NO_RANK),
+            (First::Unknown, None) => self.drop(DropReason::UnknownFragment, Event::NO_RANK, 0),
         }
     }
 
     #[inline(never)]
-    fn drop(&self, reason: DropReason, rank: u32) -> Verdict {
+    fn drop(&self, reason: DropReason, rank: u32, name: u32) -> Verdict {
         report::count_drop(reason, self.length);
-        self.tell(outcome::DENIED, reason, rank);
+        self.tell(outcome::DENIED, reason, rank, name);
         Verdict::Drop
     }
 
     /// Counts and tells what Audit policies would have done.
     #[inline(never)]
-    fn tell_audit(&self, decision: Decision, audit: Decision) {
+    fn tell_audit(&self, decision: Decision, audit: Decision, name: u32) {
         report::count_rule(self.endpoint, audit, self.length);
         if audit.is_deny() != decision.is_deny() {
             let would = if audit.is_deny() { outcome::WOULD_DENY } else { outcome::WOULD_ALLOW };
-            self.tell(would, DropReason::Policy, audit.rank());
+            self.tell(would, DropReason::Policy, audit.rank(), name);
         }
     }
 
     #[inline(always)]
-    fn tell(&self, outcome: u8, reason: DropReason, rank: u32) {
+    fn tell(&self, outcome: u8, reason: DropReason, rank: u32, name: u32) {
         let packet = self.packet;
         let is_icmp = matches!(packet.protocol, packet::protocol::ICMP | packet::protocol::ICMPV6);
         let told = Told {
@@ -266,24 +297,35 @@ impl Case<'_> {
             local_port: packet.source_port,
             protocol: packet.protocol,
             length: self.length,
+            name,
         };
         report::tell(self.endpoint, &told, None);
     }
 }
 
-/// Remembers connections that begin outside. Never stops a packet: what reaches a pod is not ours to judge.
+/// Remembers connections that begin outside, and learns names. Never stops a packet: what reaches a pod is not ours to judge.
 #[inline(always)]
 pub fn to_pod(skb: &Skb, endpoint: &Judged, hook: Hook) {
     let mut packet = Packet::EMPTY;
-    if !matches!(parse(skb, hook, &mut packet), Ok(Some(_))) {
+    let Ok(Some(start)) = parse(skb, hook, &mut packet) else {
         return;
+    };
+    forget(&mut packet, endpoint);
+    remember_opening(endpoint, &packet);
+    // Last, and with nothing behind it that the verifier would have to follow for every kind of message.
+    if hook as u32 != Hook::CgroupIngress as u32 || !skb.is_loopback() {
+        dns::received(skb, endpoint, &packet, start, hook);
     }
+}
+
+#[inline(always)]
+fn remember_opening(endpoint: &Judged, packet: &Packet) {
     let opens = packet.has(packet::flag::OPENS);
     if packet.has(packet::flag::LATER_FRAGMENT) || (!opens && flow::shows_opening(packet.protocol)) {
         return;
     }
-    let answer = table::ask(endpoint, packet.family, &packet.source, packet.reply_key());
+    let answer = table::ask(endpoint, packet.family, &packet.source, packet.reply_key(), &mut Named::default());
     if answer.decision().is_some_and(|decision| !decision.is_internal()) {
-        flow::remember_received(endpoint.id, &packet);
+        flow::remember_received(endpoint.id, packet);
     }
 }

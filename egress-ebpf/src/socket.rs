@@ -11,6 +11,7 @@ use egress_common::packet::{mapped, protocol, unmapped};
 use egress_common::reason::DropReason;
 
 use crate::endpoint::{self, Judged};
+use crate::names::Named;
 use crate::report::{self, Caller, Told};
 use crate::{flow, table};
 
@@ -64,11 +65,12 @@ fn judge(ctx: *mut bpf_sock_addr, endpoint: &Judged, remote: [u8; 16], family: u
         protocol::ICMPV6 => ([0; 2], class::key(protocol, 128)),
         _ => ([0; 2], class::key(protocol, 0)),
     };
-    let answer = table::ask(endpoint, family, &remote, key);
+    let mut named = Named::default();
+    let answer = table::ask(endpoint, family, &remote, key, &mut named);
     let (rank, reason) = match answer.decision() {
         Some(decision) if !decision.is_deny() => return true,
         Some(decision) => {
-            if protocol == protocol::UDP && is_reply(ctx, endpoint, remote, port) {
+            if protocol == protocol::UDP && lives_on(ctx, endpoint, remote, port, key) {
                 return true;
             }
             report::count_rule(endpoint, decision, 0);
@@ -88,6 +90,7 @@ fn judge(ctx: *mut bpf_sock_addr, endpoint: &Judged, remote: [u8; 16], family: u
         local_port: [0; 2],
         protocol,
         length: 0,
+        name: named.id,
     };
     // Programs for packets may not ask for the caller on every kernel, so it is asked for here.
     let caller =
@@ -104,9 +107,9 @@ fn judge(ctx: *mut bpf_sock_addr, endpoint: &Judged, remote: [u8; 16], family: u
     false
 }
 
-/// Whether a UDP server answers a remote that spoke first.
+/// Whether a UDP socket goes on with a remote that spoke first, or that a name allowed when it began.
 #[inline(always)]
-fn is_reply(ctx: *mut bpf_sock_addr, endpoint: &Judged, remote: [u8; 16], remote_port: [u8; 2]) -> bool {
+fn lives_on(ctx: *mut bpf_sock_addr, endpoint: &Judged, remote: [u8; 16], remote_port: [u8; 2], key: u32) -> bool {
     // SAFETY: the context is valid while the program runs, and so is its socket, which the verifier checks.
     let local_port = unsafe {
         let sk: *mut bpf_sock = (*ctx).__bindgen_anon_1.sk;
@@ -115,11 +118,12 @@ fn is_reply(ctx: *mut bpf_sock_addr, endpoint: &Judged, remote: [u8; 16], remote
         }
         (*sk).src_port as u16
     };
-    flow::began_outside(&FlowKey {
+    let flow = FlowKey {
         remote,
         endpoint: endpoint.id,
         remote_port,
         local_port: local_port.to_be_bytes(),
         protocol: u32::from(protocol::UDP),
-    })
+    };
+    flow::lives_on(&flow, endpoint, key)
 }

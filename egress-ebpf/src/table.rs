@@ -2,14 +2,16 @@
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use egress_common::class::{self, ClassEntries, ClassEntry, ClassVerdict};
+use egress_common::names::{State, prefix_state};
 use egress_common::packet::unmapped;
-use egress_common::table::{Decision, Leaf};
+use egress_common::table::{Decision, Leaf, flag};
 
 use crate::endpoint::Judged;
 use crate::maps::{CLASSES, Classes, TABLES4, TABLES6};
+use crate::names::{self, Named};
 
 /// The classes of one table.
-struct ClassMap<'a>(&'a Classes);
+pub struct ClassMap<'a>(pub &'a Classes);
 
 impl ClassEntries for ClassMap<'_> {
     #[inline(always)]
@@ -24,7 +26,7 @@ impl ClassEntries for ClassMap<'_> {
 pub struct Answer(u64);
 
 impl Answer {
-    const NONE: Self = Self(0);
+    pub const NONE: Self = Self(0);
     /// It depends on the port. No decision has these bits.
     const DEPENDS: Self = Self(1);
 
@@ -35,6 +37,18 @@ impl Answer {
             None => 0,
         };
         Self(u64::from(verdict.decision.0) | u64::from(audit) << 32)
+    }
+
+    /// The verdict of first matches.
+    #[inline(always)]
+    pub fn of_state(state: State) -> Self {
+        state.verdict().map_or(Self::NONE, Self::of)
+    }
+
+    /// Whether nothing passes: a Deny, or no table.
+    #[inline(always)]
+    pub fn denies(self) -> bool {
+        self.decision().is_none_or(Decision::is_deny)
     }
 
     /// Whether it depends on the port, which is not known.
@@ -58,28 +72,64 @@ impl Answer {
     }
 }
 
-/// What the endpoint's table says of (protocol, port) `key` at `address`.
+/// What the endpoint's table says of (protocol, port) `key` at `address`, and what names had to do with it.
 #[inline(never)]
-pub fn ask(endpoint: &Judged, family: u8, address: &[u8; 16], key: u32) -> Answer {
-    match leaf(endpoint, family, address).map(Leaf::open) {
-        Some(Ok(decision)) => Answer(u64::from(decision.0)),
-        Some(Err(base)) => {
+pub fn ask(endpoint: &Judged, family: u8, address: &[u8; 16], key: u32, named: &mut Named) -> Answer {
+    let Some(leaf) = leaf(endpoint, family, address) else { return Answer::NONE };
+    if endpoint.info.flags & flag::NAMES != 0 {
+        return match state(endpoint, leaf, key) {
+            Some(state) => names::merge(endpoint, address, &state, key, named),
+            None => Answer::NONE,
+        };
+    }
+    match leaf.open() {
+        Ok(decision) => Answer(u64::from(decision.0)),
+        Err(base) => {
             match CLASSES.get(endpoint.table.slot).and_then(|classes| class::search(&ClassMap(classes), base, key)) {
                 Some(verdict) => Answer::of(verdict),
                 None => Answer::NONE,
             }
         }
-        None => Answer::NONE,
     }
+}
+
+/// First matches among the rules about prefixes.
+#[inline(always)]
+fn state(endpoint: &Judged, leaf: Leaf, key: u32) -> Option<State> {
+    prefix_state(&ClassMap(CLASSES.get(endpoint.table.slot)?), leaf, key, endpoint.info.head_rules)
+}
+
+/// Whether the verdict would be Allow if the address had the name `id` now (§5.7).
+#[inline(never)]
+pub fn would_allow(endpoint: &Judged, family: u8, address: &[u8; 16], key: u32, id: u32) -> bool {
+    if endpoint.info.flags & flag::NAMES == 0 {
+        return false;
+    }
+    let prefix = leaf(endpoint, family, address).and_then(|leaf| state(endpoint, leaf, key));
+    match (prefix, names::of_name(endpoint, id, key)) {
+        (Some(prefix), Some(name)) => !Answer::of_state(prefix.merge(name)).denies(),
+        _ => false,
+    }
+}
+
+/// Whether the address is internal for the endpoint (§1.2).
+#[inline(never)]
+pub fn is_internal(endpoint: &Judged, address: &[u8; 16]) -> bool {
+    let family = if unmapped(*address).is_some() { 4 } else { 6 };
+    matches!(leaf(endpoint, family, address).map(Leaf::open), Some(Ok(decision)) if decision.is_internal())
 }
 
 /// What the endpoint's table says of `protocol` at `address` whatever the port; of every protocol if `protocol` is `None`.
 #[inline(never)]
 pub fn ask_any_port(endpoint: &Judged, family: u8, address: &[u8; 16], protocol: Option<u8>) -> Answer {
-    let base = match leaf(endpoint, family, address).map(Leaf::open) {
-        Some(Ok(decision)) => return Answer(u64::from(decision.0)),
-        Some(Err(base)) => base,
-        None => return Answer::NONE,
+    let Some(leaf) = leaf(endpoint, family, address) else { return Answer::NONE };
+    // Rules about names may have ports of their own; the first fragment was judged by them.
+    if endpoint.info.flags & flag::NAMES != 0 && names::concern(endpoint, address) {
+        return Answer::DEPENDS;
+    }
+    let base = match leaf.open() {
+        Ok(decision) => return Answer(u64::from(decision.0)),
+        Err(base) => base,
     };
     let (Some(protocol), Some(classes)) = (protocol, CLASSES.get(endpoint.table.slot)) else {
         return Answer::DEPENDS;

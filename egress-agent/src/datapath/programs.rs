@@ -20,6 +20,9 @@ pub(super) const TC_HOOKS: [(&str, TcAttachType); 2] =
 pub(super) const CGROUP_HOOKS: [(&str, Direction); 2] =
     [("cg_egress", Direction::Egress), ("cg_ingress", Direction::Ingress)];
 
+/// The program that stores addresses for the agent; attached nowhere.
+pub(super) const LEARN: &str = "learn";
+
 /// What the verifier and the JIT made of a program.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct ProgramFigures {
@@ -54,6 +57,7 @@ impl Programs {
             .map_max_entries(map::TABLES4, capacity.tables)
             .map_max_entries(map::TABLES6, capacity.tables)
             .map_max_entries(map::CLASSES, capacity.tables)
+            .map_max_entries(map::NAME_LEAVES, capacity.tables)
             .map_max_entries(map::RULE_COUNTERS, capacity.rule_counters)
             .map_max_entries(map::FLOWS, capacity.flows);
         let mut programs = Self { ebpf: loader.load(crate::EBPF_OBJECT)? };
@@ -63,8 +67,11 @@ impl Programs {
     }
 
     fn load_all(&mut self) -> Result<(), DatapathError> {
-        for name in
-            SOCKET_HOOKS.into_iter().chain(TC_HOOKS.map(|(name, _)| name)).chain(CGROUP_HOOKS.map(|(name, _)| name))
+        for name in SOCKET_HOOKS
+            .into_iter()
+            .chain(TC_HOOKS.map(|(name, _)| name))
+            .chain(CGROUP_HOOKS.map(|(name, _)| name))
+            .chain([LEARN])
         {
             let program = self.ebpf.program_mut(name).ok_or(DatapathError::Missing(name))?;
             let loaded = if let Program::CgroupSockAddr(program) = program {

@@ -260,6 +260,11 @@ impl EndpointArray {
         self.at(slot).map(|endpoint| unsafe { AtomicU32::from_ptr(&raw mut (*endpoint.as_ptr()).id) })
     }
 
+    fn flags(&self, slot: u32) -> Option<&AtomicU32> {
+        // SAFETY: as in `table`.
+        self.at(slot).map(|endpoint| unsafe { AtomicU32::from_ptr(&raw mut (*endpoint.as_ptr()).flags) })
+    }
+
     /// Number of slots.
     pub(super) fn len(&self) -> u32 {
         u32::try_from(self.len).unwrap_or(u32::MAX)
@@ -268,13 +273,24 @@ impl EndpointArray {
     /// Reads a slot.
     pub(super) fn get(&self, slot: u32) -> Option<Endpoint> {
         let table = self.table(slot)?.load(Ordering::Acquire);
-        Some(Endpoint { table, id: self.id(slot)?.load(Ordering::Acquire), padding: 0 })
+        Some(Endpoint {
+            table,
+            id: self.id(slot)?.load(Ordering::Acquire),
+            flags: self.flags(slot)?.load(Ordering::Acquire),
+        })
     }
 
     /// Names the endpoint in a slot; `table` publishes it afterwards.
     pub(super) fn store_id(&self, slot: u32, id: u32) {
         if let Some(word) = self.id(slot) {
             word.store(id, Ordering::Release);
+        }
+    }
+
+    /// Says what the endpoint is ([`egress_common::endpoint::flag`]).
+    pub(super) fn store_flags(&self, slot: u32, flags: u32) {
+        if let Some(word) = self.flags(slot) {
+            word.store(flags, Ordering::Release);
         }
     }
 

@@ -11,6 +11,7 @@ use aya_obj::generated::bpf_map_type::{BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_LPM_TRIE
 use egress_common::abi::map;
 use egress_common::class::ClassEntry;
 use egress_common::endpoint::TableRef;
+use egress_common::names::NameLeaf;
 use egress_common::table::{Leaf, TableInfo, flag};
 use egress_policy::compile::Table;
 use egress_policy::describe::TableDescription;
@@ -196,7 +197,7 @@ impl Tables {
     /// Takes the maps out of a slot. The kernel waits for packets that still read them before this returns. The table's
     /// generation stays in `table_info`, so that no later one has it.
     fn remove(&self, slot: u32) -> Result<(), DatapathError> {
-        for name in [map::TABLES4, map::TABLES6, map::CLASSES] {
+        for name in [map::TABLES4, map::TABLES6, map::CLASSES, map::NAME_LEAVES] {
             let outer = maps::data(&self.pins, name)?;
             syscall::delete(outer.fd().as_fd(), &slot)?;
         }
@@ -210,6 +211,7 @@ pub(super) fn create_outer_maps(pins: &Pins, entries: u32) -> Result<(), Datapat
         (map::TABLES4, trie::<4>(map::TABLES4, &[], &[])?),
         (map::TABLES6, trie::<16>(map::TABLES6, &[], &[])?),
         (map::CLASSES, class_array(1)?),
+        (map::NAME_LEAVES, leaf_array(1)?),
     ] {
         let path = pins.map(name);
         if !path.exists() {
@@ -222,6 +224,11 @@ pub(super) fn create_outer_maps(pins: &Pins, entries: u32) -> Result<(), Datapat
 fn class_array(entries: u32) -> Result<MapData, DatapathError> {
     let sizes = (size_of::<u32>(), size_of::<ClassEntry>());
     maps::create(BPF_MAP_TYPE_ARRAY, map::CLASSES, sizes, entries, BPF_F_INNER_MAP)
+}
+
+fn leaf_array(entries: u32) -> Result<MapData, DatapathError> {
+    let sizes = (size_of::<u32>(), size_of::<NameLeaf>());
+    maps::create(BPF_MAP_TYPE_ARRAY, map::NAME_LEAVES, sizes, entries, BPF_F_INNER_MAP)
 }
 
 /// Slot and generation, ordered.

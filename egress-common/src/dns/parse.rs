@@ -82,8 +82,12 @@ pub struct State {
     passes: u32,
     /// 1: the question's key is wanted.
     keyed: u32,
+    /// Where the next byte of the key goes: it is written backwards.
+    key_at: u32,
     /// Bytes of the question's key.
     pub key_bytes: u32,
+    /// Where the question's [`NameKey`](crate::names::NameKey) begins in [`Scratch::key`]: four bytes before its bytes.
+    pub key_start: u32,
     /// [`Outcome`] that ends the reading; 0: all is well.
     pub error: u32,
     /// 1: nothing is left to do.
@@ -146,7 +150,7 @@ impl Scratch {
         if be16(&self.message, 4) != 1 {
             return Err(Outcome::ManyQuestions);
         }
-        self.state = State { length, keyed: u32::from(keyed), phase: phase::QUESTION, ..State::default() };
+        self.state = State { length, keyed: u32::from(keyed), key_at: KEY_END as u32 - 1, ..State::default() };
         self.begin_name(HEADER);
         Ok(())
     }
@@ -221,7 +225,8 @@ impl Scratch {
     fn label(&mut self, head: u32) -> Result<(), Outcome> {
         let state = &mut self.state;
         if state.keyed != 0 {
-            set_byte(&mut self.key, KEY_END - 1 - (state.total & 0xff) as usize, 0);
+            set_byte(&mut self.key, state.key_at, 0);
+            state.key_at = state.key_at.wrapping_sub(1);
         }
         state.total += head + 1;
         if state.total > MAX_NAME {
@@ -250,9 +255,8 @@ impl Scratch {
         let piece = lower(piece & mask);
         state.hash = mix(state.hash, piece);
         if state.keyed != 0 {
-            // In the question there are no pointers, so the place in the name is the place in the message.
-            let at = (state.offset - HEADER) & 0xff;
-            set_word(&mut self.key, KEY_END - 8 - at as usize, piece.swap_bytes());
+            set_word(&mut self.key, state.key_at.wrapping_sub(7), piece.swap_bytes());
+            state.key_at = state.key_at.wrapping_sub(taken);
         }
         state.offset += taken;
         state.remaining -= taken;
@@ -287,6 +291,7 @@ impl Scratch {
     fn end_of_question(&mut self) -> Result<(), Outcome> {
         let state = &mut self.state;
         state.key_bytes = state.total;
+        state.key_start = state.key_at.wrapping_sub(3);
         if state.offset + 4 > state.length {
             return Err(Outcome::Malformed);
         }
@@ -445,33 +450,61 @@ fn byte(message: &Message, offset: u32) -> u8 {
 
 #[inline]
 fn be16(message: &Message, offset: u32) -> u16 {
-    let at = within(offset);
-    u16::from_be_bytes([message[at], message[at + 1]])
+    (word(message, offset) as u16).swap_bytes()
 }
 
 #[inline]
 fn be32(message: &Message, offset: u32) -> u32 {
-    let at = within(offset);
-    u32::from_be_bytes([message[at], message[at + 1], message[at + 2], message[at + 3]])
+    (word(message, offset) as u32).swap_bytes()
 }
 
 /// Eight bytes, the first one lowest.
 #[inline]
 fn word(message: &Message, offset: u32) -> u64 {
-    let at = within(offset);
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(&message[at..at + 8]);
-    u64::from_le_bytes(bytes)
+    memory::word(&message[within(offset)..])
+}
+
+/// Words at any address of map memory. The kernel allows that, but only its instructions say so: to the compiler they are bytes.
+#[cfg(target_arch = "bpf")]
+mod memory {
+    use core::arch::asm;
+
+    #[inline(always)]
+    pub(super) fn word(bytes: &[u8]) -> u64 {
+        let word;
+        // SAFETY: every caller has eight bytes behind the start, which the verifier checks.
+        unsafe { asm!("{word} = *(u64 *)({at} + 0)", word = out(reg) word, at = in(reg) bytes.as_ptr()) };
+        word
+    }
+
+    #[inline(always)]
+    pub(super) fn set_word(bytes: &mut [u8], value: u64) {
+        // SAFETY: as in `word`.
+        unsafe { asm!("*(u64 *)({at} + 0) = {value}", at = in(reg) bytes.as_mut_ptr(), value = in(reg) value) };
+    }
+}
+
+#[cfg(not(target_arch = "bpf"))]
+mod memory {
+    pub(super) fn word(bytes: &[u8]) -> u64 {
+        bytes.first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk))
+    }
+
+    pub(super) fn set_word(bytes: &mut [u8], value: u64) {
+        if let Some(chunk) = bytes.first_chunk_mut() {
+            *chunk = value.to_le_bytes();
+        }
+    }
 }
 
 #[inline]
-fn set_byte(key: &mut [u8; KEY_BUFFER], at: usize, value: u8) {
-    key[at] = value;
+fn set_byte(key: &mut [u8; KEY_BUFFER], at: u32, value: u8) {
+    key[at as usize & (KEY_END - 1)] = value;
 }
 
 #[inline]
-fn set_word(key: &mut [u8; KEY_BUFFER], at: usize, value: u64) {
-    key[at..at + 8].copy_from_slice(&value.to_le_bytes());
+fn set_word(key: &mut [u8; KEY_BUFFER], at: u32, value: u64) {
+    memory::set_word(&mut key[at as usize & (KEY_END - 1)..], value);
 }
 
 #[inline]
