@@ -106,7 +106,8 @@ pub fn interval_index<E: ClassEntries + ?Sized>(entries: &E, base: u32, key: u32
 pub(crate) const COMPARED: u32 = 16;
 
 /// Judges a packet whose port is not known (§3.6): the decision, if it is the same on every port of `protocol`. Intervals that differ
-/// only in what Audit policies would do count as the same, since those decide nothing (§2.5); `audit` is then `None`.
+/// only in what Audit policies would do count as the same, since those decide nothing (§2.5); `audit` is then `None`. For addresses with
+/// names see [`Bounds`](crate::names::Bounds).
 #[inline]
 pub fn search_any_port<E: ClassEntries + ?Sized>(entries: &E, base: u32, protocol: u8) -> Option<ClassVerdict> {
     let first = search(entries, base, key(protocol, 0))?;
@@ -114,14 +115,18 @@ pub fn search_any_port<E: ClassEntries + ?Sized>(entries: &E, base: u32, protoco
     if first.index == last.index {
         return Some(first);
     }
+    let mut audit = first.audit;
     for step in 1..COMPARED {
         let index = first.index + step;
         if index > last.index {
-            return Some(ClassVerdict { audit: None, ..first });
+            return Some(ClassVerdict { audit, ..first });
         }
-        if entries.entry(index)?.decision != first.decision.0 {
+        let entry = entries.entry(index)?;
+        if entry.decision != first.decision.0 {
             return None;
         }
+        // Intervals may also differ in nothing but their states.
+        audit = audit.filter(|audit| audit.0 == entry.audit);
     }
     None
 }
@@ -182,6 +187,11 @@ mod tests {
         entries[2].audit = Decision::deny(5).0;
         let verdict = search_any_port(entries.as_slice(), 0, 6).unwrap();
         assert_eq!((verdict.decision, verdict.audit), (Decision::allow(9), None));
+        for (entry, state) in entries[1..4].iter_mut().zip(1..) {
+            *entry = ClassEntry { audit: Decision::deny(5).0, state, ..*entry };
+        }
+        let verdict = search_any_port(entries.as_slice(), 0, 6).unwrap();
+        assert_eq!((verdict.decision, verdict.audit), (Decision::allow(9), Some(Decision::deny(5))));
         entries[3].decision = Decision::deny(9).0;
         assert_eq!(search_any_port(entries.as_slice(), 0, 6), None);
     }

@@ -189,29 +189,33 @@ impl Effect {
         Self(self.0 | Self::AUDIT)
     }
 
+    /// Rank of the rule; above every rank if there is none.
     #[inline]
-    const fn rank(self) -> u32 {
+    pub const fn rank(self) -> u32 {
         self.0 & MAX_RANK
     }
 
+    /// Whether no rule matches.
     #[inline]
-    const fn is_none(self) -> bool {
+    pub const fn is_none(self) -> bool {
         self.rank() == MAX_RANK
     }
 
+    /// Whether the rule is a Pass.
     #[inline]
-    const fn is_pass(self) -> bool {
+    pub const fn is_pass(self) -> bool {
         self.0 & Self::PASS != 0
     }
 
+    /// Whether the rule's policy is under Audit.
     #[inline]
-    const fn is_audited(self) -> bool {
+    pub const fn is_audited(self) -> bool {
         self.0 & Self::AUDIT != 0
     }
 
     /// The verdict, without the bits that are only for merging.
     #[inline]
-    const fn decision(self) -> Decision {
+    pub const fn decision(self) -> Decision {
         Decision(self.0 & !(Self::PASS | Self::AUDIT))
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Action, Mode, PolicyKey, Tier};
-use crate::rules::{RankedRule, RuleList, RuleOrigin};
+use crate::rules::{RankedPeer, RankedRule, RuleList, RuleOrigin};
 
 /// The rules behind a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,9 @@ pub struct RuleDescription {
     pub mode: Mode,
     /// `Allow 1.2.3.0/24 TCP/443`.
     pub text: String,
+    /// `*.foo.com`, if the rule is about DNS names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_name: Option<String>,
 }
 
 impl TableDescription {
@@ -61,6 +64,10 @@ impl RuleDescription {
             RuleOrigin::Policy { key, number, name } => (Some(Arc::clone(key)), Some(*number), name.clone()),
             RuleOrigin::Builtin(_) | RuleOrigin::Default => (None, None, None),
         };
+        let dns_name = match &rule.peer {
+            RankedPeer::DnsName(name) => Some(name.to_string()),
+            RankedPeer::Any | RankedPeer::Networks(_) | RankedPeer::Cidr { .. } | RankedPeer::Nodes { .. } => None,
+        };
         Self {
             origin: rule.origin.to_string(),
             policy,
@@ -70,6 +77,7 @@ impl RuleDescription {
             action: rule.action,
             mode: rule.mode,
             text: rule.text(),
+            dns_name,
         }
     }
 }
@@ -84,7 +92,10 @@ mod tests {
         let rules = list(&policy(
             "curl",
             "",
-            &["{type: Allow, name: web, to: {cidrSelector: 1.2.3.0/24}, ports: [{protocol: TCP, port: 443}]}"],
+            &[
+                "{type: Allow, name: web, to: {cidrSelector: 1.2.3.0/24}, ports: [{protocol: TCP, port: 443}]}",
+                "{type: Deny, to: {dnsName: '*.Foo.com'}}",
+            ],
         ));
         let description = TableDescription::new(&rules);
         assert_eq!(description.rules.len(), rules.rules.len());
@@ -105,6 +116,8 @@ mod tests {
                 "text": "Allow 1.2.3.0/24 TCP/443",
             })
         );
+        let second = description.rules.iter().find(|rule| rule.number == Some(2)).unwrap();
+        assert_eq!((second.text.as_str(), second.dns_name.as_deref()), ("Deny *.foo.com", Some("*.foo.com")));
         let last = u32::try_from(rules.rules.len() - 1).unwrap();
         assert_eq!(description.rule(last).unwrap().origin, "default action");
         assert_eq!(description.rule(last + 1), None);

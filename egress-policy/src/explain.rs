@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::model::{Mode, Tier};
-use crate::ports::{KeyRange, has_ports, protocol_name};
+use crate::ports::{KeyRange, Ports, has_ports, protocol_name};
 use crate::rules::{RankedPeer, RankedRule, RuleList};
 
 /// What a rule has to do with the verdict.
@@ -37,8 +37,8 @@ pub enum Outcome {
     Excepted,
     /// The protocol or port is not one of its own.
     OtherPort,
-    /// It names a DNS name, which matches no address yet.
-    NameWithoutAddress,
+    /// It names a DNS name, and the address is not a known one of it.
+    OtherName,
     /// It selects nodes, and none of them is known.
     NoNodeSelected,
 }
@@ -89,9 +89,22 @@ pub struct Explanation {
     pub considered: Vec<Considered>,
 }
 
-/// Explains what `list` says about a destination. Without a port every port is meant (for ICMP every type).
+/// Explains what `list` says about a destination that no DNS name is known for. Without a port every port is meant (for ICMP every
+/// type).
 pub fn explain(list: &RuleList, address: IpAddr, protocol: u8, port: Option<u16>) -> Explanation {
+    explain_named(list, address, &[], protocol, port)
+}
+
+/// [`explain`] for an address that is a live answer for `names` (§3.3).
+pub fn explain_named(
+    list: &RuleList,
+    address: IpAddr,
+    names: &[String],
+    protocol: u8,
+    port: Option<u16>,
+) -> Explanation {
     let address = address.to_canonical();
+    let target = Target { address, names, protocol, port };
     let keys = match port {
         Some(port) => KeyRange::ports(protocol, port, port),
         None if has_ports(protocol) => KeyRange::protocol(protocol),
@@ -104,18 +117,26 @@ pub fn explain(list: &RuleList, address: IpAddr, protocol: u8, port: Option<u16>
         if real.is_done() && audit.is_done() {
             break;
         }
-        let outcome = consider(rule, rank, address, &mut real, &mut audit);
+        let outcome = consider(rule, rank, &target, &mut real, &mut audit);
         considered.push(Considered {
             rank,
             origin: rule.origin.to_string(),
             text: rule.text(),
             outcome,
-            reason: reason(rule, outcome, address, protocol, port),
+            reason: reason(rule, outcome, &target),
         });
     }
     let (verdict, rank) = real.verdict();
     let audit = audited(list, &real, &audit);
     Explanation { address, protocol, port, verdict, rank, audit, considered }
+}
+
+/// What is asked for.
+struct Target<'a> {
+    address: IpAddr,
+    names: &'a [String],
+    protocol: u8,
+    port: Option<u16>,
 }
 
 /// One of the two evaluations, over the keys that are not decided yet.
@@ -197,8 +218,14 @@ fn audited(list: &RuleList, real: &Evaluation, audit: &Evaluation) -> Option<(Ve
     (before != after || rule.mode == Mode::Audit).then_some((after, rank?))
 }
 
-fn consider(rule: &RankedRule, rank: u32, address: IpAddr, real: &mut Evaluation, audit: &mut Evaluation) -> Outcome {
-    if let Some(outcome) = misses(rule, address) {
+fn consider(
+    rule: &RankedRule,
+    rank: u32,
+    target: &Target<'_>,
+    real: &mut Evaluation,
+    audit: &mut Evaluation,
+) -> Outcome {
+    if let Some(outcome) = misses(rule, target) {
         return outcome;
     }
     let all = real.open.clone();
@@ -226,10 +253,11 @@ fn consider(rule: &RankedRule, rank: u32, address: IpAddr, real: &mut Evaluation
 }
 
 /// Why the rule cannot match the address, if it cannot.
-fn misses(rule: &RankedRule, address: IpAddr) -> Option<Outcome> {
-    let holds = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&address));
+fn misses(rule: &RankedRule, target: &Target<'_>) -> Option<Outcome> {
+    let holds = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&target.address));
     match &rule.peer {
-        RankedPeer::DnsName(_) => Some(Outcome::NameWithoutAddress),
+        RankedPeer::DnsName(pattern) if target.names.iter().any(|name| pattern.matches(name)) => None,
+        RankedPeer::DnsName(_) => Some(Outcome::OtherName),
         RankedPeer::Nodes { networks, .. } if networks.is_empty() => Some(Outcome::NoNodeSelected),
         RankedPeer::Any | RankedPeer::Networks(_) | RankedPeer::Cidr { .. } | RankedPeer::Nodes { .. } => {
             if !holds(rule.networks()) {
@@ -243,31 +271,19 @@ fn misses(rule: &RankedRule, address: IpAddr) -> Option<Outcome> {
     }
 }
 
-fn reason(rule: &RankedRule, outcome: Outcome, address: IpAddr, protocol: u8, port: Option<u16>) -> String {
-    let holding = |networks: &[IpNet]| {
-        let holding =
-            networks.iter().filter(|network| network.contains(&address)).max_by_key(|network| network.prefix_len());
-        holding.map(ToString::to_string).unwrap_or_default()
-    };
-    let matched = || {
-        let place = match &rule.peer {
-            RankedPeer::Any => "it matches everything".to_owned(),
-            RankedPeer::Networks(_) | RankedPeer::Cidr { .. } | RankedPeer::DnsName(_) | RankedPeer::Nodes { .. } => {
-                format!("{address} is in {}", holding(rule.networks()))
-            }
-        };
-        match &rule.ports {
-            crate::ports::Ports::Any => place,
-            crate::ports::Ports::Listed(_) => format!("{place} and {} is in {}", target(protocol, port), rule.ports),
+fn reason(rule: &RankedRule, outcome: Outcome, target: &Target<'_>) -> String {
+    let Target { address, protocol, port, .. } = *target;
+    let matched = || match &rule.ports {
+        Ports::Any => found(rule, target),
+        Ports::Listed(_) => {
+            format!("{} and {} is in {}", found(rule, target), transport(protocol, port), rule.ports)
         }
     };
     match outcome {
         Outcome::Decides => matched(),
-        Outcome::DecidesForSomePorts => format!(
-            "{address} is in {}, for {} as far as earlier rules left it",
-            holding(rule.networks()),
-            rule.ports.words()
-        ),
+        Outcome::DecidesForSomePorts => {
+            format!("{}, for {} as far as earlier rules left it", found(rule, target), rule.ports.words())
+        }
         Outcome::Passes => format!("{}, so the rest of the Admin tier is skipped", matched()),
         Outcome::WouldDecide if rule.mode == Mode::Audit => format!("{}, but the policy is under Audit", matched()),
         Outcome::WouldDecide => format!("{}, and it would decide if the policies under Audit were enforced", matched()),
@@ -278,15 +294,38 @@ fn reason(rule: &RankedRule, outcome: Outcome, address: IpAddr, protocol: u8, po
         Outcome::OnlyRecorded => "an earlier rule already gives the audit verdict".to_owned(),
         Outcome::Skipped => "a Pass rule before it skips the rest of the Admin tier".to_owned(),
         Outcome::OtherAddress => format!("{address} is not in {}", rule.peer),
-        Outcome::Excepted => format!("{address} is in {}, which is excepted", holding(rule.except())),
-        Outcome::OtherPort => format!("{} is not in {}", target(protocol, port), rule.ports.words()),
-        Outcome::NameWithoutAddress => "DNS names are not enforced yet, so it matches nothing".to_owned(),
+        Outcome::Excepted => format!("{address} is in {}, which is excepted", holding(rule.except(), address)),
+        Outcome::OtherPort => format!("{} is not in {}", transport(protocol, port), rule.ports.words()),
+        Outcome::OtherName => format!("{address} is not known as an address of {}", rule.peer),
         Outcome::NoNodeSelected => "no known node has the labels that it selects".to_owned(),
     }
 }
 
+/// Where the rule finds the address.
+fn found(rule: &RankedRule, target: &Target<'_>) -> String {
+    let address = target.address;
+    match &rule.peer {
+        RankedPeer::Any => "it matches everything".to_owned(),
+        RankedPeer::Networks(_) | RankedPeer::Cidr { .. } | RankedPeer::Nodes { .. } => {
+            format!("{address} is in {}", holding(rule.networks(), address))
+        }
+        RankedPeer::DnsName(pattern) => {
+            let names = target.names.iter().filter(|name| pattern.matches(name));
+            let names: Vec<&str> = names.map(String::as_str).collect();
+            format!("{address} is an address of {}", names.join(", "))
+        }
+    }
+}
+
+/// The longest of the prefixes that hold the address.
+fn holding(networks: &[IpNet], address: IpAddr) -> String {
+    let holding =
+        networks.iter().filter(|network| network.contains(&address)).max_by_key(|network| network.prefix_len());
+    holding.map(ToString::to_string).unwrap_or_default()
+}
+
 /// `TCP/443`.
-fn target(protocol: u8, port: Option<u16>) -> String {
+fn transport(protocol: u8, port: Option<u16>) -> String {
     match port {
         Some(port) if has_ports(protocol) => KeyRange::ports(protocol, port, port).to_string(),
         _ => protocol_name(protocol),
@@ -365,7 +404,7 @@ impl fmt::Display for Explanation {
                 Outcome::OtherAddress
                 | Outcome::Excepted
                 | Outcome::OtherPort
-                | Outcome::NameWithoutAddress
+                | Outcome::OtherName
                 | Outcome::NoNodeSelected => "does not match",
             };
             writeln!(f, "  {} ({}) {word}: {}", considered.origin, considered.text, considered.reason)?;

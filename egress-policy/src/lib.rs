@@ -13,6 +13,7 @@ pub mod document;
 pub mod explain;
 pub mod model;
 pub mod name;
+pub mod places;
 pub mod ports;
 pub mod rules;
 pub mod selector;

@@ -104,7 +104,7 @@ pub enum RankedPeer {
         /// Prefixes inside it.
         except: Arc<[IpNet]>,
     },
-    /// The addresses of a name; none in this version.
+    /// The live addresses of the names of a pattern (§5).
     DnsName(Arc<NamePattern>),
     /// The addresses of the selected nodes.
     Nodes {
@@ -143,7 +143,7 @@ impl RankedRule {
         }
     }
 
-    /// The prefixes that the rule matches, before [`RankedRule::except`] is taken away.
+    /// The prefixes that the rule matches, before [`RankedRule::except`] is taken away. Names are joined with them at lookup.
     pub fn networks(&self) -> &[IpNet] {
         const EVERYTHING: &[IpNet] = &[
             IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),
@@ -165,9 +165,9 @@ impl RankedRule {
         }
     }
 
-    /// Whether the rule can match any address at all.
+    /// Whether the rule can match any address at all; a name can have any.
     pub fn has_addresses(&self) -> bool {
-        !self.networks().is_empty()
+        matches!(self.peer, RankedPeer::DnsName(_)) || !self.networks().is_empty()
     }
 
     /// `Allow 1.2.3.0/24 TCP/443`.

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::compile::Coverage;
-use crate::model::{Mode, PolicyKey, Tier};
+use crate::model::{Action, Mode, PolicyKey, Tier};
+use crate::name::{NamePattern, Wildcard};
 use crate::rules::{RankedPeer, RankedRule, RuleList, RuleOrigin};
 
 /// Kind of a warning; the name is the reason in status conditions.
@@ -33,8 +34,10 @@ pub enum WarningReason {
     OrderedByName,
     /// Rules that earlier ones cover (§4.3).
     ShadowedRules,
-    /// DNS rules match nothing yet.
-    DnsNameNotEnforced,
+    /// A Deny by name denies nothing while the name has no address, and a later rule allows (§5.8).
+    DenyByName,
+    /// The names of a wildcard are known only from what pods look up (§5.2).
+    WildcardNeedsLookups,
     /// A prefix of the configuration covers a whole address family.
     NothingJudged,
     /// A node selector to which no node with an address belongs.
@@ -67,15 +70,13 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Found by validation and in rule lists, in the same words, so that equal warnings can be told once.
-pub(crate) const NAME_NOT_ENFORCED: &str =
-    "DNS names are not enforced yet, so the rule matches nothing; use cidrSelector until they are";
-
 impl RuleList {
     /// What is noticed about the rules of one pod together. [`shadowed`] needs the compiled table and is separate.
     pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings = ordered_by_name(self);
         warnings.extend(self.rules.iter().filter_map(unmatched));
+        warnings.extend(denied_names(self));
+        warnings.extend(wildcards(self));
         warnings
     }
 }
@@ -110,27 +111,82 @@ fn unmatched(rule: &RankedRule) -> Option<Warning> {
     let RuleOrigin::Policy { key, number, .. } = &rule.origin else {
         return None;
     };
-    let (reason, field, message) = match &rule.peer {
-        RankedPeer::DnsName(_) => (WarningReason::DnsNameNotEnforced, "dnsName", NAME_NOT_ENFORCED.to_owned()),
-        RankedPeer::Nodes { selector, networks } if networks.is_empty() => (
-            WarningReason::NoNodeSelected,
-            "nodeSelector",
-            format!("rule {number} matches nothing: no known node has the labels {selector}"),
-        ),
-        RankedPeer::Any | RankedPeer::Networks(_) | RankedPeer::Cidr { .. } | RankedPeer::Nodes { .. } => return None,
+    let RankedPeer::Nodes { selector, networks } = &rule.peer else {
+        return None;
     };
-    Some(Warning {
-        reason,
+    networks.is_empty().then(|| Warning {
+        reason: WarningReason::NoNodeSelected,
         policy: Some(Arc::clone(key)),
-        path: format!("spec.egress[{}].to.{field}", number.saturating_sub(1)),
-        message,
+        path: format!("spec.egress[{}].to.nodeSelector", number.saturating_sub(1)),
+        message: format!("rule {number} matches nothing: no known node has the labels {selector}"),
     })
+}
+
+/// The numbers of the rules about names in which something is noticed, by policy.
+fn by_policy<'l>(
+    list: &'l RuleList,
+    noticed: impl Fn(&NamePattern, &RankedRule, u32) -> bool,
+) -> BTreeMap<&'l Arc<PolicyKey>, Vec<u32>> {
+    let mut numbers: BTreeMap<&Arc<PolicyKey>, Vec<u32>> = BTreeMap::new();
+    for (rule, rank) in list.rules.iter().zip(0..) {
+        if let (RuleOrigin::Policy { key, number, .. }, RankedPeer::DnsName(name)) = (&rule.origin, &rule.peer)
+            && noticed(name, rule, rank)
+        {
+            numbers.entry(key).or_default().push(*number);
+        }
+    }
+    numbers
+}
+
+/// §5.8: rules that deny by name what a later rule allows by address; one warning per policy.
+fn denied_names(list: &RuleList) -> Vec<Warning> {
+    let allows = |rule: &RankedRule| rule.action == Action::Allow && !matches!(rule.peer, RankedPeer::DnsName(_));
+    let last_allow = list.rules.iter().zip(0_u32..).filter(|(rule, _)| allows(rule)).map(|(_, rank)| rank).max();
+    let open = by_policy(list, |_, rule, rank| rule.action == Action::Deny && last_allow > Some(rank));
+    let warning = |(key, numbers): (&Arc<PolicyKey>, Vec<u32>)| Warning {
+        reason: WarningReason::DenyByName,
+        policy: Some(Arc::clone(key)),
+        path: "spec.egress".to_owned(),
+        message: format!(
+            "{} by name, which denies nothing while the name has no known address, and a later rule allows; deny by \
+             cidrSelector and allow by name",
+            sentence(&numbers, "denies", "deny")
+        ),
+    };
+    open.into_iter().map(warning).collect()
+}
+
+/// §5.2: the names of a wildcard cannot be polled; one warning per policy.
+fn wildcards(list: &RuleList) -> Vec<Warning> {
+    let wild = by_policy(list, |name, _, _| name.wildcard != Wildcard::Exact);
+    let warning = |(key, numbers): (&Arc<PolicyKey>, Vec<u32>)| Warning {
+        reason: WarningReason::WildcardNeedsLookups,
+        policy: Some(Arc::clone(key)),
+        path: "spec.egress".to_owned(),
+        message: format!(
+            "{} only addresses that pods of the node have looked up at a trusted resolver, because the names of a \
+             wildcard cannot be polled; clients with a DNS cache or resolver of their own need the exact name",
+            sentence(&numbers, "matches", "match")
+        ),
+    };
+    wild.into_iter().map(warning).collect()
+}
+
+/// `rule 3 denies`, `rules 1, 2 and 40 more deny`.
+fn sentence(numbers: &[u32], one: &str, several: &str) -> String {
+    const SHOWN: usize = 20;
+    let (noun, verb) = if numbers.len() == 1 { ("rule", one) } else { ("rules", several) };
+    let shown: Vec<String> = numbers.iter().take(SHOWN).map(ToString::to_string).collect();
+    let more = numbers.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{noun} {}{more} {verb}", shown.join(", "))
 }
 
 /// §4.3: the policy rules that decide nothing because earlier ones cover them; one warning per policy.
 ///
 /// Exact: a rule is reported if and only if no packet exists whose verdict (for rules under Audit: whose audit verdict) it gives, or,
-/// for Pass, whose way through the tiers it changes. Rules without addresses (DNS names, unknown nodes) have their own warnings.
+/// for Pass, whose way through the tiers it changes; where rules name DNS names and others pass, some that never decide may be left out
+/// (see `compile`). Rules without addresses (unknown nodes) have their own warnings.
 pub fn shadowed(list: &RuleList, coverage: &Coverage) -> Vec<Warning> {
     let mut numbers: BTreeMap<&Arc<PolicyKey>, (Mode, Vec<u32>)> = BTreeMap::new();
     for (rule, rank) in list.rules.iter().zip(0..) {
@@ -142,17 +198,14 @@ pub fn shadowed(list: &RuleList, coverage: &Coverage) -> Vec<Warning> {
         }
     }
     let warning = |(key, (mode, numbers)): (&Arc<PolicyKey>, (Mode, Vec<u32>))| {
-        let (noun, verb) = if numbers.len() == 1 { ("rule", "never decides") } else { ("rules", "never decide") };
-        let shown: Vec<String> = numbers.iter().take(20).map(ToString::to_string).collect();
-        let more = if numbers.len() > 20 { format!(" and {} more", numbers.len() - 20) } else { String::new() };
         let audit = if mode == Mode::Audit { ", also if the policy were enforced" } else { "" };
         Warning {
             reason: WarningReason::ShadowedRules,
             policy: Some(Arc::clone(key)),
             path: "spec.egress".to_owned(),
             message: format!(
-                "{noun} {}{more} {verb}, because earlier rules cover all that they match{audit}; remove or move them",
-                shown.join(", ")
+                "{}, because earlier rules cover all that they match{audit}; remove or move them",
+                sentence(&numbers, "never decides", "never decide")
             ),
         }
     };

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use egress_policy::compile::{CompileError, Limits, compile_with_coverage};
-use egress_policy::model::{Action, NodeContext, Peer, PodIdentity, Policy, PolicyKey, PolicySet, Tier};
+use egress_policy::model::{Action, NodeContext, PodIdentity, Policy, PolicyKey, PolicySet, Tier};
 use egress_policy::selector::LabelSelector;
 use egress_policy::warnings::{Warning, WarningReason, shadowed};
 
@@ -17,20 +17,7 @@ use crate::sources::Problem;
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) problems: Vec<Problem>,
-    pub(super) warnings: Vec<Lint>,
-}
-
-/// A warning, under the name of its kind.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Lint {
-    pub(super) reason: String,
-    pub(super) warning: Warning,
-}
-
-impl Lint {
-    pub(super) fn of(warning: Warning) -> Self {
-        Self { reason: format!("{:?}", warning.reason), warning }
-    }
+    pub(super) warnings: Vec<Warning>,
 }
 
 /// Looks at every policy of `set`.
@@ -39,8 +26,7 @@ pub(super) fn lint(set: &PolicySet) -> Found {
     let mut warnings = BTreeSet::new();
     let mut known: BTreeMap<BTreeSet<PolicyKey>, Result<Vec<Warning>, CompileError>> = BTreeMap::new();
     for policy in set.policies.values() {
-        warnings.extend(denied_names(policy));
-        warnings.extend(shared_priority(set, policy).map(Lint::of));
+        warnings.extend(shared_priority(set, policy));
         let around = around(set, policy);
         let keys = around.policies.keys().cloned().collect();
         // Policies without selectors have each other around them; their rules are compiled once.
@@ -51,34 +37,13 @@ pub(super) fn lint(set: &PolicySet) -> Found {
                 all.iter()
                     .filter(|warning| warning.policy.as_ref() == Some(&policy.key))
                     .filter(|warning| warning.reason != WarningReason::OrderedByName)
-                    .cloned()
-                    .map(Lint::of),
+                    .cloned(),
             ),
             Err(error) => found.problems.push(too_large(policy, *error)),
         }
     }
     found.warnings = warnings.into_iter().collect();
     found
-}
-
-/// §5.8: a Deny by name is open while the name has no address.
-fn denied_names(policy: &Policy) -> Vec<Lint> {
-    let rules = policy.rules.iter().enumerate();
-    let by_name = rules.filter(|(_, rule)| rule.action == Action::Deny && matches!(rule.peer, Peer::DnsName(_)));
-    let lint = |(index, _)| Lint {
-        reason: "DenyByName".to_owned(),
-        warning: Warning {
-            // The kind of these rules in general; `reason` says which of its dangers is meant.
-            reason: WarningReason::DnsNameNotEnforced,
-            policy: Some(Arc::clone(&policy.key)),
-            path: format!("spec.egress[{index}].to.dnsName"),
-            message:
-                "a Deny by name denies nothing while the name has no known address; deny by cidrSelector and allow \
-                      by name"
-                    .to_owned(),
-        },
-    };
-    by_name.map(lint).collect()
 }
 
 /// The policies that every pod of `policy` has, with selectors that say so.

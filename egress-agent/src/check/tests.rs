@@ -75,10 +75,15 @@ fn equal_priorities_are_told_where_a_pod_can_have_both() {
 }
 
 #[test]
-fn a_deny_by_name_is_told_and_an_allow_by_name_only_that_it_waits() {
-    let by_name = |action| policy("a", "", &format!("{{type: {action}, to: {{dnsName: www.foo.com}}}}"));
-    assert_eq!(reasons(&by_name("Allow")), [warned("a", "DnsNameNotEnforced")]);
-    assert_eq!(reasons(&by_name("Deny")), [warned("a", "DenyByName"), warned("a", "DnsNameNotEnforced")]);
+fn what_is_to_know_about_names_is_told() {
+    let by_name = |action, name| policy("a", "", &format!("{{type: {action}, to: {{dnsName: '{name}'}}}}"));
+    assert_eq!(reasons(&by_name("Allow", "www.foo.com")), []);
+    assert_eq!(reasons(&by_name("Deny", "www.foo.com")), [warned("a", "DenyByName")]);
+    assert_eq!(reasons(&by_name("Allow", "*.foo.com")), [warned("a", "WildcardNeedsLookups")]);
+    let behind = format!("{ALL}, {{type: Allow, to: {{dnsName: www.foo.com}}}}");
+    assert_eq!(reasons(&policy("a", "", &behind)), [warned("a", "ShadowedRules")]);
+    let covered = "{type: Allow, to: {dnsName: '**.foo.com'}}, {type: Allow, to: {dnsName: www.foo.com}}";
+    assert_eq!(reasons(&policy("a", "", covered)), [warned("a", "ShadowedRules"), warned("a", "WildcardNeedsLookups")]);
 }
 
 #[test]

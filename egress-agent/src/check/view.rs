@@ -2,14 +2,13 @@
 
 use std::io::{self, Write};
 
+use egress_policy::warnings::Warning;
 use owo_colors::{OwoColorize as _, Style};
 use serde::Serialize;
 
 use crate::output::Answer;
 use crate::policy_files::PolicyFiles;
 use crate::sources::Problem;
-
-use super::lint::Lint;
 
 const VERSION: u32 = 1;
 
@@ -38,10 +37,8 @@ pub(super) struct WarningRow {
 }
 
 impl Checked {
-    pub(super) fn new(files: &PolicyFiles, found: Vec<Lint>) -> Self {
-        let lints = files.warnings().cloned().map(Lint::of).chain(found);
-        let row = |lint: Lint| {
-            let warning = lint.warning;
+    pub(super) fn new(files: &PolicyFiles, found: Vec<Warning>) -> Self {
+        let row = |warning: Warning| {
             let object = match &warning.policy {
                 Some(key) => format!("{} {key}", key.kind.name()),
                 None => "EgressConfig default".to_owned(),
@@ -50,11 +47,11 @@ impl Checked {
                 source: files.owner(&warning).unwrap_or_default().to_owned(),
                 object,
                 path: warning.path,
-                reason: lint.reason,
+                reason: format!("{:?}", warning.reason),
                 message: warning.message,
             }
         };
-        let mut warnings: Vec<WarningRow> = lints.map(row).collect();
+        let mut warnings: Vec<WarningRow> = files.warnings().cloned().chain(found).map(row).collect();
         warnings.sort();
         warnings.dedup();
         Self {

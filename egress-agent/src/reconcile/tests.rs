@@ -164,7 +164,7 @@ fn too_many() -> String {
     policy(&rules.concat())
 }
 
-const FEW: Limits = Limits { prefixes: 30, class_entries: 1 << 20, rules: 1 << 20 };
+const FEW: Limits = Limits { prefixes: 30, class_entries: 1 << 20, rules: 1 << 20, names: 1 << 16 };
 
 #[test]
 fn a_policy_that_does_not_fit_leaves_the_table_in_force_and_says_the_numbers() {

@@ -1,12 +1,14 @@
-//! The class array under construction: equal classes are stored once.
+//! The class array under construction: equal classes, and equal states, are stored once.
 //!
-//! Invariant: no two classes in the array have the same intervals, so leaves are equal if and only if they say the same.
+//! Invariant: no two classes in the array have the same intervals, so leaves are equal if and only if they say the same. No state lies at
+//! index 0, which stands for "none"; leaves lead only to headers and intervals only to states, so the two are never taken for each other.
 
 use std::hash::BuildHasher;
 
 use egress_common::class::{ClassEntry, MAX_INTERVALS};
-use egress_common::table::Leaf;
-use hashbrown::{DefaultHashBuilder, HashTable};
+use egress_common::names::State;
+use hashbrown::hash_map::Entry;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::{CompileError, Resource};
 
@@ -14,42 +16,67 @@ pub(super) struct Classes {
     entries: Vec<ClassEntry>,
     /// Indexes of the headers, found by the content behind them.
     index: HashTable<u32>,
+    /// Indexes of the states.
+    states: HashMap<State, u32>,
     hasher: DefaultHashBuilder,
     limit: usize,
 }
 
 impl Classes {
     pub(super) fn new(limit: usize) -> Self {
-        Self { entries: Vec::new(), index: HashTable::new(), hasher: DefaultHashBuilder::default(), limit }
+        let (entries, index, states) = (Vec::new(), HashTable::new(), HashMap::new());
+        Self { entries, index, states, hasher: DefaultHashBuilder::default(), limit }
     }
 
-    /// The leaf of the class with these intervals.
-    pub(super) fn leaf(&mut self, intervals: &[ClassEntry]) -> Result<Leaf, CompileError> {
-        let Self { entries, index, hasher, limit } = self;
+    /// The index of the class with these intervals.
+    pub(super) fn class(&mut self, intervals: &[ClassEntry]) -> Result<u32, CompileError> {
+        let Self { entries, index, hasher, limit, .. } = self;
         let hash = hasher.hash_one(intervals);
         if let Some(base) = index.find(hash, |base| class_at(entries, *base) == Some(intervals)) {
-            return Ok(Leaf::class(*base));
+            return Ok(*base);
         }
         let most = usize::try_from(MAX_INTERVALS).unwrap_or(usize::MAX);
         let header = u32::try_from(intervals.len())
             .ok()
             .filter(|count| *count <= MAX_INTERVALS)
             .ok_or(CompileError::Capacity { what: Resource::ClassIntervals, needed: intervals.len(), limit: most })?;
-        let needed = entries.len() + 1 + intervals.len();
-        let full = CompileError::Capacity { what: Resource::ClassEntries, needed, limit: *limit };
-        if needed > *limit {
-            return Err(full);
-        }
-        let base = u32::try_from(entries.len()).map_err(|_| full)?;
+        let base = room(entries, 1 + intervals.len(), *limit)?;
         entries.push(ClassEntry { from: header, ..ClassEntry::default() });
         entries.extend_from_slice(intervals);
         index.insert_unique(hash, base, |base| hasher.hash_one(class_at(entries, *base).unwrap_or_default()));
-        Ok(Leaf::class(base))
+        Ok(base)
+    }
+
+    /// The index of the entry that holds `state`.
+    pub(super) fn state(&mut self, state: State) -> Result<u32, CompileError> {
+        let Self { entries, states, limit, .. } = self;
+        let vacant = match states.entry(state) {
+            Entry::Occupied(found) => return Ok(*found.get()),
+            Entry::Vacant(vacant) => vacant,
+        };
+        if entries.is_empty() {
+            // A class without intervals, which says nothing.
+            room(entries, 1, *limit)?;
+            entries.push(ClassEntry::default());
+        }
+        let at = room(entries, 1, *limit)?;
+        entries.push(state.to_entry());
+        Ok(*vacant.insert(at))
     }
 
     pub(super) fn into_entries(self) -> Vec<ClassEntry> {
         self.entries
     }
+}
+
+/// The index of the next entry, if `more` fit.
+fn room(entries: &[ClassEntry], more: usize, limit: usize) -> Result<u32, CompileError> {
+    let needed = entries.len() + more;
+    let full = CompileError::Capacity { what: Resource::ClassEntries, needed, limit };
+    if needed > limit {
+        return Err(full);
+    }
+    u32::try_from(entries.len()).map_err(|_| full)
 }
 
 fn class_at(entries: &[ClassEntry], base: u32) -> Option<&[ClassEntry]> {

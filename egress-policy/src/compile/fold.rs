@@ -9,8 +9,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use egress_common::class::ClassEntry;
-use egress_common::table::{Decision, Leaf};
+use egress_common::table::Leaf;
 
 use crate::model::{Mode, Tier};
 use crate::ports::{KeyRange, LAST_KEY, Ports};
@@ -23,7 +22,7 @@ pub(super) const NONE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct State {
     /// Ranks: head and tail in force, head and tail with Audit.
-    ranks: [u32; 4],
+    pub(super) ranks: [u32; 4],
 }
 
 impl State {
@@ -68,68 +67,6 @@ impl State {
     }
 }
 
-/// What a rank does when it is the first match.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Effect {
-    /// `None` is Pass.
-    decision: Option<Decision>,
-    audit_only: bool,
-}
-
-impl Effect {
-    pub(super) fn of(rule: &RankedRule, rank: u32) -> Self {
-        Self { decision: rule.decision(rank), audit_only: rule.mode == Mode::Audit }
-    }
-}
-
-/// The ranks that decided one evaluation: the Pass rule that ended the head, if one did, and the rule that gave the verdict.
-struct Evaluation {
-    passed: Option<u32>,
-    decision: Decision,
-    audit_only: bool,
-}
-
-fn evaluate(effects: &[Effect], head: u32, tail: u32) -> Option<Evaluation> {
-    let effect = |rank: u32| effects.get(usize::try_from(rank).ok()?);
-    let passed = match effect(head) {
-        Some(&Effect { decision: Some(decision), audit_only }) => {
-            return Some(Evaluation { passed: None, decision, audit_only });
-        }
-        Some(Effect { decision: None, .. }) => Some(head),
-        None => None,
-    };
-    let Effect { decision, audit_only } = *effect(tail)?;
-    Some(Evaluation { passed, decision: decision?, audit_only })
-}
-
-/// The verdict of a state: the decision in force, and the bits for [`ClassEntry::audit`].
-pub(super) fn verdict(effects: &[Effect], state: State) -> Option<(Decision, u32)> {
-    let [head, tail, audit_head, audit_tail] = state.ranks;
-    let real = evaluate(effects, head, tail)?;
-    if (head, tail) == (audit_head, audit_tail) {
-        return Some((real.decision, 0));
-    }
-    let audit = evaluate(effects, audit_head, audit_tail)?;
-    let differs = audit.audit_only || audit.decision.is_deny() != real.decision.is_deny();
-    Some((real.decision, if differs { audit.decision.0 } else { 0 }))
-}
-
-/// Marks the ranks that matter to the verdicts of `state`: enforced rules in the real one, audited rules in the audit one.
-pub(super) fn mark(effects: &[Effect], state: State, decides: &mut [bool]) {
-    let [head, tail, audit_head, audit_tail] = state.ranks;
-    for (head, tail, audit) in [(head, tail, false), (audit_head, audit_tail, true)] {
-        let Some(evaluation) = evaluate(effects, head, tail) else {
-            continue;
-        };
-        for rank in evaluation.passed.into_iter().chain([evaluation.decision.rank()]) {
-            let Ok(index) = usize::try_from(rank) else { continue };
-            if let (Some(effect), Some(decides)) = (effects.get(index), decides.get_mut(index)) {
-                *decides |= effect.audit_only == audit;
-            }
-        }
-    }
-}
-
 /// What is said at a prefix.
 #[derive(Clone, Debug)]
 pub(super) enum Fold {
@@ -145,7 +82,7 @@ pub(super) struct Split {
     pub(super) steps: Vec<(u32, State)>,
     /// Element-wise maximum over the steps: what is not below it cannot change any of them.
     worst: State,
-    /// Whether [`mark`] was already called for every step.
+    /// Whether its steps were already looked through for the rules that decide.
     pub(super) marked: Cell<bool>,
     /// The leaf that was made of it, because prefixes share folds.
     pub(super) leaf: Cell<Option<Leaf>>,
@@ -260,20 +197,4 @@ impl<'r> Own<'r> {
         }
         Fold::from_steps(steps)
     }
-}
-
-/// The intervals of a class for `steps`, adjacent ones with equal verdicts merged.
-pub(super) fn intervals(effects: &[Effect], steps: &[(u32, State)]) -> Vec<ClassEntry> {
-    let mut entries: Vec<ClassEntry> = Vec::with_capacity(steps.len());
-    for (from, state) in steps {
-        // A table always has a default action, so every state has a verdict.
-        let Some((decision, audit)) = verdict(effects, *state) else {
-            continue;
-        };
-        let entry = ClassEntry { from: *from, decision: decision.0, audit, state: 0 };
-        if entries.last().is_none_or(|last| (last.decision, last.audit) != (entry.decision, entry.audit)) {
-            entries.push(entry);
-        }
-    }
-    entries
 }

@@ -2,19 +2,28 @@
 //!
 //! For each prefix that occurs in the list, the rules whose prefix contains it are folded into disjoint (protocol, port) intervals
 //! (`fold`); `walk` visits the prefixes as a nested tree so that each fold starts from its parent's; equal folds share one class
-//! (`classes`). Near-linear in the number of prefixes; while it runs it needs about 80 bytes per mention of a prefix beside the rules,
+//! (`classes`). Rules about DNS names are folded the same way for the places of their names (`names`), and joined with the prefixes at
+//! lookup (`verdicts`). Near-linear in the number of prefixes; while it runs it needs about 80 bytes per mention of a prefix beside the rules,
 //! and the table 12 bytes per IPv4 and 24 per IPv6 prefix. Called by the agent for each distinct list, and held to the oracle of
 //! `tests/reference`.
 
 mod classes;
+mod coverage;
 mod fold;
+mod names;
 mod table;
+mod verdicts;
 mod walk;
 
 use egress_common::abi::capacity;
 use egress_common::table::MAX_RANK;
 
+use self::classes::Classes;
+pub use self::coverage::Coverage;
+use self::coverage::Open;
+use self::names::Names;
 pub use self::table::{Lookup, Table};
+use self::verdicts::Verdicts;
 use self::walk::{Family, Walk};
 use crate::rules::RuleList;
 
@@ -27,6 +36,8 @@ pub struct Limits {
     pub class_entries: usize,
     /// Rules, builtin rules and the default action included.
     pub rules: usize,
+    /// Different DNS names in rules, wildcards apart.
+    pub names: usize,
 }
 
 impl Default for Limits {
@@ -36,6 +47,7 @@ impl Default for Limits {
             prefixes: capacity::TABLE_PREFIXES,
             class_entries: capacity::TABLE_CLASS_ENTRIES,
             rules: capacity::TABLE_RULES,
+            names: usize::try_from(capacity::NAMES).unwrap_or(usize::MAX),
         }
     }
 }
@@ -51,6 +63,8 @@ pub enum Resource {
     ClassEntries,
     /// Intervals of (protocol, port) in one class.
     ClassIntervals,
+    /// DNS names in rules.
+    Names,
 }
 
 impl std::fmt::Display for Resource {
@@ -60,6 +74,7 @@ impl std::fmt::Display for Resource {
             Self::Prefixes => "prefixes",
             Self::ClassEntries => "class entries",
             Self::ClassIntervals => "port intervals at one prefix",
+            Self::Names => "DNS names",
         })
     }
 }
@@ -81,18 +96,6 @@ pub enum CompileError {
     },
 }
 
-/// Which ranks decide anything; see [`shadowed`](crate::warnings::shadowed).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Coverage(Vec<bool>);
-
-impl Coverage {
-    /// Whether at least one packet exists that the rule of `rank` decides (for Pass: sends past its tier). Rules of policies under
-    /// Audit are looked for in the audit verdicts, others in the real ones.
-    pub fn decides(&self, rank: u32) -> bool {
-        usize::try_from(rank).ok().and_then(|index| self.0.get(index)).copied().unwrap_or(false)
-    }
-}
-
 /// Compiles `list`, or says what does not fit into `limits`.
 pub fn compile(list: &RuleList, limits: &Limits) -> Result<Table, CompileError> {
     compile_with_coverage(list, limits).map(|(table, _)| table)
@@ -104,11 +107,19 @@ pub fn compile_with_coverage(list: &RuleList, limits: &Limits) -> Result<(Table,
     if list.rules.len() > most_rules {
         return Err(CompileError::Capacity { what: Resource::Rules, needed: list.rules.len(), limit: most_rules });
     }
-    let mut walk = Walk::new(&list.rules, limits);
+    let verdicts = Verdicts::of(&list.rules);
+    let names = Names::of(&list.rules, limits)?;
+    let (mut classes, mut open) = (Classes::new(limits.class_entries), Open::new());
+    let mut coverage = Coverage::new(list.rules.len());
+    let mut walk = Walk::new(&list.rules, limits.prefixes, &verdicts, &mut classes, &mut coverage, &mut open);
     walk.run(Family::V4)?;
     walk.run(Family::V6)?;
-    let (table, coverage) = walk.finish()?;
-    Ok((table, Coverage(coverage)))
+    let (prefixes4, prefixes6) = walk.finish()?;
+    open.finish();
+    let names = names.leaves(&verdicts, &mut classes, &open, &mut coverage)?;
+    let rules = u32::try_from(list.rules.len()).unwrap_or(u32::MAX);
+    let (classes, head_rules) = (classes.into_entries(), verdicts.head_rules);
+    Ok((Table { prefixes4, prefixes6, classes, names, rules, head_rules }, coverage))
 }
 
 #[cfg(test)]

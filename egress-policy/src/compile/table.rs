@@ -1,12 +1,16 @@
 //! A compiled table, as the kernel gets it, and the lookup that the kernel does on it.
 //!
-//! Invariant: prefixes are sorted by (address, length), without duplicates, and begin with the /0 of their family.
+//! Invariant: prefixes are sorted by (address, length), without duplicates, and begin with the /0 of their family; places are sorted too,
+//! and each suffix has at least one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use egress_common::class::{self, ClassEntry};
+use egress_common::class::{self, ClassEntry, ClassVerdict};
+use egress_common::names::{self, Bounds, NameLeaf, State};
 use egress_common::table::{Decision, Leaf, MAX_RANK};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::places::{Place, inside};
 
 /// What one rule list says for every address, protocol and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +21,12 @@ pub struct Table {
     pub prefixes6: Vec<(Ipv6Net, Leaf)>,
     /// The class array that leaves point into.
     pub classes: Vec<ClassEntry>,
+    /// The places that rules about DNS names tell apart, those that no rule is about left out, sorted.
+    pub names: Vec<(Place, NameLeaf)>,
     /// Number of ranks.
     pub rules: u32,
+    /// Ranks before the Namespace tier.
+    pub head_rules: u32,
 }
 
 /// What a table says of one packet.
@@ -29,6 +37,15 @@ pub struct Lookup {
     /// The decision with policies under Audit enforced, where it is another action or a rule of such a policy gives it.
     pub audit: Option<Decision>,
 }
+
+impl From<ClassVerdict> for Lookup {
+    fn from(verdict: ClassVerdict) -> Self {
+        Self { decision: verdict.decision, audit: verdict.audit }
+    }
+}
+
+/// What is said where the table is damaged.
+const DAMAGED: Lookup = Lookup { decision: Decision::deny(MAX_RANK), audit: None };
 
 /// Bytes of kernel memory that a prefix of an LPM trie takes: a node of 64 bytes, and up to one more that joins two branches.
 const BYTES_PER_PREFIX: usize = 128;
@@ -47,18 +64,58 @@ impl Table {
     /// What the kernel does: longest prefix, then the class. IPv4-mapped IPv6 addresses are IPv4. `port` is the ICMP type for ICMP and
     /// ICMPv6, and 0 for protocols without ports. A damaged table denies with rank [`MAX_RANK`].
     pub fn lookup(&self, address: IpAddr, protocol: u8, port: u16) -> Lookup {
-        self.leaf(address)
-            .and_then(|leaf| self.open(leaf, class::key(protocol, port)))
-            .unwrap_or(Lookup { decision: Decision::deny(MAX_RANK), audit: None })
+        self.leaf(address).and_then(|leaf| self.open(leaf, class::key(protocol, port))).unwrap_or(DAMAGED)
     }
 
     /// [`Table::lookup`] for a packet whose port cannot be known: a verdict only where ports do not matter (§3.6).
     pub fn lookup_any_port(&self, address: IpAddr, protocol: u8) -> Option<Lookup> {
         match self.leaf(address)?.open() {
             Ok(decision) => Some(Lookup { decision, audit: None }),
-            Err(base) => class::search_any_port(self.classes.as_slice(), base, protocol)
-                .map(|verdict| Lookup { decision: verdict.decision, audit: verdict.audit }),
+            Err(base) => class::search_any_port(self.classes.as_slice(), base, protocol).map(Lookup::from),
         }
+    }
+
+    /// Whether rules of the table are about DNS names.
+    pub fn has_names(&self) -> bool {
+        !self.names.is_empty()
+    }
+
+    /// What the table says of the names of `place`, which is one name's, or of a set of patterns that has this table's among its own.
+    pub fn name_leaf(&self, place: &Place) -> NameLeaf {
+        let own = inside(place, |suffix| {
+            let first = self.names.partition_point(|(place, _)| place.suffix.as_str() < suffix);
+            self.names.get(first).is_some_and(|(place, _)| place.suffix == suffix)
+        });
+        let found = own.and_then(|own| self.names.binary_search_by(|(place, _)| place.cmp(&own)).ok());
+        found.and_then(|index| self.names.get(index)).map_or(NameLeaf::NOTHING, |(_, leaf)| *leaf)
+    }
+
+    /// [`Table::lookup`] for an address that has names, of which the table says `leaves`: the first match wins, wherever it comes from
+    /// (§4.2).
+    pub fn lookup_with(&self, address: IpAddr, protocol: u8, port: u16, leaves: &[NameLeaf]) -> Lookup {
+        let key = class::key(protocol, port);
+        self.state(address, key, leaves).and_then(State::verdict).map_or(DAMAGED, Lookup::from)
+    }
+
+    fn state(&self, address: IpAddr, key: u32, leaves: &[NameLeaf]) -> Option<State> {
+        let (classes, head_rules) = (self.classes.as_slice(), self.head_rules);
+        let own = names::prefix_state(classes, self.leaf(address)?, key, head_rules)?;
+        leaves
+            .iter()
+            .try_fold(own, |state, leaf| Some(state.merge(names::name_state(classes, *leaf, key, head_rules)?)))
+    }
+
+    /// [`Table::lookup_any_port`] for an address that has names: a verdict only where no port matters.
+    pub fn lookup_any_port_with(&self, address: IpAddr, protocol: u8, leaves: &[NameLeaf]) -> Option<Lookup> {
+        if leaves.iter().all(|leaf| *leaf == NameLeaf::NOTHING) {
+            return self.lookup_any_port(address, protocol);
+        }
+        let (classes, head_rules) = (self.classes.as_slice(), self.head_rules);
+        let own = names::prefix_bounds(classes, self.leaf(address)?, Some(protocol), head_rules)?;
+        let bounds = leaves.iter().try_fold(own, |bounds: Bounds, leaf| {
+            Some(bounds.merge(names::name_bounds(classes, *leaf, Some(protocol), head_rules)?))
+        })?;
+        bounds.verdict().map(Lookup::from)
     }
 
     /// The leaf of the longest prefix that contains `address`.
@@ -77,8 +134,7 @@ impl Table {
     pub fn open(&self, leaf: Leaf, key: u32) -> Option<Lookup> {
         match leaf.open() {
             Ok(decision) => Some(Lookup { decision, audit: None }),
-            Err(base) => class::search(self.classes.as_slice(), base, key)
-                .map(|verdict| Lookup { decision: verdict.decision, audit: verdict.audit }),
+            Err(base) => class::search(self.classes.as_slice(), base, key).map(Lookup::from),
         }
     }
 

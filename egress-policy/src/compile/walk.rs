@@ -10,9 +10,11 @@ use egress_common::table::Leaf;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::classes::Classes;
-use super::fold::{self, Effect, Fold, Own, State};
-use super::table::{Table, unspecified4, unspecified6};
-use super::{CompileError, Limits, Resource};
+use super::coverage::{Coverage, Open};
+use super::fold::{Fold, Own, State};
+use super::table::{unspecified4, unspecified6};
+use super::verdicts::Verdicts;
+use super::{CompileError, Resource};
 use crate::rules::RankedRule;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,30 +77,43 @@ struct Frame {
 
 pub(super) struct Walk<'l> {
     rules: &'l [RankedRule],
-    effects: Vec<Effect>,
-    classes: Classes,
+    verdicts: &'l Verdicts,
+    classes: &'l mut Classes,
+    coverage: &'l mut Coverage,
+    /// What is left for names, where there are any.
+    open: Option<&'l mut Open>,
     prefix_limit: usize,
     /// Prefixes counted, beyond the limit too.
     prefixes: usize,
     prefixes4: Vec<(Ipv4Net, Leaf)>,
     prefixes6: Vec<(Ipv6Net, Leaf)>,
-    decides: Vec<bool>,
     /// For each rank, how many exceptions hold at the current prefix.
     excepted: Vec<u32>,
     stack: Vec<Frame>,
 }
 
+/// The prefixes of both families, each sorted.
+pub(super) type Prefixes = (Vec<(Ipv4Net, Leaf)>, Vec<(Ipv6Net, Leaf)>);
+
 impl<'l> Walk<'l> {
-    pub(super) fn new(rules: &'l [RankedRule], limits: &Limits) -> Self {
+    pub(super) fn new(
+        rules: &'l [RankedRule],
+        prefix_limit: usize,
+        verdicts: &'l Verdicts,
+        classes: &'l mut Classes,
+        coverage: &'l mut Coverage,
+        open: &'l mut Open,
+    ) -> Self {
         Self {
             rules,
-            effects: rules.iter().zip(0..).map(|(rule, rank)| Effect::of(rule, rank)).collect(),
-            classes: Classes::new(limits.class_entries),
-            prefix_limit: limits.prefixes,
+            verdicts,
+            classes,
+            coverage,
+            open: verdicts.names.is_some().then_some(open),
+            prefix_limit,
             prefixes: 0,
             prefixes4: Vec::new(),
             prefixes6: Vec::new(),
-            decides: vec![false; rules.len()],
             excepted: vec![0; rules.len()],
             stack: Vec::new(),
         }
@@ -122,18 +137,12 @@ impl<'l> Walk<'l> {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> Result<(Table, Vec<bool>), CompileError> {
+    pub(super) fn finish(self) -> Result<Prefixes, CompileError> {
         if self.prefixes > self.prefix_limit {
             let (needed, limit) = (self.prefixes, self.prefix_limit);
             return Err(CompileError::Capacity { what: Resource::Prefixes, needed, limit });
         }
-        let table = Table {
-            prefixes4: self.prefixes4,
-            prefixes6: self.prefixes6,
-            classes: self.classes.into_entries(),
-            rules: u32::try_from(self.rules.len()).unwrap_or(u32::MAX),
-        };
-        Ok((table, self.decides))
+        Ok((self.prefixes4, self.prefixes6))
     }
 
     fn enter(
@@ -202,22 +211,14 @@ impl<'l> Walk<'l> {
 
     fn leaf(&mut self, fold: &Fold) -> Result<Leaf, CompileError> {
         match fold {
-            Fold::Flat(state) => match fold::verdict(&self.effects, *state) {
-                // Without allocation for the common case.
-                Some((decision, 0)) => Ok(Leaf::decision(decision)),
-                _ => self.leaf_of(&[(0, *state)]),
+            Fold::Flat(state) => match self.verdicts.flat_leaf(*state) {
+                Some(leaf) => Ok(leaf),
+                None => self.verdicts.leaf(&[(0, *state)], self.classes),
             },
             Fold::Split(split) => match split.leaf.get() {
                 Some(leaf) => Ok(leaf),
-                None => self.leaf_of(&split.steps).inspect(|leaf| split.leaf.set(Some(*leaf))),
+                None => self.verdicts.leaf(&split.steps, self.classes).inspect(|leaf| split.leaf.set(Some(*leaf))),
             },
-        }
-    }
-
-    fn leaf_of(&mut self, steps: &[(u32, State)]) -> Result<Leaf, CompileError> {
-        match fold::intervals(&self.effects, steps).as_slice() {
-            [only] if only.audit == 0 => Ok(Leaf(only.decision)),
-            intervals => self.classes.leaf(intervals),
         }
     }
 
@@ -253,18 +254,25 @@ impl<'l> Walk<'l> {
         let size = frame.prefix.size_minus_one();
         // Where the children hold every address, the prefix itself decides nothing.
         if frame.children != Some(size) {
-            match &frame.fold {
-                Fold::Flat(state) => fold::mark(&self.effects, *state, &mut self.decides),
-                Fold::Split(split) if split.marked.get() => {}
-                Fold::Split(split) => {
-                    split.marked.set(true);
-                    split.steps.iter().for_each(|(_, state)| fold::mark(&self.effects, *state, &mut self.decides));
-                }
-            }
+            self.mark(&frame.fold);
         }
         if let Some(parent) = self.stack.last_mut() {
             parent.children =
                 Some(parent.children.map_or(size, |children| children.wrapping_add(size).wrapping_add(1)));
+        }
+    }
+
+    /// Notes the rules that decide somewhere in `fold`.
+    fn mark(&mut self, fold: &Fold) {
+        match fold {
+            Fold::Flat(state) => self.coverage.mark_state(self.verdicts, *state),
+            Fold::Split(split) if split.marked.replace(true) => return,
+            Fold::Split(split) => {
+                split.steps.iter().for_each(|(_, state)| self.coverage.mark_state(self.verdicts, *state));
+            }
+        }
+        if let Some(open) = &mut self.open {
+            open.add(self.verdicts, fold);
         }
     }
 }

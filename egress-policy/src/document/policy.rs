@@ -11,7 +11,7 @@ use crate::model::{Action, Mode, Peer, Policy, PolicyKey, PolicyKind, Rule, Tier
 use crate::name::NamePattern;
 use crate::ports::{KeyRange, Ports};
 use crate::spec::{ClusterTier, DEFAULT_PRIORITY, MAX_PRIORITY, MAX_RULES, Protocol};
-use crate::warnings::{NAME_NOT_ENFORCED, WarningReason};
+use crate::warnings::WarningReason;
 use egress_common::packet::protocol;
 
 /// Fields of `EgressNetworkPolicy`'s spec.
@@ -259,10 +259,7 @@ impl<'n> Report<'n> {
     fn dns_name(&mut self, node: &'n Node) -> Option<Peer> {
         let text = self.text(node)?;
         match NamePattern::parse(text) {
-            Ok(name) => {
-                self.warning(WarningReason::DnsNameNotEnforced, NAME_NOT_ENFORCED);
-                Some(Peer::DnsName(Arc::new(name)))
-            }
+            Ok(name) => Some(Peer::DnsName(Arc::new(name))),
             Err(error) => {
                 self.problem(error.to_string(), error.hint());
                 None

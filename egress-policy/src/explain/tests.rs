@@ -38,7 +38,7 @@ rule 6 of default/curl allows 1.2.3.4:443/TCP because 1.2.3.4 is in 1.2.3.0/24 a
   rule 1 of default/curl (Deny 9.0.0.0/8) does not match: 1.2.3.4 is not in 9.0.0.0/8
   rule 2 of default/curl (Deny 1.2.0.0/16 TCP/25) does not match: TCP/443 is not in TCP/25
   rule 3 of default/curl (Deny 1.0.0.0/8 except 1.2.3.0/24) does not match: 1.2.3.4 is in 1.2.3.0/24, which is excepted
-  rule 4 of default/curl (Deny www.foo.com) does not match: DNS names are not enforced yet, so it matches nothing
+  rule 4 of default/curl (Deny www.foo.com) does not match: 1.2.3.4 is not known as an address of www.foo.com
   rule 5 of default/curl (Deny nodes (pool=a)) does not match: no known node has the labels that it selects
   rule 6 of default/curl (Allow 1.2.3.0/24 TCP/443) decides: 1.2.3.4 is in 1.2.3.0/24 and TCP/443 is in TCP/443
 ";
@@ -151,4 +151,41 @@ fn several_rules_that_agree_give_a_verdict_without_a_single_rule() {
         explanation.to_string().starts_with("several rules deny 1.2.3.4 TCP, which one depends on the port\n"),
         "{explanation}"
     );
+}
+
+// §3.3, §5.9
+#[test]
+fn the_names_of_the_address_that_a_rule_means_are_told() {
+    let rules = list(&policy(
+        "curl",
+        "",
+        &[
+            "{type: Deny, to: {dnsName: foo.com}}",
+            "{type: Deny, to: {dnsName: '*.foo.com'}, ports: [{protocol: TCP, port: 25}]}",
+            "{type: Allow, to: {dnsName: '**.foo.com'}, ports: [{protocol: TCP, port: 443}]}",
+        ],
+    ));
+    let names = ["www.foo.com", "a.b.foo.com", "bar.com"].map(str::to_owned);
+    for (address, shown) in [("1.2.3.4", "1.2.3.4:443"), ("2001:db8::1", "[2001:db8::1]:443")] {
+        let of = |port| explain_named(&rules, address.parse().unwrap(), &names, TCP, port);
+        let text = of(Some(443)).to_string();
+        let lines: Vec<&str> = text.lines().filter(|line| line.contains("of default/curl")).collect();
+        assert_eq!(
+            lines,
+            [
+                format!(
+                    "rule 3 of default/curl allows {shown}/TCP because {address} is an address of www.foo.com, a.b.foo.com and TCP/443 is in TCP/443"
+                ),
+                format!(
+                    "  rule 1 of default/curl (Deny foo.com) does not match: {address} is not known as an address of foo.com"
+                ),
+                "  rule 2 of default/curl (Deny *.foo.com TCP/25) does not match: TCP/443 is not in TCP/25".to_owned(),
+                format!(
+                    "  rule 3 of default/curl (Allow **.foo.com TCP/443) decides: {address} is an address of www.foo.com, a.b.foo.com and TCP/443 is in TCP/443"
+                ),
+            ]
+        );
+        assert_eq!(of(None).verdict, Verdict::DependsOnPort);
+        assert_eq!(explain(&rules, address.parse().unwrap(), TCP, Some(25)).rank, Some(8));
+    }
 }

@@ -12,7 +12,7 @@ impl RuleList {
     /// Names the list: lists with the same fingerprint have the same rules from the same places, hence the same table and the same
     /// description.
     pub fn fingerprint(&self) -> [u8; 32] {
-        let mut feed = Feed(Sha256::new_with_prefix(b"egress rule list 1"));
+        let mut feed = Feed(Sha256::new_with_prefix(b"egress rule list 2"));
         for rule in &self.rules {
             feed.rule(rule);
         }

@@ -52,6 +52,7 @@ fn named() -> Named {
             action: Action::Deny,
             mode: Mode::Enforce,
             text: "Deny 0.0.0.0/0".into(),
+            dns_name: None,
         }),
     }
 }
