@@ -7,6 +7,7 @@
 mod counters;
 mod endpoints;
 mod error;
+mod grace;
 pub mod inspect;
 mod links;
 mod maps;

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use aya::maps::MapData;
 use egress_common::endpoint::Endpoint;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -68,16 +69,11 @@ pub(super) fn open_pin(path: &Path) -> Result<Option<OwnedFd>, DatapathError> {
     }
 }
 
-/// Makes an array of maps whose members are like `inner`, and pins it.
+/// Makes an array of maps whose members are like `inner`.
 ///
 /// Not left to aya, which would give the model of the inner map type information: Linux 6.1 takes a map without it for another kind
 /// of map (`bpf_map_meta_equal` compares `timer_off`), and the agent's tables have none.
-pub(super) fn create_array_of_maps(
-    path: &Path,
-    name: &str,
-    inner: BorrowedFd<'_>,
-    entries: u32,
-) -> Result<(), DatapathError> {
+pub(super) fn create_array_of_maps(name: &str, inner: &MapData, entries: u32) -> Result<OwnedFd, DatapathError> {
     const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
     #[repr(C)]
     #[derive(IntoBytes, Immutable)]
@@ -97,17 +93,18 @@ pub(super) fn create_array_of_maps(
         value_size: 4,
         entries,
         flags: 0,
-        inner: raw(inner),
+        inner: raw(inner.fd().as_fd()),
         numa_node: 0,
         name: [0; 16],
     };
     attributes.name.iter_mut().zip(name.bytes().take(15)).for_each(|(to, from)| *to = from);
     let fd = bpf("BPF_MAP_CREATE", BPF_MAP_CREATE, &attributes)?;
     // SAFETY: the kernel has just made this descriptor for us alone.
-    pin(&unsafe { OwnedFd::from_raw_fd(fd) }, path)
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn pin(object: &OwnedFd, path: &Path) -> Result<(), DatapathError> {
+/// Pins a map, link or program.
+pub(super) fn pin(object: &OwnedFd, path: &Path) -> Result<(), DatapathError> {
     #[repr(C)]
     #[derive(IntoBytes, Immutable)]
     struct Attributes {

@@ -20,6 +20,7 @@ use zerocopy::{Immutable, IntoBytes, Unaligned};
 use super::DesiredTable;
 use super::counters::CounterRegions;
 use super::error::DatapathError;
+use super::grace::Grace;
 use super::maps::{self, TableInfos};
 use super::pins::{self, Pins};
 use super::syscall;
@@ -64,6 +65,7 @@ pub(super) struct Tables {
     classes: ArrayOfMaps<MapData>,
     infos: TableInfos,
     counters: CounterRegions,
+    grace: Grace,
     realized: BTreeMap<TableKey, RealizedTable>,
     /// Slots whose contents cannot be trusted: left by a crash, cleared before they are used.
     free: BTreeSet<u32>,
@@ -79,6 +81,7 @@ impl Tables {
             tables6: maps::open(pins, map::TABLES6)?,
             classes: maps::open(pins, map::CLASSES)?,
             counters: CounterRegions::open(pins)?,
+            grace: Grace::new()?,
             free: (0..infos.len()).collect(),
             infos,
             realized: BTreeMap::new(),
@@ -169,7 +172,7 @@ impl Tables {
         self.infos.set(slot, bytes, 0).map_err(DatapathError::map(map::TABLE_INFO))
     }
 
-    /// Frees the tables that no endpoint uses. Returns how many.
+    /// Frees the tables that no endpoint uses any more, when the last packet that was to be judged by them is through. Returns how many.
     pub(super) fn retire(&mut self, used: &BTreeSet<SlotGeneration>) -> Result<usize, DatapathError> {
         let unused: Vec<TableKey> = self
             .realized
@@ -177,6 +180,9 @@ impl Tables {
             .filter(|(_, table)| !used.contains(&(table.reference.slot, table.reference.generation)))
             .map(|(key, _)| *key)
             .collect();
+        if !unused.is_empty() {
+            self.grace.wait()?;
+        }
         for key in &unused {
             if let Some(table) = self.realized.remove(key) {
                 self.remove(table.reference.slot)?;
@@ -187,8 +193,8 @@ impl Tables {
         Ok(unused.len())
     }
 
-    /// Takes the maps out of a slot. The kernel waits for packets that still read them before this returns. The table's
-    /// generation stays in `table_info`, so that no later one has it.
+    /// Takes the maps out of a slot, which no packet looks into any more. The table's generation stays in `table_info`, so that no later
+    /// one has it.
     fn remove(&self, slot: u32) -> Result<(), DatapathError> {
         for name in [map::TABLES4, map::TABLES6, map::CLASSES] {
             let outer = maps::data(&self.pins, name)?;
@@ -207,7 +213,7 @@ pub(super) fn create_outer_maps(pins: &Pins, entries: u32) -> Result<(), Datapat
     ] {
         let path = pins.map(name);
         if !path.exists() {
-            syscall::create_array_of_maps(&path, name, inner.fd().as_fd(), entries)?;
+            syscall::pin(&syscall::create_array_of_maps(name, &inner, entries)?, &path)?;
         }
     }
     Ok(())
