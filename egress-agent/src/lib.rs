@@ -14,6 +14,7 @@ mod difference;
 mod discovery;
 mod dump;
 mod events;
+mod import;
 mod kernel_log;
 mod logs;
 mod output;

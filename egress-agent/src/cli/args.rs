@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use egress_common::abi::capacity;
 
 use super::ask::{self, CheckArgs, CompletionsArgs, DiffArgs, ManArgs, TestArgs, WhyArgs};
+use super::import::{self, ImportArgs};
 
 /// Sizes of maps are at least one entry.
 fn size() -> RangedU64ValueParser<u32> {
@@ -65,6 +66,9 @@ pub(crate) enum Command {
     /// Show which destinations change verdict between two sets of policies, exactly.
     #[command(after_help = ask::DIFF_EXAMPLES)]
     Diff(DiffArgs),
+    /// Read the rules of other firewalls and write them as policies, with a report of every difference.
+    #[command(after_help = import::IMPORT_EXAMPLES)]
+    Import(ImportArgs),
     /// Print the completion script of a shell.
     #[command(after_help = ask::COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArgs),

@@ -6,6 +6,7 @@
 mod args;
 mod ask;
 mod failure;
+mod import;
 mod shell;
 
 use std::process::ExitCode;
@@ -17,6 +18,7 @@ pub(crate) use ask::{CheckArgs, DiffArgs, TestArgs, WhyArgs};
 #[cfg(test)]
 pub(crate) use failure::Exit;
 pub(crate) use failure::{Failure, Verdict, chain};
+pub(crate) use import::ImportArgs;
 
 use crate::{agent, check, difference, dump, logs, probes, why};
 
@@ -43,6 +45,7 @@ fn obey(command: &Command) -> Result<Verdict, Failure> {
         Command::Check(arguments) => check::run(arguments),
         Command::Test(arguments) => probes::run(arguments),
         Command::Diff(arguments) => difference::run(arguments),
+        Command::Import(arguments) => crate::import::run(arguments),
         Command::Completions(arguments) => shell::completions(arguments),
         Command::Man(arguments) => shell::man(arguments),
     }
