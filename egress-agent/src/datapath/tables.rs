@@ -11,7 +11,7 @@ use aya_obj::generated::bpf_map_type::{BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_LPM_TRIE
 use egress_common::abi::map;
 use egress_common::class::ClassEntry;
 use egress_common::endpoint::TableRef;
-use egress_common::table::{Leaf, TableInfo, flag};
+use egress_common::table::{Counter, Leaf, TableInfo, flag};
 use egress_policy::compile::Table;
 use egress_policy::describe::TableDescription;
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,17 @@ pub(super) struct RealizedTable {
     pub(super) reference: TableRef,
     pub(super) info: TableInfo,
     pub(super) description: Arc<TableDescription>,
+}
+
+/// What a table counted.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    /// Its rules.
+    pub description: Arc<TableDescription>,
+    /// By rank; with `shared` one for everything allowed and one for everything denied.
+    pub counters: Vec<Counter>,
+    /// Whether there was no room for a counter per rule.
+    pub shared: bool,
 }
 
 /// What is pinned beside a table.
@@ -172,8 +183,9 @@ impl Tables {
         self.infos.set(slot, bytes, 0).map_err(DatapathError::map(map::TABLE_INFO))
     }
 
-    /// Frees the tables that no endpoint uses any more, when the last packet that was to be judged by them is through. Returns how many.
-    pub(super) fn retire(&mut self, used: &BTreeSet<SlotGeneration>) -> Result<usize, DatapathError> {
+    /// Frees the tables that no endpoint uses any more, when the last packet that was to be judged by them is through. Returns what they
+    /// had counted.
+    pub(super) fn retire(&mut self, used: &BTreeSet<SlotGeneration>) -> Result<Vec<Counted>, DatapathError> {
         let unused: Vec<TableKey> = self
             .realized
             .iter()
@@ -183,14 +195,28 @@ impl Tables {
         if !unused.is_empty() {
             self.grace.wait()?;
         }
+        let mut retired = Vec::new();
         for key in &unused {
             if let Some(table) = self.realized.remove(key) {
                 self.remove(table.reference.slot)?;
+                // No packet reads the table any more, so this is its last word.
+                retired.push(self.counted(&table)?);
                 self.counters.release(&table.info);
                 self.free.insert(table.reference.slot);
             }
         }
-        Ok(unused.len())
+        Ok(retired)
+    }
+
+    /// What the tables in the kernel have counted so far.
+    pub(super) fn all_counted(&self) -> Result<Vec<Counted>, DatapathError> {
+        self.realized.values().map(|table| self.counted(table)).collect()
+    }
+
+    fn counted(&self, table: &RealizedTable) -> Result<Counted, DatapathError> {
+        let shared = table.info.flags & flag::SHARED_COUNTERS != 0;
+        let counters = self.counters.read(&table.info)?;
+        Ok(Counted { description: Arc::clone(&table.description), counters, shared })
     }
 
     /// Takes the maps out of a slot, which no packet looks into any more. The table's generation stays in `table_info`, so that no later
