@@ -20,6 +20,7 @@ mod kernel_log;
 mod logs;
 mod metrics;
 mod monitor;
+mod names;
 mod output;
 mod pods;
 mod policy_files;
