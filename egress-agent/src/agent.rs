@@ -19,10 +19,11 @@ use tracing::{error, info};
 
 use crate::api::{self, Socket};
 use crate::cli::{Failure, RunArgs};
-use crate::datapath::{self, Applied, Capacity, Datapath, DatapathError, Desired, Options};
+use crate::datapath::{self, Applied, Capacity, Datapath, DatapathError, Desired, Options, Problem};
 use crate::discovery::{self, Discovery};
 use crate::events::{self, FlowLog, Names, Target};
 use crate::metrics;
+use crate::names;
 use crate::reconcile::{self, Kernel, Planner, Reconciler, Sources, StatusFile, Wake, Work};
 use crate::sources::watch::{Targets, Watcher};
 use crate::sources::{EndpointSource, PolicySource, node, policies, read_regular};
@@ -34,14 +35,26 @@ use crate::vitals::{Place, Totals, Vitals};
 struct SharedDatapath {
     datapath: Arc<Mutex<Datapath>>,
     names: Names,
+    dns: names::Service,
     vitals: Arc<Vitals>,
 }
 
 impl Kernel for SharedDatapath {
     fn apply(&mut self, desired: &Desired) -> Result<Applied, DatapathError> {
+        let mut desired = desired.clone();
+        let left_out = self.dns.number(&mut desired);
         let mut datapath = self.datapath.lock().unwrap_or_else(PoisonError::into_inner);
-        let applied = datapath.apply(desired)?;
-        self.names.note(&datapath, desired);
+        let mut applied = datapath.apply(&desired)?;
+        self.dns.follow(&desired);
+        self.names.note(&datapath, &desired);
+        applied.problems.extend(left_out.iter().map(|place| {
+            Problem {
+                endpoint: place.to_string(),
+                message:
+                    "there are more DNS names on this node than the kernel holds: rules about this one match nothing"
+                        .to_owned(),
+            }
+        }));
         self.vitals.applied(&applied);
         Ok(applied)
     }
@@ -67,7 +80,14 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let node = arguments.node_name.clone().unwrap_or_else(node_name);
     let place = Place { node: &node, bpffs: &arguments.bpffs, state_dir: &arguments.state_dir };
     let vitals = Arc::new(Vitals::new(&place, Arc::clone(&datapath), watcher.health()));
-    let kernel = SharedDatapath { datapath: Arc::clone(&datapath), names: names.clone(), vitals: Arc::clone(&vitals) };
+    let problems_changed = wake.clone();
+    let (dns, dns_thread) = {
+        let datapath = datapath.lock().unwrap_or_else(PoisonError::into_inner);
+        let problems_changed = Box::new(move || drop(problems_changed.send(Wake::Names)));
+        names::Service::start(&datapath, &arguments.state_dir, problems_changed).map_err(Failure::runtime)?
+    };
+    let kernel =
+        SharedDatapath { datapath: Arc::clone(&datapath), names: names.clone(), dns, vitals: Arc::clone(&vitals) };
     let mut reconciler = reconciler(arguments, &files, cgroup_root, kernel).map_err(Failure::runtime)?;
     let first = reconciler.round(Work::ALL);
     vitals.ended(&first);
@@ -91,6 +111,8 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     // An apply that has begun is finished: half of one would leave work for the next agent.
     let _ = wake.send(Wake::Stop);
     let finished = thread.join();
+    // The reconciler had the last handle of the names.
+    let _ = dns_thread.join();
     runtime.shutdown_background();
     result.map_err(Failure::runtime)?;
     finished.map_err(|_| Failure::runtime("the reconciler died; this is a bug, please report it with the log"))?;

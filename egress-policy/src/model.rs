@@ -151,6 +151,8 @@ pub struct DnsConfig {
     pub grace: Duration,
     /// Whether port 53 of resolvers and of the node is always allowed (§1.3).
     pub allow_resolvers: bool,
+    /// Whether names may have internal, link-local and multicast addresses (§5.6).
+    pub allow_internal: bool,
 }
 
 impl Default for DnsConfig {
@@ -160,6 +162,7 @@ impl Default for DnsConfig {
             max_ttl: Duration::from_hours(1),
             grace: Duration::from_secs(30),
             allow_resolvers: true,
+            allow_internal: false,
         }
     }
 }

@@ -6,6 +6,7 @@
 mod builtin;
 mod fingerprint;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -321,6 +322,15 @@ fn ranked(policy: &Policy, rule: &Rule, number: u32, node: &NodeContext) -> Rank
 }
 
 impl RuleList {
+    /// The names that rules of the list are about, each once.
+    pub fn patterns(&self) -> BTreeSet<Arc<NamePattern>> {
+        let of_rule = |rule: &RankedRule| match &rule.peer {
+            RankedPeer::DnsName(name) => Some(Arc::clone(name)),
+            RankedPeer::Any | RankedPeer::Networks(_) | RankedPeer::Cidr { .. } | RankedPeer::Nodes { .. } => None,
+        };
+        self.rules.iter().filter_map(of_rule).collect()
+    }
+
     /// Whether the list says nothing: no policy selects the pod and the default is Allow. Such a pod needs no endpoint (performance.md).
     pub fn is_trivial(&self) -> bool {
         self.policies.is_empty() && self.rules.last().is_some_and(|rule| rule.action == Action::Allow)

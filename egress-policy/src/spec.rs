@@ -304,4 +304,8 @@ pub struct DnsSpec {
     /// Whether pods may always ask the trusted resolvers and their own node (port 53). Default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_resolvers: Option<bool>,
+    /// Whether names may have internal, link-local and multicast addresses. Default false: such answers are ignored, because whoever
+    /// controls an external name could otherwise point it inwards (DNS rebinding).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_internal_answers: Option<bool>,
 }

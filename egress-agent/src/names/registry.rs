@@ -221,6 +221,11 @@ impl Registry {
         self.places.iter().map(|(id, place)| (*id, place)).filter(|(id, place)| self.id(place) == Some(*id))
     }
 
+    /// Every id that lives or that addresses may still hold, with what it means.
+    pub(crate) fn meanings(&self) -> impl Iterator<Item = (u32, Place)> {
+        self.places.iter().map(|(id, place)| (*id, place.clone()))
+    }
+
     /// One above the highest id that was ever given: the length that arrays of leaves need.
     pub(crate) fn length(&self) -> u32 {
         self.next

@@ -22,7 +22,7 @@ pub(super) const CONFIG: [&str; 8] = [
     "denyResponse",
 ];
 /// Fields of the DNS settings.
-pub(super) const DNS: [&str; 4] = ["minTTL", "maxTTL", "grace", "allowResolvers"];
+pub(super) const DNS: [&str; 5] = ["minTTL", "maxTTL", "grace", "allowResolvers", "allowInternalAnswers"];
 
 impl<'n> Report<'n> {
     /// The configuration. What comes back is complete only if the report has no problems.
@@ -108,6 +108,9 @@ impl<'n> Report<'n> {
             max_ttl: self.optional(fields, "maxTTL", Self::duration).unwrap_or(default.max_ttl),
             grace: self.optional(fields, "grace", Self::duration).unwrap_or(default.grace),
             allow_resolvers: self.optional(fields, "allowResolvers", Self::truth).unwrap_or(default.allow_resolvers),
+            allow_internal: self
+                .optional(fields, "allowInternalAnswers", Self::truth)
+                .unwrap_or(default.allow_internal),
         };
         if dns.min_ttl > dns.max_ttl {
             let written = |name: &str| fields.get(name).is_some_and(|node| node.value != Value::Null);

@@ -365,6 +365,7 @@ fn desired(place: &Place, policies: &Policies, events_per_second: u32) -> anyhow
         netns: None,
         namespace: None,
         cgroup,
+        is_resolver: false,
         table: std::sync::Arc::clone(&policies.table),
         fallback: None,
     };
@@ -373,5 +374,7 @@ fn desired(place: &Place, policies: &Policies, events_per_second: u32) -> anyhow
     Ok(Desired {
         endpoints: vec![endpoint(TC_POD, Some(interface), None), endpoint(CGROUP_POD, None, Some(cgroup))],
         events_per_second,
+        dns: policies.dns.clone(),
+        names: policies.names(),
     })
 }

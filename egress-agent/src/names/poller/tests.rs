@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant as StdInstant;
 
 use egress_common::dns::Answer;
-use egress_common::names::{NameEntry, NameKey};
 use egress_policy::name::NamePattern;
 use hickory_resolver::proto::op::{Message, ResponseCode};
 
 use crate::datapath::DatapathError;
+use crate::datapath::Swept;
 use crate::names::answer::Family;
-use crate::names::maps::Swept;
+use crate::names::lifetime::Lifetimes;
 use crate::names::registry::{Limits, Registry};
-use crate::names::{Lifetimes, snapshot::Snapshot};
+use crate::names::snapshot::Snapshot;
 
 use server::{Server, a, aaaa, answer, cname, dead, fail, soa};
 
@@ -38,18 +38,14 @@ struct Kernel {
 }
 
 impl NameMaps for Kernel {
-    fn learn(&mut self, id: u32, answers: &[Answer]) -> Result<(), DatapathError> {
+    fn learn(&mut self, id: u32, answers: &[Answer]) -> Result<usize, DatapathError> {
         if self.broken.load(Ordering::SeqCst) > 0 {
             self.broken.fetch_sub(1, Ordering::SeqCst);
             return Err(DatapathError::Syscall { call: "learn", source: io::Error::other("full") });
         }
         let told = answers.iter().map(|answer| (id, crate::events::address(answer.address), answer.ttl));
         self.told.lock().unwrap().extend(told);
-        Ok(())
-    }
-
-    fn set_names(&mut self, _: &[(NameKey, NameEntry)]) -> Result<(), DatapathError> {
-        Ok(())
+        Ok(answers.len())
     }
 
     fn sweep(&mut self, _: Moment) -> Result<Swept, DatapathError> {

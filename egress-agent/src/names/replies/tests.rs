@@ -6,7 +6,7 @@ use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME};
 use hickory_resolver::proto::rr::{RData, Record};
 use zerocopy::IntoBytes as _;
 
-use crate::names::Lifetimes;
+use crate::names::lifetime::Lifetimes;
 use crate::names::registry::{Limits, Registry};
 
 use super::*;
