@@ -91,8 +91,11 @@ impl Table {
     }
 
     /// [`Table::lookup`] for an address that has names, of which the table says `leaves`: the first match wins, wherever it comes from
-    /// (§4.2).
+    /// (§4.2). Only tables with names keep what merging needs; for others names make no difference.
     pub fn lookup_with(&self, address: IpAddr, protocol: u8, port: u16, leaves: &[NameLeaf]) -> Lookup {
+        if !self.has_names() {
+            return self.lookup(address, protocol, port);
+        }
         let key = class::key(protocol, port);
         self.state(address, key, leaves).and_then(State::verdict).map_or(DAMAGED, Lookup::from)
     }
