@@ -1,5 +1,5 @@
-//! `egress-agent run`: checks the machine, opens the datapath, starts the reconciler, the watchers and the event reader, and waits
-//! for signals.
+//! `egress-agent run`: checks the machine, opens the datapath, starts the reconciler, the watchers, the event reader and the
+//! servers, and waits for signals.
 //!
 //! Threads: the reconciler owns all inputs and the only way to change the kernel; watchers only wake it; the main thread runs the
 //! event reader and the signals. Ending leaves the kernel enforcing (§6.5).
@@ -11,24 +11,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use egress_policy::compile::Limits;
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
+use crate::api::{self, Socket};
 use crate::cli::{Failure, RunArgs};
 use crate::datapath::{self, Applied, Capacity, Datapath, DatapathError, Desired, Options};
 use crate::discovery::{self, Discovery};
-use crate::events::{self, Names};
+use crate::events::{self, FlowLog, Names, Target};
+use crate::metrics;
 use crate::reconcile::{self, Kernel, Planner, Reconciler, Sources, StatusFile, Wake, Work};
 use crate::sources::watch::{Targets, Watcher};
 use crate::sources::{EndpointSource, PolicySource, node, policies, read_regular};
 use crate::startup::{self, Lock};
+use crate::status::node_name;
+use crate::vitals::{Place, Totals, Vitals};
 
 /// The datapath, shared with the event reader, which needs names for its numbers.
 struct SharedDatapath {
     datapath: Arc<Mutex<Datapath>>,
     names: Names,
+    vitals: Arc<Vitals>,
 }
 
 impl Kernel for SharedDatapath {
@@ -36,6 +42,7 @@ impl Kernel for SharedDatapath {
         let mut datapath = self.datapath.lock().unwrap_or_else(PoisonError::into_inner);
         let applied = datapath.apply(desired)?;
         self.names.note(&datapath, desired);
+        self.vitals.applied(&applied);
         Ok(applied)
     }
 }
@@ -53,13 +60,18 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let ring = datapath.take_events().map_err(Failure::runtime)?;
     let datapath = Arc::new(Mutex::new(datapath));
     let names = Names::new(Arc::clone(&datapath));
-    let kernel = SharedDatapath { datapath: Arc::clone(&datapath), names: names.clone() };
 
     let (wake, wakes) = mpsc::channel();
     // Watching begins before the first reading, so that no change falls between the two.
     let watcher = watch(&files, &wake).map_err(Failure::runtime)?;
+    let node = arguments.node_name.clone().unwrap_or_else(node_name);
+    let place = Place { node: &node, bpffs: &arguments.bpffs, state_dir: &arguments.state_dir };
+    let vitals = Arc::new(Vitals::new(&place, Arc::clone(&datapath), watcher.health()));
+    let kernel = SharedDatapath { datapath: Arc::clone(&datapath), names: names.clone(), vitals: Arc::clone(&vitals) };
     let mut reconciler = reconciler(arguments, &files, cgroup_root, kernel).map_err(Failure::runtime)?;
-    let outcome = reconciler.round(Work::ALL).map_err(Failure::runtime)?;
+    let first = reconciler.round(Work::ALL);
+    vitals.ended(&first);
+    let outcome = first.map_err(Failure::runtime)?;
     info!(
         generation = outcome.generation,
         endpoints = outcome.status.endpoints,
@@ -69,10 +81,11 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
         "ready"
     );
     let (ended, reconciler_ended) = oneshot::channel();
-    let thread = follow(reconciler, wakes, ended).map_err(Failure::runtime)?;
+    let thread = follow(reconciler, wakes, Arc::clone(&vitals), ended).map_err(Failure::runtime)?;
     let result = runtime.block_on(async {
         crate::kernel_log::follow(&mut datapath.lock().unwrap_or_else(PoisonError::into_inner));
-        let reader = events::Reader::new(ring, names, &arguments.bpffs, &arguments.state_dir)?;
+        let _socket = listen(arguments, &vitals).await?;
+        let reader = events::Reader::new(ring, names, FlowLog::new(flow_log(arguments)), vitals)?;
         serve(reader, signals, &watcher, reconciler_ended).await
     });
     // An apply that has begun is finished: half of one would leave work for the next agent.
@@ -95,6 +108,8 @@ pub(crate) fn cleanup(arguments: &RunArgs) -> Result<(), Failure> {
     let _pins = Lock::take(&arguments.bpffs).map_err(Failure::runtime)?;
     let cgroup_root = arguments.cgroup_root.clone().unwrap_or_default();
     let removed = datapath::cleanup(&options(arguments, cgroup_root)).map_err(Failure::runtime)?;
+    // The counters that they go on from are gone.
+    Totals::forget(&arguments.state_dir).map_err(Failure::runtime)?;
     info!(links = removed.links, pins = removed.pins, "removed; nothing is enforced any more");
     Ok(())
 }
@@ -178,15 +193,42 @@ fn reconciler(
     Ok(Reconciler::new(sources, planner, kernel, StatusFile::new(state_dir)))
 }
 
+/// Begins to answer, on the socket and for Prometheus. The socket is there as long as what is returned.
+async fn listen(arguments: &RunArgs, vitals: &Arc<Vitals>) -> io::Result<Socket> {
+    let told = |what: String| move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
+    let path = arguments.socket_path();
+    let (socket, listener) =
+        Socket::bind(&path).map_err(told(format!("cannot listen on {} (--socket)", path.display())))?;
+    tokio::spawn(api::serve(listener, Arc::clone(vitals)));
+    if let Some(address) = arguments.metrics_address {
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(told(format!("cannot listen on {address} (--metrics-address)")))?;
+        tokio::spawn(metrics::serve(listener, Arc::clone(vitals)));
+    }
+    Ok(socket)
+}
+
+fn flow_log(arguments: &RunArgs) -> Target {
+    match &arguments.flow_log {
+        Some(path) if path.as_os_str() == "-" => Target::Stdout,
+        path => Target::File {
+            path: path.clone().unwrap_or_else(|| arguments.state_dir.join("events.jsonl")),
+            size: arguments.flow_log_size,
+            kept: arguments.flow_log_files,
+        },
+    }
+}
+
 /// Runs the reconciler on a thread of its own; `ended` is dropped when it stops for whatever reason.
 fn follow(
     mut reconciler: Reconciler<SharedDatapath>,
     wakes: Receiver<Wake>,
+    vitals: Arc<Vitals>,
     ended: oneshot::Sender<()>,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("reconcile".into()).spawn(move || {
         let _ended = ended;
-        reconcile::follow(&mut reconciler, &wakes);
+        reconcile::follow(&mut reconciler, &wakes, |round| vitals.ended(round));
     })
 }
 

@@ -4,6 +4,7 @@
 //! [`dump`]. A thin library under the binary `egress-agent`, so that tests and benchmarks can reach [`datapath`].
 
 mod agent;
+mod api;
 mod atomic_file;
 mod check;
 pub mod cli;
@@ -14,8 +15,12 @@ mod difference;
 mod discovery;
 mod dump;
 mod events;
+mod import;
 mod kernel_log;
 mod logs;
+mod metrics;
+mod monitor;
+mod names;
 mod output;
 mod pods;
 mod policy_files;
@@ -23,6 +28,8 @@ mod probes;
 mod reconcile;
 mod sources;
 mod startup;
+mod status;
+mod vitals;
 mod why;
 
 /// The programs that the kernel runs, as built by `cargo xtask build-ebpf`; aligned for the ELF reader.

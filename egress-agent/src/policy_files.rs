@@ -38,15 +38,8 @@ impl PolicyFiles {
     /// Reads files, the policy files of folders, and standard input for `-`. A path that cannot be read is a wrong argument.
     pub(crate) fn read(paths: &[PathBuf]) -> Result<Self, Failure> {
         let mut files = Self::default();
-        let mut seen = BTreeSet::new();
-        for path in paths {
-            for path in listed(path)? {
-                // A file that is named and lies in a folder that is named too is one file.
-                if seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
-                    let text = text(&path)?;
-                    files.add(&label(&path), &text);
-                }
-            }
+        for (name, text) in texts(paths)? {
+            files.add(&name, &text);
         }
         Ok(files)
     }
@@ -107,6 +100,21 @@ impl PolicyFiles {
             Object::Namespace { name, labels } => drop(self.set.namespaces.insert(name, labels)),
         }
     }
+}
+
+/// The name and the text of each file, of the policy files of each folder, and of standard input for `-`.
+pub(crate) fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {
+    let mut texts = Vec::new();
+    let mut seen = BTreeSet::new();
+    for path in paths {
+        for path in listed(path)? {
+            // A file that is named and lies in a folder that is named too is one file.
+            if seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
+                texts.push((label(&path), text(&path)?));
+            }
+        }
+    }
+    Ok(texts)
 }
 
 fn described(file: &str, problem: &document::Problem) -> Problem {

@@ -27,6 +27,8 @@ fn help_has_examples_and_ends_well() {
         (vec!["--help"], "Exit codes: 0 ok"),
         (vec!["run", "--help"], "egress-agent run --cleanup"),
         (vec!["dump", "--help"], "egress-agent dump rules"),
+        (vec!["status", "--help"], "egress-agent status -o json"),
+        (vec!["monitor", "--help"], "egress-agent monitor --denied --pod shop/web"),
         (vec!["check", "--help"], "egress-agent check --strict"),
         (vec!["test", "--help"], "egress-agent test policies/ --cases cases.yaml"),
         (vec!["diff", "--help"], "egress-agent diff old/ new/"),
@@ -52,6 +54,9 @@ fn wrong_arguments_are_usage_errors() {
         vec!["why", "default/curl"],
         vec!["why", "curl", "1.2.3.4"],
         vec!["why", "default/curl", "1.2.3.0/24"],
+        vec!["monitor", "--limit", "0"],
+        vec!["monitor", "--namespace", "a", "--pod", "a/b"],
+        vec!["run", "--policies", "p", "--endpoints", "e", "--flow-log-size", "10"],
         vec!["completions", "tcl"],
         vec!["run", "--policies", "p", "--endpoints", "e", "--max-endpoints", "0"],
     ] {
@@ -125,6 +130,17 @@ fn the_kernel_is_asked_only_where_something_is_pinned() {
 }
 
 #[test]
+fn where_neither_agent_nor_pins_are_status_and_monitor_say_so() {
+    let output = agent(&["status", "--state-dir", "/no/such/state", "--bpffs", "/no/such/pins"]);
+    let said = errors(&output);
+    let expected = if said.contains("run it as root") { 3 } else { 1 };
+    assert_eq!(code(&output), expected, "{said}");
+    let output = agent(&["monitor", "--socket", "/no/such/agent.sock"]);
+    assert_eq!(code(&output), 3);
+    assert!(errors(&output).contains("no agent listens on /no/such/agent.sock"), "{}", errors(&output));
+}
+
+#[test]
 fn shells_get_completions_and_man_gets_a_page_for_each_command() {
     for shell in ["bash", "zsh", "fish"] {
         let output = agent(&["completions", shell]);
@@ -135,7 +151,7 @@ fn shells_get_completions_and_man_gets_a_page_for_each_command() {
     let folder = tempfile::tempdir().unwrap();
     let pages = folder.path().join("man1");
     assert_eq!(code(&agent(&["man", text(&pages)])), 0);
-    for command in ["run", "dump", "why", "check", "test", "diff"] {
+    for command in ["run", "status", "monitor", "dump", "why", "check", "test", "diff"] {
         let page = fs::read_to_string(pages.join(format!("egress-agent-{command}.1"))).unwrap();
         assert!(page.contains("EXIT") || page.contains("OPTIONS"), "{page}");
     }

@@ -50,6 +50,12 @@ pub struct ClassVerdict {
 pub trait ClassEntries {
     /// The entry at `index`, or `None` outside of the array.
     fn entry(&self, index: u32) -> Option<ClassEntry>;
+
+    /// Index of the interval of `key` in the class at `base`, as [`interval_index`] finds it.
+    #[inline]
+    fn interval(&self, base: u32, key: u32) -> Option<u32> {
+        interval_index(self, base, key)
+    }
 }
 
 impl ClassEntries for [ClassEntry] {
@@ -69,6 +75,13 @@ pub fn search<E: ClassEntries + ?Sized>(entries: &E, base: u32, key: u32) -> Opt
 /// The interval of `key` in the class at `base`, with its index in the array.
 #[inline]
 pub(crate) fn interval<E: ClassEntries + ?Sized>(entries: &E, base: u32, key: u32) -> Option<(u32, ClassEntry)> {
+    let index = entries.interval(base, key)?;
+    Some((index, entries.entry(index)?))
+}
+
+/// Searches the class at `base` for the interval of `key`.
+#[inline]
+pub fn interval_index<E: ClassEntries + ?Sized>(entries: &E, base: u32, key: u32) -> Option<u32> {
     let count = entries.entry(base)?.from;
     if count == 0 || count > MAX_INTERVALS {
         return None;
@@ -86,8 +99,7 @@ pub(crate) fn interval<E: ClassEntries + ?Sized>(entries: &E, base: u32, key: u3
             high = middle;
         }
     }
-    let index = base + 1 + low;
-    Some((index, entries.entry(index)?))
+    Some(base + 1 + low)
 }
 
 /// Intervals of one protocol that are compared before the port counts as decisive.

@@ -208,6 +208,8 @@ pub struct Scratch {
     pub fresh: crate::names::AddressNames,
     /// The slot that is to be written at a known address.
     pub choice: Choice,
+    /// What is being stored; its count is of what was.
+    pub lesson: Lesson,
     /// The question's key; see [`NameKey`](crate::names::NameKey).
     pub key: [u8; KEY_BUFFER],
 }

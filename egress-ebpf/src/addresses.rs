@@ -6,7 +6,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_skb_load_bytes};
-use egress_common::abi::{Config, config_flag};
+use egress_common::abi::config_flag;
 use egress_common::dns::{Answer, Choice, Lesson, MAX_ANSWERS, Outcome, Scratch};
 use egress_common::names::{AddressNames, IDS_PER_ADDRESS, Slot, is_special};
 
@@ -25,39 +25,32 @@ const ATTEMPTS: u32 = 4;
 #[repr(C)]
 struct Context<'a> {
     scratch: &'a mut Scratch,
-    config: Config,
-    name: u32,
-    now: u32,
-    stored: u32,
-    /// Whose table says what is internal; id 0 for the agent, which has looked itself.
-    endpoint: Judged,
+    /// Whose table says what is internal; number 0 for the agent, which has looked itself.
+    endpoint: &'a Judged,
 }
 
-/// Stores the answers that were read for `name`. Returns how many.
-#[inline(never)]
-pub fn learn(endpoint: &Judged, scratch: &mut Scratch, name: u32) -> u32 {
-    let Some(config) = CONFIG.get(0).copied() else { return 0 };
-    let now = (now() / 1_000_000_000) as u32;
+/// Stores the answers that were read, under the name of [`Scratch::lesson`], and counts them there.
+#[inline(always)]
+pub fn learn(endpoint: &Judged, scratch: &mut Scratch, name: u32) {
+    scratch.lesson = Lesson { count: 0, ..Lesson::new(name, 0) };
     let answers = scratch.state.answers;
-    let mut context = Context { scratch, config, name, now, stored: 0, endpoint: *endpoint };
+    let mut context = Context { scratch, endpoint };
     // SAFETY: the callback gets the context back, and it outlives the call.
     unsafe { bpf_loop(answers, store as *mut c_void, (&raw mut context).cast(), 0) };
-    context.stored
 }
 
-/// Stores what the agent has looked up itself.
+/// Stores what the agent has looked up itself. Returns how many addresses, or `None` for data of another form.
 #[inline(always)]
 pub fn lesson(skb: &Skb) -> Option<u32> {
     // SAFETY: nobody else uses this memory: the agent runs the program once at a time.
     let scratch = unsafe { &mut *DNS_SCRATCH.get_ptr_mut(LEARN_SCRATCH)? };
-    let mut lesson = Lesson::new(0, 0);
     let head = size_of::<Lesson>() as u32;
     // SAFETY: both buffers have the bytes that are named; the helper checks the end of the data.
     unsafe {
-        if bpf_skb_load_bytes(skb.raw().cast(), 0, (&raw mut lesson).cast(), head) != 0 {
+        if bpf_skb_load_bytes(skb.raw().cast(), 0, (&raw mut scratch.lesson).cast(), head) != 0 {
             return None;
         }
-        let count = lesson.count;
+        let count = scratch.lesson.count;
         if count == 0 || count > Lesson::MAX_ANSWERS as u32 {
             return None;
         }
@@ -67,25 +60,29 @@ pub fn lesson(skb: &Skb) -> Option<u32> {
         }
         scratch.state.answers = count;
     }
-    Some(learn(&Judged::NOBODY, scratch, lesson.name))
+    let name = scratch.lesson.name;
+    learn(&Judged::NOBODY, scratch, name);
+    Some(scratch.lesson.count)
 }
 
 unsafe extern "C" fn store(index: u64, context: *mut Context<'_>) -> i64 {
     // SAFETY: `learn` passes its context.
     let context = unsafe { &mut *context };
+    let scratch = &mut *context.scratch;
     let index = index as usize & (MAX_ANSWERS - 1);
-    let answer = context.scratch.answers[index];
-    let flags = context.config.flags;
-    if flags & config_flag::LEARN_INTERNAL == 0 && is_internal(&context.endpoint, &answer.address) {
+    let Some(config) = CONFIG.get(0) else { return 1 };
+    if config.flags & config_flag::LEARN_INTERNAL == 0 && is_internal(context.endpoint, &scratch.answers[index].address)
+    {
         count(Outcome::Internal);
         return 0;
     }
-    let lifetime = answer.ttl.max(context.config.min_ttl).min(context.config.max_ttl) + context.config.grace;
-    let slot = Slot { id: context.name, expiry: context.now + lifetime };
+    let now = (now() / 1_000_000_000) as u32;
+    let lifetime = scratch.answers[index].ttl.max(config.min_ttl).min(config.max_ttl) + config.grace;
+    let slot = Slot { id: scratch.lesson.name, expiry: now + lifetime };
     for _ in 0..ATTEMPTS {
-        if let Some(outcome) = place(context.scratch, index, slot, context.now) {
+        if let Some(outcome) = place(scratch, index, slot, now) {
             count(outcome);
-            context.stored += u32::from(!matches!(outcome, Outcome::AddressesFull));
+            scratch.lesson.count += u32::from(outcome as u8 != Outcome::AddressesFull as u8);
             break;
         }
     }

@@ -3,6 +3,7 @@
 
 use core::ffi::c_void;
 
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_ringbuf_output, bpf_skb_load_bytes};
 use egress_common::dns::parse::MAX_STEPS;
@@ -59,27 +60,61 @@ pub fn is_resolver(address: &[u8; 16]) -> bool {
 /// Looks at a packet that the pod was allowed to send.
 #[inline(always)]
 pub fn sent(skb: &Skb, endpoint: &Judged, packet: &Packet, start: u32, hook: Hook) {
-    if concerns(endpoint, packet, &packet.destination, packet.destination_port)
-        && let Err(outcome) = query(skb, endpoint, packet, start, hook)
-    {
-        count(outcome);
+    if concerns(endpoint, packet, &packet.destination, packet.destination_port) {
+        dns_query(skb.raw(), endpoint, packet, start, hook as u32);
     }
 }
 
 /// Looks at a packet that reaches the pod.
 #[inline(always)]
 pub fn received(skb: &Skb, endpoint: &Judged, packet: &Packet, start: u32, hook: Hook) {
-    if concerns(endpoint, packet, &packet.source, packet.source_port)
-        && let Err(outcome) = reply(skb, endpoint, packet, start, hook)
-    {
-        count(outcome);
+    if concerns(endpoint, packet, &packet.source, packet.source_port) {
+        dns_reply(skb.raw(), endpoint, packet, start, hook as u32);
     }
 }
 
+/// Reads a query. The verifier checks this function by itself, and [`dns_reply`] too: once, not for every kind of packet.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn query(skb: &Skb, endpoint: &Judged, packet: &Packet, start: u32, hook: Hook) -> Result<(), Outcome> {
+extern "C" fn dns_query(
+    skb: *mut __sk_buff,
+    endpoint: *const Judged,
+    packet: *const Packet,
+    start: u32,
+    hook: u32,
+) -> u32 {
+    // SAFETY: the verifier lets only whole values in, or null.
+    if let (Some(endpoint), Some(packet)) = unsafe { (endpoint.as_ref(), packet.as_ref()) }
+        && let Err(outcome) = query(&Skb::new(skb), endpoint, packet, start, hook)
+    {
+        count(outcome);
+    }
+    0
+}
+
+/// Reads a reply.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn dns_reply(
+    skb: *mut __sk_buff,
+    endpoint: *const Judged,
+    packet: *const Packet,
+    start: u32,
+    hook: u32,
+) -> u32 {
+    // SAFETY: as in `dns_query`.
+    if let (Some(endpoint), Some(packet)) = unsafe { (endpoint.as_ref(), packet.as_ref()) }
+        && let Err(outcome) = reply(&Skb::new(skb), endpoint, packet, start, hook)
+    {
+        count(outcome);
+    }
+    0
+}
+
+#[inline(always)]
+fn query(skb: &Skb, endpoint: &Judged, packet: &Packet, start: u32, hook: u32) -> Result<(), Outcome> {
     let Some(message) = message(skb, packet, start)? else { return Ok(()) };
-    let Some(scratch) = scratch(hook as u32) else { return Ok(()) };
+    let Some(scratch) = scratch(hook) else { return Ok(()) };
     load(skb, &message, scratch)?;
     scratch.open_query(message.length)?;
     read(scratch)?;
@@ -94,14 +129,14 @@ fn query(skb: &Skb, endpoint: &Judged, packet: &Packet, start: u32, hook: Hook) 
     Ok(())
 }
 
-#[inline(never)]
-fn reply(skb: &Skb, endpoint: &Judged, packet: &Packet, start: u32, hook: Hook) -> Result<(), Outcome> {
+#[inline(always)]
+fn reply(skb: &Skb, endpoint: &Judged, packet: &Packet, start: u32, hook: u32) -> Result<(), Outcome> {
     let Some(message) = message(skb, packet, start)? else { return Ok(()) };
-    let Some(scratch) = scratch(hook as u32) else { return Ok(()) };
+    let Some(scratch) = scratch(hook) else { return Ok(()) };
     load(skb, &message, scratch)?;
     let key = key(endpoint, &packet.source, packet.destination_port, packet.protocol, scratch);
-    // SAFETY: copied at once; an element reused meanwhile holds another question.
-    let Some(query) = (unsafe { QUERIES.get(key) }).copied() else { return Err(Outcome::Unasked) };
+    // SAFETY: read at once; an element reused meanwhile holds another question.
+    let Some(query) = (unsafe { QUERIES.get(key) }) else { return Err(Outcome::Unasked) };
     let time = now();
     scratch.reply = Reply {
         time,
@@ -112,25 +147,28 @@ fn reply(skb: &Skb, endpoint: &Judged, packet: &Packet, start: u32, hook: Hook) 
         learned: 0,
         outcome: 0,
         protocol: packet.protocol,
-        length: 0,
+        length: message.length as u16,
     };
+    let question = query.question;
     scratch.open_reply(message.length)?;
-    let outcome = match read(scratch) {
-        _ if scratch.state.question != query.question => return Err(Outcome::WrongQuestion),
-        _ if scratch.reply.latency > QUERY_SECONDS * 1_000_000_000 => Outcome::Late,
-        Err(outcome) => outcome,
-        Ok(()) => match scratch.failure() {
-            Some(outcome) => outcome,
-            None => {
-                scratch.reply.learned = addresses::learn(endpoint, scratch, query.name);
-                Outcome::Learned
-            }
-        },
-    };
+    let read = read(scratch);
+    if scratch.state.question != question {
+        return Err(Outcome::WrongQuestion);
+    }
     // One reply for each query: a second one is not asked for.
     let _ = QUERIES.remove(key);
+    let outcome = match (read, scratch.failure()) {
+        _ if scratch.reply.latency > QUERY_SECONDS * 1_000_000_000 => Outcome::Late,
+        (Err(outcome), _) | (Ok(()), Some(outcome)) => outcome,
+        (Ok(()), None) => {
+            let name = scratch.reply.name;
+            addresses::learn(endpoint, scratch, name);
+            scratch.reply.learned = scratch.lesson.count;
+            Outcome::Learned
+        }
+    };
     scratch.reply.outcome = outcome as u8;
-    tell(scratch, message.length);
+    tell(scratch);
     count(outcome);
     Ok(())
 }
@@ -237,12 +275,12 @@ unsafe extern "C" fn step(_index: u64, context: *mut Context<'_>) -> i64 {
 
 /// Hands the reply to the agent.
 #[inline(always)]
-fn tell(scratch: &mut Scratch, length: u32) {
-    let length = if length > MAX_MESSAGE as u32 { 0 } else { length };
-    scratch.reply.length = length as u16;
+fn tell(scratch: &mut Scratch) {
+    // The mask is for the verifier; a message of exactly the limit loses its last byte.
+    let length = (u64::from(scratch.reply.length)).min(MAX_MESSAGE as u64 - 1) & (MAX_MESSAGE as u64 - 1);
     let record: *mut c_void = (&raw mut scratch.reply).cast();
-    let bytes = u64::from(length) + size_of::<Reply>() as u64;
-    // SAFETY: the message lies directly behind the head, and the length was checked against its buffer.
+    let bytes = length + size_of::<Reply>() as u64;
+    // SAFETY: the message lies directly behind the head, and the length is below that of its buffer.
     let status = unsafe { bpf_ringbuf_output((&raw const DNS_EVENTS).cast_mut().cast(), record, bytes, 0) };
     if status != 0 {
         count(Outcome::EventsLost);

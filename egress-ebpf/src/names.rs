@@ -10,7 +10,7 @@ use egress_common::table::flag;
 
 use crate::endpoint::Judged;
 use crate::flow::now;
-use crate::maps::{ADDRESSES, CLASSES, NAME_LEAVES};
+use crate::maps::{ADDRESSES, NAME_LEAVES};
 use crate::table::{Answer, ClassMap};
 
 /// What names had to do with a verdict.
@@ -35,7 +35,7 @@ struct Context<'a> {
 }
 
 /// The verdict at `address`, whose prefix says `state`, for (protocol, port) `key`.
-#[inline(never)]
+#[inline(always)]
 pub fn merge(endpoint: &Judged, address: &[u8; 16], state: &State, key: u32, named: &mut Named) -> Answer {
     let Some(names) = ADDRESSES.get_ptr(address) else { return Answer::of_state(*state) };
     let now = (now() / 1_000_000_000) as u32;
@@ -91,7 +91,7 @@ pub fn of_name(endpoint: &Judged, id: u32, key: u32) -> Option<State> {
     let slot = endpoint.table.slot;
     // A name that came after the table: the agent has not yet said what it means here.
     let leaf = NAME_LEAVES.get(slot)?.get(id).copied().unwrap_or_default();
-    name_state(&ClassMap(CLASSES.get(slot)?), leaf, key, endpoint.info.head_rules)
+    name_state(&ClassMap(slot), leaf, key, endpoint.info.head_rules)
 }
 
 /// Whether any rule of the table is about a live name of the address.

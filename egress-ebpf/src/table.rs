@@ -10,14 +10,40 @@ use crate::endpoint::Judged;
 use crate::maps::{CLASSES, Classes, TABLES4, TABLES6};
 use crate::names::{self, Named};
 
-/// The classes of one table.
-pub struct ClassMap<'a>(pub &'a Classes);
+/// The classes of the table in a slot.
+pub struct ClassMap(pub u32);
 
-impl ClassEntries for ClassMap<'_> {
+impl ClassEntries for ClassMap {
+    #[inline(always)]
+    fn entry(&self, index: u32) -> Option<ClassEntry> {
+        CLASSES.get(self.0)?.get(index).copied()
+    }
+
+    #[inline(always)]
+    fn interval(&self, base: u32, key: u32) -> Option<u32> {
+        // No interval is at 0: a header stands before it.
+        match class_interval(self.0, base, key) {
+            0 => None,
+            index => Some(index),
+        }
+    }
+}
+
+/// The classes of a table, while they are searched: one lookup of the outer map.
+struct Search<'a>(&'a Classes);
+
+impl ClassEntries for Search<'_> {
     #[inline(always)]
     fn entry(&self, index: u32) -> Option<ClassEntry> {
         self.0.get(index).copied()
     }
+}
+
+/// Searches a class of the table in `slot`; 0 if it is damaged. A function that the verifier checks by itself, because it is long for it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn class_interval(slot: u32, base: u32, key: u32) -> u32 {
+    CLASSES.get(slot).and_then(|classes| class::interval_index(&Search(classes), base, key)).unwrap_or(0)
 }
 
 /// What the table says, packed into one register: the decision below, the audit decision above. All zero: no table.
@@ -73,8 +99,30 @@ impl Answer {
 }
 
 /// What the endpoint's table says of (protocol, port) `key` at `address`, and what names had to do with it.
-#[inline(never)]
+#[inline(always)]
 pub fn ask(endpoint: &Judged, family: u8, address: &[u8; 16], key: u32, named: &mut Named) -> Answer {
+    Answer(table_ask(endpoint, u32::from(family), address, key, named))
+}
+
+/// [`ask`], as a function that the verifier checks by itself: once in a program, whatever is known at its calls.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn table_ask(
+    endpoint: *const Judged,
+    family: u32,
+    address: *const [u8; 16],
+    key: u32,
+    named: *mut Named,
+) -> u64 {
+    // SAFETY: the verifier lets only whole values in, or null.
+    match unsafe { (endpoint.as_ref(), address.as_ref(), named.as_mut()) } {
+        (Some(endpoint), Some(address), Some(named)) => find(endpoint, family as u8, address, key, named).0,
+        _ => Answer::NONE.0,
+    }
+}
+
+#[inline(always)]
+fn find(endpoint: &Judged, family: u8, address: &[u8; 16], key: u32, named: &mut Named) -> Answer {
     let Some(leaf) = leaf(endpoint, family, address) else { return Answer::NONE };
     if endpoint.info.flags & flag::NAMES != 0 {
         return match state(endpoint, leaf, key) {
@@ -84,19 +132,17 @@ pub fn ask(endpoint: &Judged, family: u8, address: &[u8; 16], key: u32, named: &
     }
     match leaf.open() {
         Ok(decision) => Answer(u64::from(decision.0)),
-        Err(base) => {
-            match CLASSES.get(endpoint.table.slot).and_then(|classes| class::search(&ClassMap(classes), base, key)) {
-                Some(verdict) => Answer::of(verdict),
-                None => Answer::NONE,
-            }
-        }
+        Err(base) => match class::search(&ClassMap(endpoint.table.slot), base, key) {
+            Some(verdict) => Answer::of(verdict),
+            None => Answer::NONE,
+        },
     }
 }
 
 /// First matches among the rules about prefixes.
 #[inline(always)]
 fn state(endpoint: &Judged, leaf: Leaf, key: u32) -> Option<State> {
-    prefix_state(&ClassMap(CLASSES.get(endpoint.table.slot)?), leaf, key, endpoint.info.head_rules)
+    prefix_state(&ClassMap(endpoint.table.slot), leaf, key, endpoint.info.head_rules)
 }
 
 /// Whether the verdict would be Allow if the address had the name `id` now (§5.7).
@@ -131,10 +177,10 @@ pub fn ask_any_port(endpoint: &Judged, family: u8, address: &[u8; 16], protocol:
         Ok(decision) => return Answer(u64::from(decision.0)),
         Err(base) => base,
     };
-    let (Some(protocol), Some(classes)) = (protocol, CLASSES.get(endpoint.table.slot)) else {
+    let Some(protocol) = protocol else {
         return Answer::DEPENDS;
     };
-    class::search_any_port(&ClassMap(classes), base, protocol).map_or(Answer::DEPENDS, Answer::of)
+    class::search_any_port(&ClassMap(endpoint.table.slot), base, protocol).map_or(Answer::DEPENDS, Answer::of)
 }
 
 #[inline(always)]

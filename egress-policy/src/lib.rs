@@ -11,6 +11,7 @@ pub mod describe;
 pub mod diff;
 pub mod document;
 pub mod explain;
+pub mod import;
 pub mod model;
 pub mod name;
 pub mod places;

@@ -75,6 +75,19 @@ pub enum Tier {
     Default,
 }
 
+impl Tier {
+    /// What messages call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Builtin => "Builtin",
+            Self::Admin => "Admin",
+            Self::Namespace => "Namespace",
+            Self::Baseline => "Baseline",
+            Self::Default => "Default",
+        }
+    }
+}
+
 /// The destinations of a policy rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {

@@ -1,20 +1,29 @@
 //! The arguments, as clap reads them. Texts here are what `--help` prints.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use egress_common::abi::capacity;
 
-use super::ask::{self, CheckArgs, CompletionsArgs, DiffArgs, ManArgs, TestArgs, WhyArgs};
+use super::ask::{self, CheckArgs, CompletionsArgs, DiffArgs, ManArgs, MonitorArgs, StatusArgs, TestArgs, WhyArgs};
+use super::import::{self, ImportArgs};
 
 /// Sizes of maps are at least one entry.
 fn size() -> RangedU64ValueParser<u32> {
     RangedU64ValueParser::new().range(1..=1 << 26)
 }
 
+/// A flow log has room for some lines.
+fn bytes() -> RangedU64ValueParser<u64> {
+    RangedU64ValueParser::new().range(4096..)
+}
+
 pub(super) const DEFAULT_BPFFS: &str = "/sys/fs/bpf/egress";
 pub(super) const DEFAULT_STATE_DIR: &str = "/run/egress";
+/// Name of the agent's socket in its state folder.
+pub(super) const SOCKET: &str = "agent.sock";
 
 const CLI_EXAMPLES: &str = "\
 Exit codes: 0 ok, 1 a negative answer, 2 usage or configuration, 3 runtime.
@@ -50,6 +59,12 @@ pub(crate) enum Command {
     /// Enforce the policies of a folder on the pods of an endpoints file, and follow their changes.
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Say how the agent and its part in the kernel are doing.
+    #[command(after_help = ask::STATUS_EXAMPLES)]
+    Status(StatusArgs),
+    /// Show refusals, and what policies under Audit would refuse, as they happen.
+    #[command(after_help = ask::MONITOR_EXAMPLES)]
+    Monitor(MonitorArgs),
     /// Show what the kernel enforces.
     #[command(after_help = DUMP_EXAMPLES)]
     Dump(DumpArgs),
@@ -65,6 +80,9 @@ pub(crate) enum Command {
     /// Show which destinations change verdict between two sets of policies, exactly.
     #[command(after_help = ask::DIFF_EXAMPLES)]
     Diff(DiffArgs),
+    /// Read the rules of other firewalls and write them as policies, with a report of every difference.
+    #[command(after_help = import::IMPORT_EXAMPLES)]
+    Import(ImportArgs),
     /// Print the completion script of a shell.
     #[command(after_help = ask::COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArgs),
@@ -89,9 +107,27 @@ pub(crate) struct RunArgs {
     /// Root of the cgroup v2 hierarchy [default: its mount point, from /proc/self/mountinfo].
     #[arg(long, value_name = "DIR")]
     pub(crate) cgroup_root: Option<PathBuf>,
-    /// Folder for status.json, events.jsonl and the last good version of every object.
+    /// Folder for status.json, the flow log and the last good version of every object.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
     pub(crate) state_dir: PathBuf,
+    /// Unix socket on which the other commands ask this agent; only its owner may [default: agent.sock in --state-dir].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Serve /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9477 or [::]:9477.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) metrics_address: Option<SocketAddr>,
+    /// Name of this node [default: its host name].
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    pub(crate) node_name: Option<String>,
+    /// Where refusals are written, one JSON object per line; - is standard output [default: events.jsonl in --state-dir].
+    #[arg(long, value_name = "FILE", help_heading = "Flow log")]
+    pub(crate) flow_log: Option<PathBuf>,
+    /// Bytes after which the flow log is put aside as FILE.1, and that one as FILE.2.
+    #[arg(long, value_name = "BYTES", default_value_t = 10 << 20, help_heading = "Flow log", value_parser = bytes())]
+    pub(crate) flow_log_size: u64,
+    /// Files put aside that are kept.
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Flow log", value_parser = RangedU64ValueParser::<u32>::new().range(..=1000))]
+    pub(crate) flow_log_files: u32,
     /// How to log [default: human on a terminal, json otherwise].
     #[arg(long, value_enum)]
     pub(crate) log_format: Option<LogFormat>,
@@ -113,6 +149,13 @@ pub(crate) struct RunArgs {
     /// Remove every program, link and map of an earlier run, and exit.
     #[arg(long, conflicts_with_all = ["policies", "endpoints", "config"])]
     pub(crate) cleanup: bool,
+}
+
+impl RunArgs {
+    /// The socket to listen on.
+    pub(crate) fn socket_path(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| self.state_dir.join(SOCKET))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

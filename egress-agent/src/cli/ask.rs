@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Output;
-use super::args::{DEFAULT_BPFFS, DEFAULT_STATE_DIR};
+use super::args::{DEFAULT_BPFFS, DEFAULT_STATE_DIR, SOCKET};
 use crate::destination::Destination;
 use crate::pods::{Label, PodName};
 
@@ -124,6 +124,81 @@ pub(crate) struct WhyArgs {
     #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
     pub(crate) state_dir: PathBuf,
     /// Format of the answer.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+/// Where the running agent is found.
+#[derive(Debug, Args)]
+pub(crate) struct Connection {
+    /// Folder of the agent's state, as given to `run`.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
+    pub(crate) state_dir: PathBuf,
+    /// The agent's socket [default: agent.sock in --state-dir].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+impl Connection {
+    /// The socket.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| self.state_dir.join(SOCKET))
+    }
+}
+
+pub(super) const STATUS_EXAMPLES: &str = "\
+Examples:
+  egress-agent status
+  egress-agent status -o json
+
+The running agent answers; where none runs, the pinned maps and what it last wrote are read, and the answer says so.
+Exit codes: 0 well, 1 there are problems, pods wait for their rules, or no agent runs; 3 neither agent nor maps can be asked.";
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// Folder on a BPF file system where programs and maps are pinned, for when no agent runs.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
+    pub(crate) bpffs: PathBuf,
+    /// Format of the answer.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+pub(super) const MONITOR_EXAMPLES: &str = "\
+Examples:
+  egress-agent monitor                              # everything that is refused, or would be under Audit
+  egress-agent monitor --denied --pod shop/web
+  egress-agent monitor --audit --policy shop/trial -o json | jq .
+
+The running agent passes them on; docs/flow-log.md documents the fields. Of more than --events-per-second (of `run`) equal ones the
+others are counted as repeats.
+Exit codes: 0 --limit is reached, 3 no agent runs, or it ended.";
+
+#[derive(Debug, Args)]
+pub(crate) struct MonitorArgs {
+    /// Only what was refused.
+    #[arg(long)]
+    pub(crate) denied: bool,
+    /// Only what policies under Audit would have refused, or would have allowed.
+    #[arg(long)]
+    pub(crate) audit: bool,
+    /// Only pods of this namespace.
+    #[arg(short, long, value_name = "NS")]
+    pub(crate) namespace: Option<String>,
+    /// Only this pod.
+    #[arg(long, value_name = "NS/POD", conflicts_with = "namespace")]
+    pub(crate) pod: Option<PodName>,
+    /// Only rules of this policy: NAMESPACE/NAME, or the name of a cluster policy.
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) policy: Option<String>,
+    /// End after this many events.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// Format of the events; json is one object per line.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
 }

@@ -6,6 +6,7 @@
 mod args;
 mod ask;
 mod failure;
+mod import;
 mod shell;
 
 use std::process::ExitCode;
@@ -13,12 +14,13 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 pub(crate) use args::{Cli, Command, DumpArgs, LogFormat, Output, RunArgs, Subject};
-pub(crate) use ask::{CheckArgs, DiffArgs, TestArgs, WhyArgs};
+pub(crate) use ask::{CheckArgs, DiffArgs, MonitorArgs, StatusArgs, TestArgs, WhyArgs};
 #[cfg(test)]
 pub(crate) use failure::Exit;
 pub(crate) use failure::{Failure, Verdict, chain};
+pub(crate) use import::ImportArgs;
 
-use crate::{agent, check, difference, dump, logs, probes, why};
+use crate::{agent, check, difference, dump, logs, monitor, probes, status, why};
 
 /// Parses the arguments of this process and does what they say.
 pub fn main() -> ExitCode {
@@ -38,11 +40,14 @@ fn obey(command: &Command) -> Result<Verdict, Failure> {
             logs::start(run.log_format);
             if run.cleanup { agent::cleanup(run) } else { agent::run(run) }.map(|()| Verdict::Yes)
         }
+        Command::Status(arguments) => status::run(arguments),
+        Command::Monitor(arguments) => monitor::run(arguments),
         Command::Dump(arguments) => dump::run(arguments).map(|()| Verdict::Yes),
         Command::Why(arguments) => why::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Test(arguments) => probes::run(arguments),
         Command::Diff(arguments) => difference::run(arguments),
+        Command::Import(arguments) => crate::import::run(arguments),
         Command::Completions(arguments) => shell::completions(arguments),
         Command::Man(arguments) => shell::man(arguments),
     }

@@ -54,6 +54,11 @@ impl CounterRegions {
         Ok((start, shared))
     }
 
+    /// What the counters of a table say, summed over CPUs.
+    pub(super) fn read(&self, info: &TableInfo) -> Result<Vec<Counter>, DatapathError> {
+        (0..Self::length(info)).map(|rank| maps::counter(&self.counters, info.counter_base + rank)).collect()
+    }
+
     /// Frees the region of a table that is gone.
     pub(super) fn release(&mut self, info: &TableInfo) {
         self.used.retain(|&(start, _)| start != info.counter_base);

@@ -1,5 +1,6 @@
 //! What can go wrong between the agent and the kernel, each with what to do next.
 
+use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
@@ -23,11 +24,12 @@ pub enum DatapathError {
     },
     /// The object could not be loaded.
     #[error(
-        "loading the eBPF object: {0}; the agent supports Linux 6.1 and later with CONFIG_BPF_SYSCALL and CONFIG_CGROUP_BPF"
+        "loading the eBPF object: {}; the agent supports Linux 6.1 and later with CONFIG_BPF_SYSCALL and CONFIG_CGROUP_BPF",
+        whole(.0)
     )]
     Load(#[from] EbpfError),
     /// A program was refused.
-    #[error("program {name}: {source}")]
+    #[error("program {name}: {}", whole(source))]
     Program {
         /// Name of the program.
         name: &'static str,
@@ -38,7 +40,7 @@ pub enum DatapathError {
     #[error("the eBPF object has no {0}; build agent and object from the same source (`cargo xtask build-ebpf`)")]
     Missing(&'static str),
     /// A map operation failed.
-    #[error("map {name}: {source}")]
+    #[error("map {name}: {}", whole(source))]
     Map {
         /// Name of the map.
         name: &'static str,
@@ -46,7 +48,7 @@ pub enum DatapathError {
         source: Box<MapError>,
     },
     /// A pin failed.
-    #[error("pinning: {0}")]
+    #[error("pinning: {}", whole(.0))]
     Pin(#[from] PinError),
     /// A system call failed.
     #[error("{call}: {source}")]
@@ -82,5 +84,46 @@ impl DatapathError {
 
     pub(super) fn program(name: &'static str) -> impl Fn(ProgramError) -> Self {
         move |source| Self::Program { name, source: Box::new(source) }
+    }
+}
+
+/// What aya says, and why: it names the call that failed and leaves the `errno` to the error's source.
+fn whole(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let reason = source.to_string();
+        if !text.contains(&reason) {
+            text = format!("{text}: {reason}");
+        }
+        cause = source.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use aya::sys::SyscallError;
+
+    use super::*;
+
+    fn refused(call: &'static str) -> SyscallError {
+        SyscallError { call, io_error: io::Error::from_raw_os_error(libc::E2BIG) }
+    }
+
+    #[test]
+    fn a_failed_map_update_says_why_the_kernel_refused_it() {
+        let message = DatapathError::map("tables4")(refused("bpf_map_update_elem").into()).to_string();
+        assert_eq!(message, "map tables4: `bpf_map_update_elem` failed: Argument list too long (os error 7)");
+    }
+
+    #[test]
+    fn a_reason_that_was_given_already_is_not_repeated() {
+        let error = ProgramError::LoadError {
+            io_error: io::Error::from_raw_os_error(libc::E2BIG),
+            verifier_log: aya_obj::VerifierLog::new("too large".to_owned()),
+        };
+        let message = DatapathError::program("connect4")(error).to_string();
+        assert_eq!(message.matches("os error 7").count(), 1, "{message}");
     }
 }

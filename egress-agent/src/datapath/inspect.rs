@@ -222,6 +222,18 @@ impl Inspector {
         Ok(found)
     }
 
+    pub(super) fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// Entries that the map in `slot` of `outer` was made for.
+    pub(super) fn inner_entries(&self, outer: &'static str, slot: u32) -> Result<u64, DatapathError> {
+        let failed = DatapathError::map(outer);
+        let outer: ArrayOfMaps<MapData> = maps::open(&self.pins, outer)?;
+        let data: MapData = outer.get(&slot, 0).map_err(&failed)?;
+        data.info().map(|info| u64::from(info.max_entries())).map_err(&failed)
+    }
+
     fn inner<M>(&self, outer: &'static str, slot: u32) -> Result<M, DatapathError>
     where
         M: TryFrom<Map, Error = MapError>,

@@ -4,9 +4,11 @@
 //! enforces is pinned; a new agent opens the same pins, compares, and replaces the programs link by link, so that nothing is
 //! unguarded meanwhile (§6.5). Called by reconcile, by tests and by benchmarks.
 
+pub mod census;
 mod counters;
 mod endpoints;
 mod error;
+mod grace;
 pub mod inspect;
 mod links;
 mod maps;
@@ -28,6 +30,7 @@ use egress_policy::describe::TableDescription;
 
 pub use self::error::DatapathError;
 pub use self::programs::{ProgramFigures, Programs};
+pub use self::tables::Counted;
 
 use self::endpoints::Endpoints;
 use self::pins::Pins;
@@ -144,6 +147,8 @@ pub struct Applied {
     pub tables_built: usize,
     /// Tables that were freed.
     pub tables_freed: usize,
+    /// What the freed tables had counted.
+    pub retired: Vec<Counted>,
     /// Endpoints whose table was switched, or that are new.
     pub endpoints_changed: usize,
     /// Endpoints that were removed.
@@ -213,7 +218,8 @@ impl Datapath {
             self.remember_accepted(endpoint, id).unwrap_or_else(|error| applied.problem(endpoint, &error));
         }
         applied.endpoints_removed += self.endpoints.retain(&kept)?;
-        applied.tables_freed = self.tables.retire(&self.endpoints.tables())?;
+        applied.retired = self.tables.retire(&self.endpoints.tables())?;
+        applied.tables_freed = applied.retired.len();
         applied.endpoints = self.endpoints.len();
         applied.tables = self.tables.len();
         Ok(applied)
@@ -298,6 +304,11 @@ impl Datapath {
     /// The rules of a table version, while the kernel holds it.
     pub fn description(&self, generation: u32) -> Option<Arc<TableDescription>> {
         self.tables.of_generation(generation).map(|table| Arc::clone(&table.description))
+    }
+
+    /// What the tables in the kernel have counted so far.
+    pub fn counted(&self) -> Result<Vec<Counted>, DatapathError> {
+        self.tables.all_counted()
     }
 
     /// The table that the kernel has for an endpoint.

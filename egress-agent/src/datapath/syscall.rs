@@ -9,6 +9,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use aya::maps::MapData;
 use egress_common::endpoint::Endpoint;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -18,6 +19,7 @@ use super::error::DatapathError;
 // Numbers of include/uapi/linux/bpf.h, enum bpf_cmd.
 const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
+const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
@@ -68,16 +70,11 @@ pub(super) fn open_pin(path: &Path) -> Result<Option<OwnedFd>, DatapathError> {
     }
 }
 
-/// Makes an array of maps whose members are like `inner`, and pins it.
+/// Makes an array of maps whose members are like `inner`.
 ///
 /// Not left to aya, which would give the model of the inner map type information: Linux 6.1 takes a map without it for another kind
 /// of map (`bpf_map_meta_equal` compares `timer_off`), and the agent's tables have none.
-pub(super) fn create_array_of_maps(
-    path: &Path,
-    name: &str,
-    inner: BorrowedFd<'_>,
-    entries: u32,
-) -> Result<(), DatapathError> {
+pub(super) fn create_array_of_maps(name: &str, inner: &MapData, entries: u32) -> Result<OwnedFd, DatapathError> {
     const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
     #[repr(C)]
     #[derive(IntoBytes, Immutable)]
@@ -97,17 +94,18 @@ pub(super) fn create_array_of_maps(
         value_size: 4,
         entries,
         flags: 0,
-        inner: raw(inner),
+        inner: raw(inner.fd().as_fd()),
         numa_node: 0,
         name: [0; 16],
     };
     attributes.name.iter_mut().zip(name.bytes().take(15)).for_each(|(to, from)| *to = from);
     let fd = bpf("BPF_MAP_CREATE", BPF_MAP_CREATE, &attributes)?;
     // SAFETY: the kernel has just made this descriptor for us alone.
-    pin(&unsafe { OwnedFd::from_raw_fd(fd) }, path)
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn pin(object: &OwnedFd, path: &Path) -> Result<(), DatapathError> {
+/// Pins a map, link or program.
+pub(super) fn pin(object: &OwnedFd, path: &Path) -> Result<(), DatapathError> {
     #[repr(C)]
     #[derive(IntoBytes, Immutable)]
     struct Attributes {
@@ -122,6 +120,32 @@ fn pin(object: &OwnedFd, path: &Path) -> Result<(), DatapathError> {
     })?;
     let attributes = Attributes { path: address(name.as_ptr()), fd: raw(object.as_fd()), flags: 0 };
     bpf("BPF_OBJ_PIN", BPF_OBJ_PIN, &attributes).map(|_| ())
+}
+
+/// Counts the keys of a map, `most` at most: where entries come and go meanwhile, the kernel may begin again.
+pub(super) fn count_keys(map: &aya::maps::MapFd, key_size: u32, most: u32) -> Result<u32, DatapathError> {
+    #[repr(C)]
+    #[derive(IntoBytes, Immutable)]
+    struct Attributes {
+        map: u32,
+        padding: u32,
+        key: u64,
+        next: u64,
+    }
+    let size = usize::try_from(key_size).unwrap_or(usize::MAX);
+    let (mut key, mut next) = (vec![0_u8; size], vec![0_u8; size]);
+    for count in 0..most {
+        // No key asks for the first one.
+        let from = if count == 0 { 0 } else { address(key.as_ptr()) };
+        let attributes =
+            Attributes { map: raw(map.as_fd()), padding: 0, key: from, next: next.as_mut_ptr().addr() as u64 };
+        match bpf("BPF_MAP_GET_NEXT_KEY", BPF_MAP_GET_NEXT_KEY, &attributes) {
+            Ok(_) => std::mem::swap(&mut key, &mut next),
+            Err(DatapathError::Syscall { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(count),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(most)
 }
 
 /// Atomically lets a link run another program: no packet meets neither of them.

@@ -12,7 +12,7 @@ use egress_common::abi::map;
 use egress_common::class::ClassEntry;
 use egress_common::endpoint::TableRef;
 use egress_common::names::NameLeaf;
-use egress_common::table::{Leaf, TableInfo, flag};
+use egress_common::table::{Counter, Leaf, TableInfo, flag};
 use egress_policy::compile::Table;
 use egress_policy::describe::TableDescription;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,7 @@ use zerocopy::{Immutable, IntoBytes, Unaligned};
 use super::DesiredTable;
 use super::counters::CounterRegions;
 use super::error::DatapathError;
+use super::grace::Grace;
 use super::maps::{self, TableInfos};
 use super::pins::{self, Pins};
 use super::syscall;
@@ -49,6 +50,17 @@ pub(super) struct RealizedTable {
     pub(super) description: Arc<TableDescription>,
 }
 
+/// What a table counted.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    /// Its rules.
+    pub description: Arc<TableDescription>,
+    /// By rank; with `shared` one for everything allowed and one for everything denied.
+    pub counters: Vec<Counter>,
+    /// Whether there was no room for a counter per rule.
+    pub shared: bool,
+}
+
 /// What is pinned beside a table.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Pinned<D> {
@@ -65,6 +77,7 @@ pub(super) struct Tables {
     classes: ArrayOfMaps<MapData>,
     infos: TableInfos,
     counters: CounterRegions,
+    grace: Grace,
     realized: BTreeMap<TableKey, RealizedTable>,
     /// Slots whose contents cannot be trusted: left by a crash, cleared before they are used.
     free: BTreeSet<u32>,
@@ -80,6 +93,7 @@ impl Tables {
             tables6: maps::open(pins, map::TABLES6)?,
             classes: maps::open(pins, map::CLASSES)?,
             counters: CounterRegions::open(pins)?,
+            grace: Grace::new()?,
             free: (0..infos.len()).collect(),
             infos,
             realized: BTreeMap::new(),
@@ -176,26 +190,44 @@ impl Tables {
         self.infos.set(slot, bytes, 0).map_err(DatapathError::map(map::TABLE_INFO))
     }
 
-    /// Frees the tables that no endpoint uses. Returns how many.
-    pub(super) fn retire(&mut self, used: &BTreeSet<SlotGeneration>) -> Result<usize, DatapathError> {
+    /// Frees the tables that no endpoint uses any more, when the last packet that was to be judged by them is through. Returns what they
+    /// had counted.
+    pub(super) fn retire(&mut self, used: &BTreeSet<SlotGeneration>) -> Result<Vec<Counted>, DatapathError> {
         let unused: Vec<TableKey> = self
             .realized
             .iter()
             .filter(|(_, table)| !used.contains(&(table.reference.slot, table.reference.generation)))
             .map(|(key, _)| *key)
             .collect();
+        if !unused.is_empty() {
+            self.grace.wait()?;
+        }
+        let mut retired = Vec::new();
         for key in &unused {
             if let Some(table) = self.realized.remove(key) {
                 self.remove(table.reference.slot)?;
+                // No packet reads the table any more, so this is its last word.
+                retired.push(self.counted(&table)?);
                 self.counters.release(&table.info);
                 self.free.insert(table.reference.slot);
             }
         }
-        Ok(unused.len())
+        Ok(retired)
     }
 
-    /// Takes the maps out of a slot. The kernel waits for packets that still read them before this returns. The table's
-    /// generation stays in `table_info`, so that no later one has it.
+    /// What the tables in the kernel have counted so far.
+    pub(super) fn all_counted(&self) -> Result<Vec<Counted>, DatapathError> {
+        self.realized.values().map(|table| self.counted(table)).collect()
+    }
+
+    fn counted(&self, table: &RealizedTable) -> Result<Counted, DatapathError> {
+        let shared = table.info.flags & flag::SHARED_COUNTERS != 0;
+        let counters = self.counters.read(&table.info)?;
+        Ok(Counted { description: Arc::clone(&table.description), counters, shared })
+    }
+
+    /// Takes the maps out of a slot, which no packet looks into any more. The table's generation stays in `table_info`, so that no later
+    /// one has it.
     fn remove(&self, slot: u32) -> Result<(), DatapathError> {
         for name in [map::TABLES4, map::TABLES6, map::CLASSES, map::NAME_LEAVES] {
             let outer = maps::data(&self.pins, name)?;
@@ -215,7 +247,7 @@ pub(super) fn create_outer_maps(pins: &Pins, entries: u32) -> Result<(), Datapat
     ] {
         let path = pins.map(name);
         if !path.exists() {
-            syscall::create_array_of_maps(&path, name, inner.fd().as_fd(), entries)?;
+            syscall::pin(&syscall::create_array_of_maps(name, &inner, entries)?, &path)?;
         }
     }
     Ok(())

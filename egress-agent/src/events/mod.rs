@@ -1,14 +1,16 @@
-//! Denials on their way from the kernel to people: a structured log record (target `egress::denied`) and a line of `events.jsonl`.
+//! Denials on their way from the kernel to people: a structured log record (target `egress::denied`), a line of the flow log, the live
+//! feed of `monitor`, and counts.
 //!
-//! Invariant: what is lost is counted and said; nothing is dropped silently. Started by [`agent`](crate::agent).
+//! Invariant: what is lost is counted and said; nothing is dropped silently. The ring has one reader, this one; everybody else asks the
+//! agent. Started by [`agent`](crate::agent).
 
 mod clock;
-mod journal;
+mod flow_log;
 mod names;
 mod record;
 
 use std::io;
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
@@ -20,39 +22,47 @@ use tracing::{debug, warn};
 use zerocopy::FromBytes as _;
 
 use crate::datapath::inspect::Inspector;
+use crate::vitals::Vitals;
 
 pub(crate) use clock::{monotonic_now, rfc3339, wall_time};
-use journal::Journal;
+pub(crate) use flow_log::{FlowLog, Target};
 pub(crate) use names::Names;
-use record::Record;
-pub(crate) use record::{address, protocol_name};
+#[cfg(test)]
+pub(crate) use record::sample;
+pub(crate) use record::{Record, address, protocol_name};
 
 /// How often the kernel is asked how many events it had to drop.
 const LOSSES: Duration = Duration::from_secs(5);
-/// Events handled before the journal is written, so that a flood does not fill the memory.
+/// Events handled before the flow log is written, so that a flood does not fill the memory.
 const BATCH: usize = 512;
 
 /// Reads events until the process ends.
 pub(crate) struct Reader {
     ring: AsyncFd<RingBuf<MapData>>,
     names: Names,
-    journal: Journal,
+    flow_log: FlowLog,
+    vitals: Arc<Vitals>,
     inspector: Option<Inspector>,
     lost: u64,
 }
 
 impl Reader {
     /// Must be called inside a tokio runtime.
-    pub(crate) fn new(ring: RingBuf<MapData>, names: Names, bpffs: &Path, state_dir: &Path) -> io::Result<Self> {
-        let inspector = Inspector::open(bpffs).inspect_err(|error| warn!(%error, "lost events cannot be counted")).ok();
+    pub(crate) fn new(
+        ring: RingBuf<MapData>,
+        names: Names,
+        flow_log: FlowLog,
+        vitals: Arc<Vitals>,
+    ) -> io::Result<Self> {
+        let inspector = vitals.inspector().inspect_err(|error| warn!(%error, "lost events cannot be counted")).ok();
         let lost = inspector.as_ref().and_then(lost).unwrap_or(0);
         // SAFETY: the ring owns its file descriptor, returns the same one as long as it lives, and closes it when it is dropped.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Self { ring, names, journal: Journal::new(state_dir.join("events.jsonl")), inspector, lost })
+        Ok(Self { ring, names, flow_log, vitals, inspector, lost })
     }
 
-    /// Logs and stores every event.
+    /// Passes on every event.
     pub(crate) async fn run(mut self) -> io::Result<()> {
         let mut losses = ticks();
         loop {
@@ -73,17 +83,21 @@ impl Reader {
     async fn handle(&mut self, batch: &[Event]) {
         let mut lines = Vec::new();
         for event in batch {
-            let record = Record::new(event, &self.names.of(event).await);
+            let record = Record::new(event, &self.names.of(event).await, self.vitals.node());
             record.log();
             match serde_json::to_writer(&mut lines, &record) {
                 Ok(()) => lines.push(b'\n'),
                 Err(error) => debug!(%error, "an event cannot be written"),
             }
+            self.vitals.saw(record);
         }
-        if !lines.is_empty()
-            && let Err(error) = self.journal.append(&lines)
-        {
-            warn!(%error, events = batch.len(), "events.jsonl cannot be written; these events are only in the log");
+        if lines.is_empty() {
+            return;
+        }
+        let written = self.flow_log.append(&lines);
+        self.vitals.logged(batch.len(), written.is_ok());
+        if let Err(error) = written {
+            warn!(%error, events = batch.len(), "the flow log cannot be written; these events are only in the log");
         }
     }
 

@@ -18,10 +18,10 @@ const MOST_ENDPOINTS: usize = 16_384;
 
 /// What an event is about, in words.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Named {
+pub(crate) struct Named {
     /// `namespace/name`.
-    pub(super) pod: Option<String>,
-    pub(super) rule: Option<RuleDescription>,
+    pub(crate) pod: Option<String>,
+    pub(crate) rule: Option<RuleDescription>,
 }
 
 /// The datapath, and what its numbers were found to mean.

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use tracing::error;
 
 use crate::cli::chain;
+use crate::datapath::DatapathError;
 
 pub(crate) use plan::Planner;
-pub(crate) use round::{Kernel, Reconciler, Sources};
-pub(crate) use status::StatusFile;
+pub(crate) use round::{Kernel, Outcome, Reconciler, Sources};
+pub(crate) use status::{LastStatus, Status, StatusFile};
 
 /// How soon something that is missing is looked for again, should no link change tell of it.
 const RETRY: Duration = Duration::from_secs(2);
@@ -61,14 +62,20 @@ impl Work {
     }
 }
 
-/// Runs rounds until told to stop, or until everybody who could wake it is gone.
-pub(crate) fn follow<K: Kernel>(reconciler: &mut Reconciler<K>, wakes: &Receiver<Wake>) {
+/// Runs rounds until told to stop, or until everybody who could wake it is gone. `told` hears how each round went.
+pub(crate) fn follow<K: Kernel>(
+    reconciler: &mut Reconciler<K>,
+    wakes: &Receiver<Wake>,
+    told: impl Fn(&Result<Outcome, DatapathError>),
+) {
     loop {
         let wait = if reconciler.is_complete() { REVIEW } else { RETRY };
         let Some(work) = next(wakes, Instant::now() + wait) else {
             return;
         };
-        if let Err(failure) = reconciler.round(work) {
+        let result = reconciler.round(work);
+        told(&result);
+        if let Err(failure) = result {
             error!(error = chain(&failure), "could not apply; what was in force stays so, and the agent tries again");
         }
     }

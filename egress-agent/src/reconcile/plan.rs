@@ -36,6 +36,10 @@ pub(crate) struct Plan {
     pub(crate) desired: Desired,
     pub(crate) problems: Vec<Problem>,
     pub(crate) warnings: BTreeSet<Warning>,
+    /// Endpoints that the rules have something to say about.
+    pub(crate) covered: usize,
+    /// Of these, the ones that `desired` does not have, or not under their own rules.
+    pub(crate) pending: BTreeSet<String>,
     /// Whether every rule list fitted.
     pub(crate) fits: bool,
 }
@@ -78,6 +82,8 @@ impl Planner {
             desired: Desired { endpoints: Vec::new(), events_per_second: self.events_per_second },
             problems: Vec::new(),
             warnings: BTreeSet::new(),
+            covered: 0,
+            pending: BTreeSet::new(),
             fits: true,
         };
         let hold = self.hold(&inputs.set, &inputs.node);
@@ -89,6 +95,10 @@ impl Planner {
             let judgement = judged.entry(keys).or_insert_with(|| self.judge(&inputs.set, &selection, &inputs.node));
             let Judgement::List(compiled) = judgement else { continue };
             plan.warnings.extend(compiled.warnings.iter().cloned());
+            plan.covered += 1;
+            if located.is_none() || compiled.table.is_err() {
+                plan.pending.insert(endpoint.key());
+            }
             let table = match &compiled.table {
                 Ok(table) => Some(Arc::clone(table)),
                 Err(error) => {

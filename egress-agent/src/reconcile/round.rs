@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use egress_policy::diff;
 use egress_policy::model::{HostNetworkPods, NodeContext, PolicySet};
@@ -60,6 +60,10 @@ pub(crate) struct Reconciler<K> {
 pub(crate) struct Outcome {
     pub(crate) generation: u64,
     pub(crate) status: Status,
+    /// Whether the inputs had changed.
+    pub(crate) changed: bool,
+    /// From the reading of the inputs to the kernel's confirmation.
+    pub(crate) took: Duration,
 }
 
 impl<K: Kernel> Reconciler<K> {
@@ -93,6 +97,7 @@ impl<K: Kernel> Reconciler<K> {
         let changed = self.pending;
         let plan = self.planner.plan(&self.inputs);
         let applied = self.kernel.apply(&plan.desired).inspect_err(|error| self.refused(error))?;
+        let took = started.elapsed();
         self.pending = false;
         let before = self.planner.realized().clone();
         let failed: BTreeSet<&str> = applied.problems.iter().map(|problem| problem.endpoint.as_str()).collect();
@@ -109,7 +114,7 @@ impl<K: Kernel> Reconciler<K> {
             log_differences(&before, self.planner.realized());
         }
         self.last = Some(status.clone());
-        Ok(Outcome { generation, status })
+        Ok(Outcome { generation, status, changed, took })
     }
 
     /// Reads the inputs; true if any of them is another one than before.
@@ -157,8 +162,11 @@ impl<K: Kernel> Reconciler<K> {
             warn!("{warning}");
         }
         self.warned.clone_from(&warnings);
+        let failed = applied.problems.iter().map(|problem| problem.endpoint.clone());
         Status {
             endpoints: self.inputs.endpoints.len(),
+            covered: plan.covered,
+            pending: plan.pending.iter().cloned().chain(failed).collect(),
             enforced: applied.endpoints,
             tables: applied.tables,
             policies: self.inputs.set.policies.len(),

@@ -1,5 +1,6 @@
-//! `status.json`: what was read and what is in force, replaced as a whole after every apply.
+//! `status.json`: what was read and what is in force, replaced as a whole after every apply; read by the command line.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,16 +10,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic_file;
 use crate::events::rfc3339;
+use crate::pods::PodName;
 use crate::sources::Problem;
 
 /// Version of the file's layout.
 const VERSION: u32 = 1;
+/// Name of the agent's process, as the kernel has it.
+const PROCESS: &str = "egress-agent";
 
 /// Counts for people and numbers for those who wait.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Status {
     /// Endpoints in the endpoints file.
     pub(crate) endpoints: usize,
+    /// Of these, the ones that policies or the default action have something to say about.
+    pub(crate) covered: usize,
+    /// Of these, the ones that the kernel does not judge by what the files say: not found, or their rules do not fit.
+    pub(crate) pending: BTreeSet<String>,
     /// Of these, the ones that the kernel judges; the others are covered by no policy, or could not be found.
     pub(crate) enforced: usize,
     /// Distinct tables in the kernel.
@@ -40,9 +49,44 @@ struct Written<'a> {
     status: &'a Status,
 }
 
-#[derive(Deserialize)]
-struct Read {
-    generation: u64,
+/// What an agent last wrote of itself.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct LastStatus {
+    pub(crate) generation: u64,
+    pub(crate) applied_at: String,
+    pub(crate) pid: u32,
+    #[serde(flatten)]
+    pub(crate) status: Status,
+}
+
+impl LastStatus {
+    /// The status in `state_dir`; `None` if there is none that can be read.
+    pub(crate) fn read(state_dir: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(state_dir.join("status.json")).ok()?).ok()
+    }
+
+    /// Whether the agent that wrote it still runs.
+    pub(crate) fn is_running(&self) -> bool {
+        fs::read_to_string(format!("/proc/{}/comm", self.pid)).is_ok_and(|name| name.trim_end() == PROCESS)
+    }
+
+    /// Problems for which what the pod is judged by may differ from what the files say: its own, those of objects that can select it,
+    /// and those of the node as a whole.
+    pub(crate) fn problems_of(&self, pod: &PodName) -> Vec<Problem> {
+        let name = pod.to_string();
+        let own_policy = format!("EgressNetworkPolicy {}/", pod.namespace);
+        let namespace = format!("Namespace {}", pod.namespace);
+        let concerns = |problem: &&Problem| {
+            problem.object.as_ref().is_none_or(|object| {
+                *object == name
+                    || *object == namespace
+                    || object.starts_with(&own_policy)
+                    || object.starts_with("ClusterEgressPolicy")
+                    || object.starts_with("EgressConfig")
+            })
+        };
+        self.status.problems.iter().filter(concerns).cloned().collect()
+    }
 }
 
 /// The file, and the number of what was last applied.
@@ -56,8 +100,7 @@ impl StatusFile {
     /// Numbers go on where an earlier agent stopped.
     pub(crate) fn new(state_dir: &Path) -> Self {
         let path = state_dir.join("status.json");
-        let read = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Read>(&bytes).ok());
-        Self { generation: read.map_or(0, |read| read.generation), path }
+        Self { generation: LastStatus::read(state_dir).map_or(0, |last| last.generation), path }
     }
 
     /// The number of what was last written.

@@ -8,9 +8,11 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -31,10 +33,46 @@ pub(crate) struct Targets {
     pub(crate) files: Vec<PathBuf>,
 }
 
+/// How the watching goes, for those who ask from other threads.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    wanted: AtomicUsize,
+    watched: AtomicUsize,
+    errors: AtomicU64,
+    looked: AtomicU64,
+}
+
+impl Health {
+    /// Directories whose changes the kernel reports.
+    pub(crate) fn watched(&self) -> usize {
+        self.watched.load(Ordering::Relaxed)
+    }
+
+    /// Directories that exist, matter and cannot be watched; they are looked at every half minute.
+    pub(crate) fn unwatched(&self) -> usize {
+        self.wanted.load(Ordering::Relaxed).saturating_sub(self.watched())
+    }
+
+    /// Failures of the watching so far.
+    pub(crate) fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
+    }
+
+    /// When the agent was last told to read the files: seconds after 1970.
+    pub(crate) fn looked(&self) -> u64 {
+        self.looked.load(Ordering::Relaxed)
+    }
+
+    fn failed(&self) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// A running watcher; it ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Watcher {
     sender: Sender<Message>,
+    health: Arc<Health>,
 }
 
 enum Message {
@@ -51,10 +89,16 @@ impl Watcher {
         let events = sender.clone();
         let handler = move |event| drop(events.send(Message::Notified(event)));
         let inotify = notify::recommended_watcher(handler).map_err(io::Error::other)?;
-        let mut watches = Watches::new(targets, inotify)?;
+        let health = Arc::new(Health::default());
+        let mut watches = Watches::new(targets, inotify, Arc::clone(&health))?;
         watches.renew();
         thread::Builder::new().name("watch".into()).spawn(move || watches.follow(&receiver, changed))?;
-        Ok(Self { sender })
+        Ok(Self { sender, health })
+    }
+
+    /// How the watching goes.
+    pub(crate) fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
     }
 
     /// Asks for a report as if something had changed, once nothing is being written.
@@ -75,6 +119,7 @@ struct Watches {
     /// Watched directories and which inode each was: one that was replaced is watched anew.
     watched: BTreeMap<PathBuf, (u64, u64)>,
     relevant: Relevant,
+    health: Arc<Health>,
 }
 
 /// Which paths matter.
@@ -121,13 +166,13 @@ fn linked(folder: &Path) -> Vec<PathBuf> {
 }
 
 impl Watches {
-    fn new(targets: &Targets, watcher: RecommendedWatcher) -> io::Result<Self> {
+    fn new(targets: &Targets, watcher: RecommendedWatcher, health: Arc<Health>) -> io::Result<Self> {
         let absolute = |path: &PathBuf| std::path::absolute(path);
         let targets = Targets {
             folder: absolute(&targets.folder)?,
             files: targets.files.iter().map(absolute).collect::<io::Result<_>>()?,
         };
-        Ok(Self { relevant: Relevant::of(&targets), targets, watcher, watched: BTreeMap::new() })
+        Ok(Self { relevant: Relevant::of(&targets), targets, watcher, watched: BTreeMap::new(), health })
     }
 
     fn follow(&mut self, receiver: &Receiver<Message>, changed: impl Fn(bool) -> bool) {
@@ -140,6 +185,7 @@ impl Watches {
                 Ok(Message::Notified(Ok(event))) => told |= self.note(&mut settle, &event),
                 Ok(Message::Notified(Err(error))) => {
                     debug!(%error, "watching failed; looking at everything again");
+                    self.health.failed();
                     settle.note(Instant::now(), Change::Other);
                 }
                 Ok(Message::Rescan) => settle.note(Instant::now(), Change::Other),
@@ -184,14 +230,23 @@ impl Watches {
                 let _ = self.watcher.unwatch(path);
             }
         }
+        let mut unwatched = Vec::new();
         for (path, identity) in &wanted {
             if self.watched.get(path) != Some(identity)
                 && let Err(error) = self.watcher.watch(path, RecursiveMode::NonRecursive)
             {
                 debug!(path = %path.display(), %error, "cannot watch; it is read again every {RESCAN:?}");
+                self.health.failed();
+                unwatched.push(path.clone());
             }
         }
+        self.health.wanted.store(wanted.len(), Ordering::Relaxed);
         self.watched = wanted;
+        // Tried again at the next look.
+        self.watched.retain(|path, _| !unwatched.contains(path));
+        self.health.watched.store(self.watched.len(), Ordering::Relaxed);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.health.looked.store(now.as_secs(), Ordering::Relaxed);
     }
 }
 
@@ -293,6 +348,22 @@ mod tests {
             assert!(!relevant.matches(Path::new(path)), "{path}");
         }
         assert_eq!(change(EventKind::Access(AccessKind::Open(AccessMode::Any)), Path::new("/p/a.yaml")), None);
+    }
+
+    #[test]
+    fn the_health_says_how_many_directories_are_watched() {
+        let folder = tempfile::tempdir().unwrap();
+        let (watcher, changes) = watch(folder.path(), &[]);
+        let health = watcher.health();
+        assert_eq!(
+            (health.watched(), health.unwatched(), health.errors()),
+            (2, 0, 0),
+            "the folder and the one around it"
+        );
+        assert!(health.looked() > 0);
+        fs::remove_dir(folder.path()).unwrap();
+        changes.recv_timeout(DEADLINE).unwrap();
+        assert_eq!((health.watched(), health.unwatched()), (1, 0));
     }
 
     #[test]

@@ -77,20 +77,20 @@ fn found(to: Destination) -> Found {
     })
 }
 
-fn written(to: &str, output: Output, status: Option<&Status>) -> String {
+fn written(to: &str, output: Output, status: Option<&LastStatus>) -> String {
     let to: Destination = to.parse().unwrap();
     let mut out = Vec::new();
     output::write(&mut out, &Why::new(&pod(), to, &found(to), status), output, false).unwrap();
     String::from_utf8(out).unwrap()
 }
 
-fn status(problems: &serde_json::Value) -> Status {
+fn status(problems: &serde_json::Value) -> LastStatus {
     let text = serde_json::json!({
         "version": 1, "generation": 7, "applied_at": "2026-01-02T03:04:05Z", "pid": u32::MAX, "problems": problems,
     });
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("status.json"), text.to_string()).unwrap();
-    Status::read(folder.path()).unwrap()
+    LastStatus::read(folder.path()).unwrap()
 }
 
 #[test]

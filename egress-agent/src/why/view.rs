@@ -15,9 +15,10 @@ use crate::datapath::inspect::EndpointView;
 use crate::destination::Destination;
 use crate::output::Answer;
 use crate::pods::PodName;
+use crate::reconcile::LastStatus;
+use crate::sources::Problem;
 
 use super::kernel::{Found, Judged, PrefixSays};
-use super::status::{Status, Told};
 
 const VERSION: u32 = 1;
 /// Known endpoints that are named when the one asked for is not known.
@@ -46,7 +47,7 @@ pub(super) struct Why {
     /// None if the agent has left no status.
     agent: Option<AgentRow>,
     /// Reasons why the kernel may enforce something else than the files say.
-    differs: Vec<Told>,
+    differs: Vec<Problem>,
 }
 
 #[derive(Debug, Serialize)]
@@ -112,7 +113,7 @@ struct AgentRow {
 }
 
 impl Why {
-    pub(super) fn new(pod: &PodName, to: Destination, found: &Found, status: Option<&Status>) -> Self {
+    pub(super) fn new(pod: &PodName, to: Destination, found: &Found, status: Option<&LastStatus>) -> Self {
         let mut why = Self {
             version: VERSION,
             pod: pod.to_string(),
@@ -313,7 +314,7 @@ impl Answer for Why {
             writeln!(out, "{}", paint(title, Style::new().yellow().bold()))?;
         }
         for told in &self.differs {
-            writeln!(out, "  {}", told.words())?;
+            writeln!(out, "  {told}")?;
         }
         Ok(())
     }
@@ -335,15 +336,5 @@ impl Why {
         }
         let title = format!("prefixes that contain {}; the first one decides", self.to.address);
         columns::write(out, &title, &["prefix", "ports", "verdict", "by"], &rows, colours)
-    }
-}
-
-impl Told {
-    fn words(&self) -> String {
-        let line = self.line.map(|line| format!(", line {line}")).unwrap_or_default();
-        let object = self.object.as_ref().map(|object| format!(", {object}")).unwrap_or_default();
-        let path = self.path.as_ref().map(|path| format!(", {path}")).unwrap_or_default();
-        let hint = self.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-        format!("{}{line}{object}{path}: {}{hint}", self.source, self.message)
     }
 }

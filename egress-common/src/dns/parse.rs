@@ -7,6 +7,12 @@
 //! Records are taken in their order. Where one of them stood before the CNAME that leads to it (some servers reorder), the answer
 //! section is read again, [`MAX_PASSES`] times at most.
 
+#![expect(
+    clippy::inline_always,
+    clippy::indexing_slicing,
+    reason = "one body for the verifier, on one stack; every index is masked below the length of its array"
+)]
+
 use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes, KnownLayout};
 
 use super::{Answer, KEY_BUFFER, KEY_END, MAX_MESSAGE, Outcome, Scratch};
@@ -139,7 +145,7 @@ impl Scratch {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn open(&mut self, length: u32, keyed: bool) -> Result<(), Outcome> {
         if length as usize > MAX_MESSAGE {
             return Err(Outcome::TooLong);
@@ -155,7 +161,7 @@ impl Scratch {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn begin_name(&mut self, offset: u32) {
         let state = &mut self.state;
         state.hash = HASH_START;
@@ -168,7 +174,7 @@ impl Scratch {
     }
 
     /// Reads a little more. `true` when there is nothing left to do; [`State::error`] then says whether it went well.
-    #[inline]
+    #[inline(always)]
     pub fn step(&mut self) -> bool {
         if self.state.done == 0 {
             let result = if self.state.phase == phase::RECORD { self.record() } else { self.name() };
@@ -181,7 +187,7 @@ impl Scratch {
     }
 
     /// Reads a pointer, or the head of a label and up to eight bytes of it.
-    #[inline]
+    #[inline(always)]
     fn name(&mut self) -> Result<(), Outcome> {
         if self.state.remaining == 0 {
             let offset = self.state.offset;
@@ -200,7 +206,7 @@ impl Scratch {
         self.piece()
     }
 
-    #[inline]
+    #[inline(always)]
     fn pointer(&mut self, head: u32) -> Result<(), Outcome> {
         let state = &mut self.state;
         if head & 0xc0 != 0xc0 || state.phase == phase::QUESTION {
@@ -221,7 +227,7 @@ impl Scratch {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn label(&mut self, head: u32) -> Result<(), Outcome> {
         let state = &mut self.state;
         if state.keyed != 0 {
@@ -240,7 +246,7 @@ impl Scratch {
     }
 
     /// Up to eight bytes of a label.
-    #[inline]
+    #[inline(always)]
     fn piece(&mut self) -> Result<(), Outcome> {
         let state = &mut self.state;
         let taken = if state.remaining < 8 { state.remaining } else { 8 };
@@ -263,7 +269,7 @@ impl Scratch {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn end_of_name(&mut self) -> Result<(), Outcome> {
         let state = &mut self.state;
         if state.resume == 0 {
@@ -287,7 +293,7 @@ impl Scratch {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn end_of_question(&mut self) -> Result<(), Outcome> {
         let state = &mut self.state;
         state.key_bytes = state.total;
@@ -311,7 +317,7 @@ impl Scratch {
     }
 
     /// The start of a record: most owners are a pointer to the last name of the chain.
-    #[inline]
+    #[inline(always)]
     fn record(&mut self) -> Result<(), Outcome> {
         let state = &mut self.state;
         if state.records == 0 {
@@ -332,7 +338,7 @@ impl Scratch {
     }
 
     /// The rest of a record, behind its owner.
-    #[inline]
+    #[inline(always)]
     fn body(&mut self) -> Result<(), Outcome> {
         let state = &mut self.state;
         let offset = state.offset;
@@ -379,7 +385,7 @@ impl Scratch {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn answer(&mut self, address: [u8; 16], ttl: u32) -> Result<(), Outcome> {
         let index = self.state.answers as usize;
         let Some(answer) = self.answers.get_mut(index) else {
@@ -391,7 +397,7 @@ impl Scratch {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn end_of_pass(&mut self) -> Result<(), Outcome> {
         let state = &mut self.state;
         state.passes += 1;
@@ -438,28 +444,28 @@ impl Default for Scratch {
 type Message = [u8; MAX_MESSAGE + 16];
 
 /// Offsets below the length are below [`MAX_MESSAGE`]; the mask tells the verifier.
-#[inline]
+#[inline(always)]
 const fn within(offset: u32) -> usize {
     offset as usize & (MAX_MESSAGE - 1)
 }
 
-#[inline]
+#[inline(always)]
 fn byte(message: &Message, offset: u32) -> u8 {
     message[within(offset)]
 }
 
-#[inline]
+#[inline(always)]
 fn be16(message: &Message, offset: u32) -> u16 {
     (word(message, offset) as u16).swap_bytes()
 }
 
-#[inline]
+#[inline(always)]
 fn be32(message: &Message, offset: u32) -> u32 {
     (word(message, offset) as u32).swap_bytes()
 }
 
 /// Eight bytes, the first one lowest.
-#[inline]
+#[inline(always)]
 fn word(message: &Message, offset: u32) -> u64 {
     memory::word(&message[within(offset)..])
 }
@@ -497,22 +503,22 @@ mod memory {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn set_byte(key: &mut [u8; KEY_BUFFER], at: u32, value: u8) {
     key[at as usize & (KEY_END - 1)] = value;
 }
 
-#[inline]
+#[inline(always)]
 fn set_word(key: &mut [u8; KEY_BUFFER], at: u32, value: u64) {
     memory::set_word(&mut key[at as usize & (KEY_END - 1)..], value);
 }
 
-#[inline]
+#[inline(always)]
 const fn set(marks: &mut u32, mark: u32, on: bool) {
     *marks = if on { *marks | mark } else { *marks & !mark };
 }
 
-#[inline]
+#[inline(always)]
 const fn mix(hash: u64, value: u64) -> u64 {
     let product = (hash ^ value).wrapping_mul(HASH_FACTOR);
     product ^ (product >> 32)
@@ -522,13 +528,13 @@ const ONES: u64 = 0x0101_0101_0101_0101;
 const TOPS: u64 = 0x8080_8080_8080_8080;
 
 /// Whether any byte is zero.
-#[inline]
+#[inline(always)]
 const fn has_zero(word: u64) -> bool {
     word.wrapping_sub(ONES) & !word & TOPS != 0
 }
 
 /// ASCII letters in lower case, eight at a time: bit 7 of each sum tells whether the byte is at least `A`, or above `Z`.
-#[inline]
+#[inline(always)]
 const fn lower(word: u64) -> u64 {
     let low = word & !TOPS;
     let from_a = low.wrapping_add(ONES * (0x80 - b'A' as u64));

@@ -12,7 +12,7 @@ use crate::warnings::WarningReason;
 
 impl<'n> Report<'n> {
     /// A prefix, masked (§3.2), in its IPv4 form if it is IPv4-mapped.
-    pub(super) fn prefix(&mut self, node: &'n Node) -> Option<IpNet> {
+    pub(crate) fn prefix(&mut self, node: &'n Node) -> Option<IpNet> {
         let text = self.text(node)?;
         let Ok(network) = text.parse::<IpNet>() else {
             let hint = match text.parse::<IpAddr>() {
@@ -40,7 +40,7 @@ impl<'n> Report<'n> {
     }
 
     /// An address, in its IPv4 form if it is IPv4-mapped.
-    pub(super) fn address(&mut self, node: &'n Node) -> Option<IpAddr> {
+    pub(crate) fn address(&mut self, node: &'n Node) -> Option<IpAddr> {
         let text = self.text(node)?;
         if let Ok(address) = text.parse::<IpAddr>() {
             return Some(address.to_canonical());
@@ -53,7 +53,7 @@ impl<'n> Report<'n> {
     }
 
     /// Numbers with units, largest first or not: `1h30m`, `5s`, `500ms`.
-    pub(super) fn duration(&mut self, node: &'n Node) -> Option<Duration> {
+    pub(crate) fn duration(&mut self, node: &'n Node) -> Option<Duration> {
         let text = self.text(node)?;
         let duration = duration(text);
         if duration.is_none() {

@@ -6,7 +6,7 @@ use super::tree::{Node, Value};
 
 impl<'n> Report<'n> {
     /// The current value as an object that may have only `known` fields, each once and none empty.
-    pub(super) fn fields(&mut self, node: &'n Node, known: &[&str]) -> Option<Fields<'n>> {
+    pub(crate) fn fields(&mut self, node: &'n Node, known: &[&str]) -> Option<Fields<'n>> {
         let fields = self.open_fields(node)?;
         for key in fields.keys().filter(|key| !known.contains(key)) {
             let hint = match closest(key, known) {
@@ -19,7 +19,7 @@ impl<'n> Report<'n> {
     }
 
     /// The current value as an object with any fields, each once and none empty.
-    pub(super) fn open_fields(&mut self, node: &'n Node) -> Option<Fields<'n>> {
+    pub(crate) fn open_fields(&mut self, node: &'n Node) -> Option<Fields<'n>> {
         let Value::Map(entries) = &node.value else {
             self.problem(
                 format!("must be an object with fields, not {}", node.kind()),
@@ -46,7 +46,7 @@ impl<'n> Report<'n> {
     }
 
     /// Decodes the field `name`, if it is there, with `decode`.
-    pub(super) fn optional<T>(
+    pub(crate) fn optional<T>(
         &mut self,
         fields: Fields<'n>,
         name: &str,
@@ -57,7 +57,7 @@ impl<'n> Report<'n> {
     }
 
     /// Decodes the field `name`, which must be there; `hint` says what to write if it is not.
-    pub(super) fn required<T>(
+    pub(crate) fn required<T>(
         &mut self,
         fields: Fields<'n>,
         name: &str,
@@ -70,7 +70,7 @@ impl<'n> Report<'n> {
         self.optional(fields, name, decode)
     }
 
-    pub(super) fn text(&mut self, node: &'n Node) -> Option<&'n str> {
+    pub(crate) fn text(&mut self, node: &'n Node) -> Option<&'n str> {
         let hint = match &node.value {
             Value::Text(text) => return Some(text),
             Value::Number(text) => format!("put it in quotes: \"{text}\""),
@@ -81,7 +81,7 @@ impl<'n> Report<'n> {
         None
     }
 
-    pub(super) fn truth(&mut self, node: &'n Node) -> Option<bool> {
+    pub(crate) fn truth(&mut self, node: &'n Node) -> Option<bool> {
         if let Value::Bool(value) = node.value {
             return Some(value);
         }
@@ -90,7 +90,7 @@ impl<'n> Report<'n> {
     }
 
     /// A whole number in `range`.
-    pub(super) fn number(&mut self, node: &'n Node, range: std::ops::RangeInclusive<u16>) -> Option<u16> {
+    pub(crate) fn number(&mut self, node: &'n Node, range: std::ops::RangeInclusive<u16>) -> Option<u16> {
         let (first, last) = (range.start(), range.end());
         let hint = format!("write a number from {first} to {last}");
         match &node.value {
@@ -109,7 +109,7 @@ impl<'n> Report<'n> {
     }
 
     /// One of the words in `choices`.
-    pub(super) fn choice<T: Copy>(&mut self, node: &'n Node, choices: &[(&str, T)]) -> Option<T> {
+    pub(crate) fn choice<T: Copy>(&mut self, node: &'n Node, choices: &[(&str, T)]) -> Option<T> {
         let text = self.text(node)?;
         if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
             return Some(*value);
@@ -124,7 +124,7 @@ impl<'n> Report<'n> {
     }
 
     /// A list, each item decoded by itself; items that fail are left out.
-    pub(super) fn list<T>(
+    pub(crate) fn list<T>(
         &mut self,
         node: &'n Node,
         mut decode: impl FnMut(&mut Self, &'n Node) -> Option<T>,

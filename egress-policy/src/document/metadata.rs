@@ -31,14 +31,14 @@ const MAX_NAME: usize = 253;
 const MAX_LABEL: usize = 63;
 
 /// What is used of an object's metadata.
-pub(super) struct Metadata {
-    pub(super) name: Option<String>,
-    pub(super) namespace: Option<String>,
-    pub(super) labels: Labels,
+pub(crate) struct Metadata {
+    pub(crate) name: Option<String>,
+    pub(crate) namespace: Option<String>,
+    pub(crate) labels: Labels,
 }
 
 impl<'n> Report<'n> {
-    pub(super) fn metadata(&mut self, object: Fields<'n>) -> Option<Metadata> {
+    pub(crate) fn metadata(&mut self, object: Fields<'n>) -> Option<Metadata> {
         self.required(object, "metadata", "add metadata with a name", |report, node| {
             let Value::Map(entries) = &node.value else {
                 report.problem(
@@ -74,7 +74,7 @@ impl<'n> Report<'n> {
     }
 
     /// RFC 1123: lower-case letters, digits, hyphens; in names longer than a label also dots.
-    pub(super) fn object_name(&mut self, node: &'n Node, longest: usize) -> Option<String> {
+    pub(crate) fn object_name(&mut self, node: &'n Node, longest: usize) -> Option<String> {
         let text = self.text(node)?;
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let ends = |part: &str| part.bytes().next().is_some_and(plain) && part.bytes().next_back().is_some_and(plain);
@@ -94,7 +94,7 @@ impl<'n> Report<'n> {
         None
     }
 
-    pub(super) fn labels(&mut self, node: &'n Node) -> Option<Labels> {
+    pub(crate) fn labels(&mut self, node: &'n Node) -> Option<Labels> {
         let fields = self.open_fields(node)?;
         let mut labels = BTreeMap::new();
         for key in fields.keys() {
@@ -138,7 +138,7 @@ impl<'n> Report<'n> {
         None
     }
 
-    pub(super) fn selector(&mut self, node: &'n Node) -> Option<LabelSelector> {
+    pub(crate) fn selector(&mut self, node: &'n Node) -> Option<LabelSelector> {
         let fields = self.fields(node, &SELECTOR)?;
         let match_labels = self.optional(fields, "matchLabels", Self::labels).unwrap_or_default();
         let match_expressions = self
@@ -187,9 +187,9 @@ impl<'n> Report<'n> {
 }
 
 /// Fields of a label selector.
-pub(super) const SELECTOR: [&str; 2] = ["matchLabels", "matchExpressions"];
+pub(crate) const SELECTOR: [&str; 2] = ["matchLabels", "matchExpressions"];
 /// Fields of a requirement in a label selector.
-pub(super) const REQUIREMENT: [&str; 3] = ["key", "operator", "values"];
+pub(crate) const REQUIREMENT: [&str; 3] = ["key", "operator", "values"];
 
 /// A label value, or the name part of a key.
 fn is_label_text(text: &str) -> bool {

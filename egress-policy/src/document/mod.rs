@@ -14,8 +14,8 @@ mod tree;
 use std::collections::BTreeSet;
 
 pub use self::problem::Problem;
-use self::problem::{Fields, Finding, Report};
-use self::tree::{Node, Value};
+pub(crate) use self::problem::{Fields, Finding, Report, Segment};
+pub(crate) use self::tree::{Node, SyntaxError, Value, parse};
 use crate::model::{Config, Policy, PolicyKey, PolicyKind};
 use crate::selector::Labels;
 use crate::spec::{API_VERSION, OPENSHIFT_API_VERSIONS};
@@ -78,21 +78,26 @@ impl Object {
 pub fn read(text: &str) -> Documents {
     let mut documents = Documents::default();
     let mut seen = BTreeSet::new();
-    for (document, number) in tree::parse(text).into_iter().zip(1..) {
+    for (document, number) in parse(text).into_iter().zip(1..) {
         match document {
             Ok(None) => {}
             Ok(Some(node)) => read_document(&node, number, &mut documents, &mut seen),
-            Err(error) => documents.problems.push(Problem {
-                document: number,
-                object: None,
-                path: String::new(),
-                line: (error.line > 0).then_some(error.line),
-                message: format!("this is not valid YAML: {}", error.message),
-                hint: "correct the syntax at this line".to_owned(),
-            }),
+            Err(error) => documents.problems.push(not_yaml(number, &error)),
         }
     }
     documents
+}
+
+/// The problem of a document that cannot be parsed.
+pub(crate) fn not_yaml(document: usize, error: &SyntaxError) -> Problem {
+    Problem {
+        document,
+        object: None,
+        path: String::new(),
+        line: (error.line > 0).then_some(error.line),
+        message: format!("this is not valid YAML: {}", error.message),
+        hint: "correct the syntax at this line".to_owned(),
+    }
 }
 
 type Seen = BTreeSet<(Option<PolicyKey>, String)>;
@@ -211,7 +216,8 @@ impl<'n> Report<'n> {
         }
     }
 
-    fn check_object_fields(&mut self, fields: Fields<'n>, own: &[&str]) {
+    /// Only the fields that every object has and `own` may be there, each once and none empty.
+    pub(crate) fn check_object_fields(&mut self, fields: Fields<'n>, own: &[&str]) {
         const COMMON: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
         let mut seen = BTreeSet::new();
         for key in fields.keys() {
@@ -247,7 +253,7 @@ impl<'n> Report<'n> {
 }
 
 /// "`EgressNetworkPolicy` default/curl", as far as it is written.
-fn title(root: &Node) -> Option<String> {
+pub(crate) fn title(root: &Node) -> Option<String> {
     let text = |node: Option<&Node>| match node.map(|node| &node.value) {
         Some(Value::Text(text)) => Some(text.clone()),
         _ => None,

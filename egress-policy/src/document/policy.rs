@@ -230,7 +230,7 @@ impl<'n> Report<'n> {
         Some(cidr)
     }
 
-    fn except(&mut self, node: &'n Node, cidr: Option<IpNet>) -> Option<Vec<IpNet>> {
+    pub(crate) fn except(&mut self, node: &'n Node, cidr: Option<IpNet>) -> Option<Vec<IpNet>> {
         let mut except = self.list(node, |report, node| {
             let prefix = report.prefix(node)?;
             match cidr {

@@ -74,15 +74,20 @@ pub(crate) struct Report<'n> {
     root: &'n Node,
     path: Vec<Segment>,
     /// What messages call the object at hand.
-    pub(super) object: Option<String>,
+    pub(crate) object: Option<String>,
     /// The kind of a problem is its hint.
     pub(crate) problems: Vec<Finding<String>>,
     pub(crate) warnings: Vec<Finding<WarningReason>>,
 }
 
 impl<'n> Report<'n> {
-    pub(super) const fn new(root: &'n Node) -> Self {
-        Self { root, path: Vec::new(), object: None, problems: Vec::new(), warnings: Vec::new() }
+    pub(crate) const fn new(root: &'n Node) -> Self {
+        Self::at(root, Vec::new(), None)
+    }
+
+    /// A report of the value at `path` in `root`; `object` is what messages call it.
+    pub(crate) const fn at(root: &'n Node, path: Vec<Segment>, object: Option<String>) -> Self {
+        Self { root, path, object, problems: Vec::new(), warnings: Vec::new() }
     }
 
     /// Does `work` on the value at `segment` of the current one.
@@ -117,12 +122,12 @@ impl<'n> Report<'n> {
     }
 
     /// The path of the current value.
-    pub(super) fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         self.place().0
     }
 
     /// The path, and the line of the value there or of the nearest one around it.
-    fn place(&self) -> (String, Option<usize>) {
+    pub(crate) fn place(&self) -> (String, Option<usize>) {
         let mut path = String::new();
         let mut node = Some(self.root);
         let mut line = self.root.line;
@@ -150,14 +155,14 @@ impl<'n> Report<'n> {
 
 /// The fields of an object in a document.
 #[derive(Clone, Copy)]
-pub(super) struct Fields<'n>(pub(super) &'n Node);
+pub(crate) struct Fields<'n>(pub(crate) &'n Node);
 
 impl<'n> Fields<'n> {
-    pub(super) fn get(self, name: &str) -> Option<&'n Node> {
+    pub(crate) fn get(self, name: &str) -> Option<&'n Node> {
         self.0.field(name).map(|entry| &entry.value)
     }
 
-    pub(super) fn keys(self) -> impl Iterator<Item = &'n str> {
+    pub(crate) fn keys(self) -> impl Iterator<Item = &'n str> {
         let entries = match &self.0.value {
             Value::Map(entries) => entries.as_slice(),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => &[],

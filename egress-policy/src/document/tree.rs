@@ -14,14 +14,14 @@ const MAX_DEPTH: usize = 64;
 
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Node {
-    pub(super) value: Value,
+pub(crate) struct Node {
+    pub(crate) value: Value,
     /// Line in the text, from 1; 0 where it is not known.
-    pub(super) line: usize,
+    pub(crate) line: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Null,
     Bool(bool),
     /// As written.
@@ -32,28 +32,28 @@ pub(super) enum Value {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) line: usize,
-    pub(super) value: Node,
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) line: usize,
+    pub(crate) value: Node,
 }
 
 /// Why a document cannot be read.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct SyntaxError {
-    pub(super) line: usize,
-    pub(super) message: String,
+pub(crate) struct SyntaxError {
+    pub(crate) line: usize,
+    pub(crate) message: String,
 }
 
 impl Node {
-    pub(super) fn field(&self, name: &str) -> Option<&Entry> {
+    pub(crate) fn field(&self, name: &str) -> Option<&Entry> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|entry| entry.key == name),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => None,
         }
     }
 
-    pub(super) fn item(&self, index: usize) -> Option<&Self> {
+    pub(crate) fn item(&self, index: usize) -> Option<&Self> {
         match &self.value {
             Value::List(items) => items.get(index),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Map(_) => None,
@@ -61,7 +61,7 @@ impl Node {
     }
 
     /// What messages call the value.
-    pub(super) fn kind(&self) -> String {
+    pub(crate) fn kind(&self) -> String {
         match &self.value {
             Value::Null => "empty".to_owned(),
             Value::Bool(value) => format!("the truth value {value}"),
@@ -74,7 +74,7 @@ impl Node {
 }
 
 /// Reads every document of `text`; `None` stands for an empty one.
-pub(super) fn parse(text: &str) -> Vec<Result<Option<Node>, SyntaxError>> {
+pub(crate) fn parse(text: &str) -> Vec<Result<Option<Node>, SyntaxError>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut options = granit_parser::Options::default();
     options.set_emit_comments(false);

@@ -1,4 +1,4 @@
-//! Reads what the agent says of its work: counters by `dump`, refusals by `events.jsonl`.
+//! Reads what the agent says of its work: counters by `dump`, refusals by the flow log, `events.jsonl`.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ pub struct Told {
     pub remote: String,
     /// Its port.
     pub port: u16,
-    /// `TCP`, `UDP`, `ICMP`, `ICMPv6`, `SCTP`, or a number.
+    /// `tcp`, `udp`, `icmp`, `icmpv6`, `sctp`, or a number.
     pub protocol: String,
     /// `denied`, `would-deny` or `would-allow`.
     pub outcome: String,
@@ -55,7 +55,10 @@ impl Evidence for Agent<'_> {
     fn charged(&self, rule: &str) -> u64 {
         let dump = self.dump("rules");
         let rules = dump["rules"].as_array().into_iter().flatten();
-        rules.filter(|entry| text(entry).contains(rule)).map(|entry| number(&entry["packets"])).sum()
+        rules
+            .filter(|entry| text(entry, &["origin", "name", "text"]).contains(rule))
+            .map(|entry| number(&entry["packets"]))
+            .sum()
     }
 
     fn dropped(&self, reason: &str) -> u64 {
@@ -85,32 +88,32 @@ impl Evidence for Agent<'_> {
 fn read(record: &Value) -> Told {
     let string = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
     Told {
-        pod: string("pod"),
-        remote: string("destination"),
-        port: u16::try_from(number(&record["port"])).expect("a port"),
-        protocol: string("protocol"),
-        outcome: string("outcome"),
-        rule: text(record),
-        hook: string("hook"),
-        reason: string("reason"),
-        comm: string("comm"),
-        repeats: number(&record["repeats"]),
+        pod: format!("{}/{}", string("k8s.namespace.name"), string("k8s.pod.name")),
+        remote: string("destination.address"),
+        port: u16::try_from(number(&record["destination.port"])).expect("a port"),
+        protocol: string("network.transport"),
+        outcome: string("egress.outcome"),
+        rule: text(record, &["egress.rule.origin", "egress.rule.name", "egress.rule.text"]),
+        hook: string("egress.hook"),
+        reason: string("egress.reason"),
+        comm: string("thread.name"),
+        repeats: number(&record["egress.repeats"]),
     }
 }
 
 /// Everything that a record or a line of a dump says of a rule.
-fn text(entry: &Value) -> String {
-    let words = ["origin", "name", "rule", "ruleName", "text"].map(|name| entry[name].as_str().unwrap_or_default());
+fn text(entry: &Value, fields: &[&str]) -> String {
+    let words: Vec<_> = fields.iter().map(|name| entry[*name].as_str().unwrap_or_default()).collect();
     words.join(" | ")
 }
 
 fn name(protocol: u8) -> String {
     match protocol {
-        protocol::ICMP => "ICMP".to_owned(),
-        protocol::TCP => "TCP".to_owned(),
-        protocol::UDP => "UDP".to_owned(),
-        protocol::ICMPV6 => "ICMPv6".to_owned(),
-        protocol::SCTP => "SCTP".to_owned(),
+        protocol::ICMP => "icmp".to_owned(),
+        protocol::TCP => "tcp".to_owned(),
+        protocol::UDP => "udp".to_owned(),
+        protocol::ICMPV6 => "icmpv6".to_owned(),
+        protocol::SCTP => "sctp".to_owned(),
         other => other.to_string(),
     }
 }

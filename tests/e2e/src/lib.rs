@@ -4,12 +4,14 @@
 mod evidence;
 mod lab;
 mod policy;
+mod scrape;
 mod traffic;
 mod way;
 
 pub use evidence::{Evidence, Told};
 pub use lab::Lab;
 pub use policy::{CONFIG, OFFICE, cluster, config, document, policy};
+pub use scrape::{Samples, get};
 pub use traffic::{Tally, Traffic};
 pub use way::Way;
 

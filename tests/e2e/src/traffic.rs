@@ -8,6 +8,7 @@ use egress_world::packet::{Ip, protocol};
 use egress_world::{Pod, Process, Shared, eventually};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::Evidence as _;
 use crate::lab::Lab;
 use crate::{ALLOWED, DENIED, PORT, at, ip};
 
@@ -32,6 +33,8 @@ pub struct Tally {
     pub lost: u64,
     /// Packets that arrived at a denied address.
     pub leaked: u64,
+    /// Packets and calls that found no table: what such a packet has lost, the datapath has.
+    pub without_table: u64,
 }
 
 impl Traffic {
@@ -70,6 +73,7 @@ impl Traffic {
             mistakes,
             lost: ALLOWED.iter().map(|remote| (PACKETS * rounds).abs_diff(arrived(remote))).sum(),
             leaked: DENIED.iter().map(|remote| arrived(remote)).sum(),
+            without_table: lab.agent.dropped("no-table"),
         }
     }
 }
@@ -77,7 +81,8 @@ impl Traffic {
 impl Tally {
     /// Insists that nothing went wrong.
     pub fn insist_flawless(&self) {
-        let flawless = self.mistakes.is_empty() && self.lost == 0 && self.leaked == 0 && self.rounds > 0;
+        let nothing_lost = self.lost == 0 && self.leaked == 0 && self.without_table == 0;
+        let flawless = self.mistakes.is_empty() && nothing_lost && self.rounds > 0;
         assert!(flawless, "{self:?}");
     }
 }

@@ -9,6 +9,7 @@ use egress_agent::datapath::{Applied, Capacity, Cgroup, Datapath, Desired, Desir
 use egress_common::endpoint::TableRef;
 use egress_common::event::Hook;
 use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey};
+use egress_common::reason::DropReason;
 use egress_policy::model::{NodeContext, PodIdentity};
 
 use crate::expect::Expect;
@@ -19,6 +20,7 @@ use crate::place::Place;
 use crate::policy::Policies;
 use crate::pool::Pooled;
 use crate::runner::{Member, run_here};
+use crate::storm::{self, Storm};
 
 /// The pod that is known by its interface.
 pub const TC_POD: &str = "default/by-interface";
@@ -196,6 +198,18 @@ impl Lab {
             _ => run_here(program, frame),
         }?;
         Ok((ran.action, ran.output))
+    }
+
+    /// Runs each of `frames` through the TC program again and again while `meanwhile` goes on, and counts how many met another
+    /// action than the one beside it.
+    pub fn storm(&mut self, frames: &[(Vec<u8>, u32)], meanwhile: impl FnOnce(&mut Self)) -> Vec<Storm> {
+        let program = self.program(Hook::TcFromPod);
+        storm::rage(program, frames, || meanwhile(self))
+    }
+
+    /// Packets that were dropped for `reason` since the laboratory was made.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.maps.dropped(reason)
     }
 
     /// Runs `frame` through the program of `hook` and says what moved.

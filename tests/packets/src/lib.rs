@@ -14,6 +14,7 @@ mod place;
 mod policy;
 mod pool;
 mod runner;
+mod storm;
 
 pub use checksum::{internet, pseudo};
 pub use expect::Expect;
@@ -23,6 +24,7 @@ pub use lab::{CGROUP_POD, Hooks, Lab, Setup, TC_POD};
 pub use observe::Seen;
 pub use policy::Policies;
 pub use pool::Pooled;
+pub use storm::Storm;
 
 /// Whether the test may go on; says why not. The message is what `cargo xtask test` counts as a skip.
 pub fn is_root() -> bool {

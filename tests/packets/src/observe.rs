@@ -79,6 +79,11 @@ impl Maps {
         }
     }
 
+    /// A drop counter.
+    pub(crate) fn dropped(&self, reason: DropReason) -> u64 {
+        read_all::<Counter>(&self.drops, reason as u32, 1).first().map_or(0, |counter| counter.packets)
+    }
+
     /// Takes every record out of the ring.
     pub(crate) fn events(&mut self) -> Vec<Event> {
         let mut events = Vec::new();

@@ -22,7 +22,7 @@ pub use object::{
     Protocol, Rule, Selector, Tier, World,
 };
 pub use oracle::{AnyPort, Builtin, Decider, Oracle, Outcome, Trace, Verdict};
-pub use packets::{Packet, representatives};
+pub use packets::{Packet, at_edge, representatives};
 pub use prefix::Prefix;
 pub use random::Random;
 pub use render::{File, to_yaml};

@@ -168,7 +168,7 @@ fn builtin_prefixes() -> [Prefix; 6] {
 }
 
 /// The first or last address of `prefix`, a neighbour of them, or one inside.
-pub(crate) fn at_edge(prefix: Prefix, random: &mut Random) -> IpAddr {
+pub fn at_edge(prefix: Prefix, random: &mut Random) -> IpAddr {
     match random.below(8) {
         0 | 1 => prefix.first(),
         2 | 3 => prefix.last(),

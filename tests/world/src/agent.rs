@@ -5,7 +5,7 @@
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -220,6 +220,24 @@ impl<'a> Agent<'a> {
         let mut command = self.world.node().command(Self::binary());
         command.arg("dump").args(arguments).arg("--bpffs").arg(self.world.bpffs());
         command.output().expect("running the agent")
+    }
+
+    /// Another command of the binary, on the node of the world and with the agent's state folder.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.world.node().command(Self::binary());
+        command.args(arguments).arg("--state-dir").arg(self.file("state"));
+        command
+    }
+
+    /// Runs another command that reads the pins and the agent's state. Returns its exit code and its answer.
+    pub fn ask(&self, arguments: &[&str]) -> (i32, Value) {
+        let mut command = self.command(arguments);
+        command.args(["-o", "json", "--bpffs"]).arg(self.world.bpffs());
+        let output = command.output().expect("running the agent");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let answer = serde_json::from_slice(&output.stdout);
+        let answer = answer.unwrap_or_else(|error| panic!("{arguments:?}: {error}: {errors}\n{}", self.log()));
+        (output.status.code().expect("an exit code"), answer)
     }
 
     /// Everything that it has logged.

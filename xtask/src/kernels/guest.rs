@@ -11,7 +11,9 @@ use crate::kernels::results::KernelRun;
 use crate::tree::Tree;
 
 const MEMORY: &str = "2048M";
-const COMMAND_LINE: &str = "console=ttyS0 loglevel=1 panic=-1 rdinit=/init mitigations=off random.trust_cpu=on";
+/// `preempt=full`: a program may be interrupted anywhere, so that what goes wrong between two of its reads goes wrong here.
+const COMMAND_LINE: &str =
+    "console=ttyS0 loglevel=1 panic=-1 rdinit=/init mitigations=off random.trust_cpu=on preempt=full";
 
 /// Runs the guest to its end or its deadline.
 pub(crate) fn run(

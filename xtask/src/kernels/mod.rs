@@ -43,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long)]
     console: bool,
     /// Stop a guest after this many minutes.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 90)]
     minutes: u64,
 }
 

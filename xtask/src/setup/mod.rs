@@ -4,6 +4,7 @@
 
 mod linker;
 mod machine;
+mod orphans;
 mod packages;
 mod toolchain;
 

@@ -8,6 +8,7 @@ use crate::command::{Task, ask};
 use crate::progress::{self, Mark};
 use crate::setup::Group;
 use crate::setup::machine::Machine;
+use crate::setup::orphans;
 use crate::tree::Tree;
 
 /// What a group needs, apart from the eBPF compiler.
@@ -39,12 +40,24 @@ pub(crate) fn install(tree: &Tree, machine: &Machine, label: &str, wanted: &BTre
         // One unreachable third-party source fails the whole update; the packages may still be known.
         progress::note(&format!("{error}; trying with the lists at hand"));
     }
-    let mut command = apt_get();
-    command.args(["install", "--yes", "--no-install-recommends", "--no-remove"]).args(&missing);
+    let mut simulation = install_command(&missing);
+    simulation.arg("--simulate");
+    let replaced = orphans::to_replace(simulation);
+    let mut command = install_command(&missing);
+    command.arg("--no-remove").args(&replaced);
+    if !replaced.is_empty() {
+        command.arg("--allow-downgrades");
+    }
     Task::new("apt-get install", command)
         .hint("see the lines above; `apt-get update` and the apt sources are the usual causes")
         .run(tree)?;
     Ok(())
+}
+
+fn install_command(packages: &[String]) -> Command {
+    let mut command = apt_get();
+    command.args(["install", "--yes", "--no-install-recommends"]).args(packages);
+    command
 }
 
 static REFRESHED: AtomicBool = AtomicBool::new(false);

@@ -37,7 +37,7 @@ pub(crate) struct Args {
 }
 
 /// What `--quick` tests: no root, no eBPF object.
-const PURE: &[&str] = &["egress-common", "egress-policy", "egress-reference", "xtask"];
+const PURE: &[&str] = &["egress-common", "egress-policy", "egress-reference", "egress-import", "xtask"];
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {

@@ -57,22 +57,26 @@ fn named() -> Named {
     }
 }
 
+pub(super) fn sample() -> Record {
+    Record::new(&event("8.8.8.8".parse().unwrap()), &named(), "node")
+}
+
 #[test]
 fn a_refused_connect_names_pod_destination_rule_and_process() {
     for destination in ["8.8.8.8", "2001:db8::8"] {
-        let record = Record::new(&event(destination.parse().unwrap()), &named());
+        let record = Record::new(&event(destination.parse().unwrap()), &named(), "node");
         let value = serde_json::to_value(&record).unwrap();
-        assert_eq!(value["pod"], "default/curl");
-        assert_eq!(value["destination"], destination);
-        assert_eq!(value["port"], 443);
-        assert_eq!(value["protocol"], "TCP");
-        assert_eq!(value["rule"], "Deny 0.0.0.0/0");
-        assert_eq!(value["policy"], "default/curl");
-        assert_eq!(value["ruleNumber"], 2);
-        assert_eq!(value["hook"], "connect4");
-        assert_eq!(value["reason"], "policy");
-        assert_eq!(value["repeats"], 2);
-        assert_eq!((&value["pid"], &value["comm"]), (&99.into(), &"curl".into()));
+        assert_eq!((&value["k8s.namespace.name"], &value["k8s.pod.name"]), (&"default".into(), &"curl".into()));
+        assert_eq!(value["destination.address"], destination);
+        assert_eq!(value["destination.port"], 443);
+        assert_eq!(value["network.transport"], "tcp");
+        assert_eq!(value["egress.rule.text"], "Deny 0.0.0.0/0");
+        assert_eq!(value["egress.policy"], "default/curl");
+        assert_eq!(value["egress.rule.number"], 2);
+        assert_eq!(value["egress.hook"], "connect4");
+        assert_eq!(value["egress.reason"], "policy");
+        assert_eq!(value["egress.repeats"], 2);
+        assert_eq!((&value["process.pid"], &value["thread.name"]), (&99.into(), &"curl".into()));
         assert_eq!(
             record.sentence(),
             format!("default/curl may not reach {destination} TCP/443: rule 2 of default/curl (Deny 0.0.0.0/0)")
@@ -90,7 +94,7 @@ fn an_icmp_event_has_a_type_and_no_port_and_a_packet_has_no_process() {
         length: 64,
         ..event("2001:db8::8".parse().unwrap())
     };
-    let record = Record::new(&event, &Named::default());
+    let record = Record::new(&event, &Named::default(), "node");
     assert_eq!((record.port, record.icmp_type), (None, Some(128)));
     assert_eq!((record.pid, record.comm.as_deref(), record.length), (None, None, Some(64)));
     assert_eq!(record.pod, "unknown endpoint 7");

@@ -17,3 +17,4 @@ mod parsing;
 mod reject;
 mod replies;
 mod rules;
+mod swaps;

@@ -1,0 +1,110 @@
+//! The command line's side of the socket.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use axum::body::Bytes;
+use http_body_util::{BodyExt as _, Collected, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::runtime::{Builder, Runtime};
+
+/// Why the agent gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("no agent listens on {}: it does not run, or it was started with another --socket or --state-dir", .0.display())]
+    NotRunning(PathBuf),
+    #[error("cannot ask the agent on {}: {source}", path.display())]
+    Failed {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the agent answered {status}: {said}; is it of this version?")]
+    Refused { status: StatusCode, said: String },
+    #[error("the agent's answer cannot be understood: {0}; is it of this version?")]
+    Answer(#[source] serde_json::Error),
+}
+
+/// A connection to the agent.
+pub(crate) struct Client {
+    path: PathBuf,
+    runtime: Runtime,
+}
+
+impl Client {
+    /// Of the agent that listens on `path`, if one does.
+    pub(crate) fn new(path: &Path) -> Result<Self, ClientError> {
+        let failed = |source| ClientError::Failed { path: path.to_path_buf(), source };
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        Ok(Self { path: path.to_path_buf(), runtime })
+    }
+
+    /// Asks for `target` and reads the answer.
+    pub(crate) fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
+        let bytes = self.runtime.block_on(async {
+            let response = self.ask(target).await?;
+            self.whole(response).await
+        })?;
+        serde_json::from_slice(&bytes).map_err(ClientError::Answer)
+    }
+
+    /// Asks for `target` and hands over each line of the answer as it comes, until `take` breaks or the agent ends.
+    pub(crate) fn lines(
+        &self,
+        target: &str,
+        mut take: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        self.runtime.block_on(async {
+            let mut body = self.ask(target).await?.into_body();
+            let mut pending: Vec<u8> = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let Ok(data) = frame.map_err(|error| self.failed(io::Error::other(error)))?.into_data() else {
+                    continue;
+                };
+                pending.extend_from_slice(&data);
+                while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = pending.drain(..=end).collect();
+                    if take(line.trim_ascii()).is_break() {
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn ask(&self, target: &str) -> Result<Response<Incoming>, ClientError> {
+        let absent =
+            |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+        let stream = UnixStream::connect(&self.path).await.map_err(|error| {
+            if absent(&error) { ClientError::NotRunning(self.path.clone()) } else { self.failed(error) }
+        })?;
+        let failed = |error: hyper::Error| self.failed(io::Error::other(error));
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+        tokio::spawn(connection);
+        let request = Request::get(target).header("host", "egress-agent").body(Empty::<Bytes>::new());
+        let request = request.map_err(|error| self.failed(io::Error::other(error)))?;
+        let response = sender.send_request(request).await.map_err(failed)?;
+        if response.status() == StatusCode::OK {
+            return Ok(response);
+        }
+        let status = response.status();
+        let said = self.whole(response).await?;
+        Err(ClientError::Refused { status, said: String::from_utf8_lossy(&said).into_owned() })
+    }
+
+    async fn whole(&self, response: Response<Incoming>) -> Result<Bytes, ClientError> {
+        let collected = response.into_body().collect().await;
+        collected.map(Collected::to_bytes).map_err(|error| self.failed(io::Error::other(error)))
+    }
+
+    fn failed(&self, source: io::Error) -> ClientError {
+        ClientError::Failed { path: self.path.clone(), source }
+    }
+}
