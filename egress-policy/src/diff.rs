@@ -4,8 +4,10 @@
 //! of the union holds; where there are none, nothing is reported. Ranks are of different lists and are not compared: a rule that
 //! moves without changing a verdict is no difference, unless the caller maps the ranks ([`diff_by`]).
 
+use std::collections::HashMap;
 use std::fmt;
 
+use egress_common::names::NameLeaf;
 use egress_common::table::{Decision, Leaf};
 use ipnet::IpNet;
 
@@ -74,25 +76,48 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Every difference between the verdicts of `old` and `new`, in the order of prefixes, IPv4 first.
+/// Every difference between the verdicts of `old` and `new`, in the order of prefixes, IPv4 first. For addresses without names, or with
+/// names that no rule of either is about.
 pub fn diff(old: &Table, new: &Table) -> Vec<Change> {
+    diff_by(old, new, says_the_same)
+}
+
+/// [`diff`] for the addresses of a name, of which the old table says `before` and the new one `after`.
+pub fn diff_named(old: &Table, new: &Table, before: NameLeaf, after: NameLeaf) -> Vec<Change> {
+    changes(old, new, before, after, says_the_same)
+}
+
+fn says_the_same(old: &Lookup, new: &Lookup) -> bool {
     let action = |decision: Decision| (decision.is_deny(), decision.is_internal());
-    let said = move |lookup: &Lookup| (action(lookup.decision), lookup.audit.map(action));
-    diff_by(old, new, |a, b| said(a) == said(b))
+    let said = |lookup: &Lookup| (action(lookup.decision), lookup.audit.map(action));
+    said(old) == said(new)
 }
 
 /// Every region where `same` does not hold between what the tables say. With `same` comparing the rules behind the ranks, also changes
 /// of the deciding rule are found.
 pub fn diff_by(old: &Table, new: &Table, same: impl Fn(&Lookup, &Lookup) -> bool) -> Vec<Change> {
+    changes(old, new, NameLeaf::NOTHING, NameLeaf::NOTHING, same)
+}
+
+fn changes(
+    old: &Table,
+    new: &Table,
+    before: NameLeaf,
+    after: NameLeaf,
+    same: impl Fn(&Lookup, &Lookup) -> bool,
+) -> Vec<Change> {
     let mut changes = Vec::new();
-    for region in regions(old, new) {
-        if region.is_empty {
-            continue;
-        }
-        for (keys, before, after) in joined(&old.intervals(region.old), &new.intervals(region.new)) {
-            if !same(&before, &after) {
-                push(&mut changes, Change { prefix: region.prefix, keys, old: before, new: after });
-            }
+    // Few pairs of leaves stand for many regions.
+    let mut known: HashMap<(Leaf, Leaf), Vec<(KeyRange, Lookup, Lookup)>> = HashMap::new();
+    for region in regions(old, new).into_iter().filter(|region| !region.is_empty) {
+        let differences = known.entry((region.old, region.new)).or_insert_with(|| {
+            let said = (old.intervals_with(region.old, &[before]), new.intervals_with(region.new, &[after]));
+            let mut joined = joined(&said.0, &said.1);
+            joined.retain(|(_, before, after)| !same(before, after));
+            joined
+        });
+        for (keys, before, after) in differences {
+            push(&mut changes, Change { prefix: region.prefix, keys: *keys, old: *before, new: *after });
         }
     }
     changes

@@ -45,13 +45,13 @@ impl Place {
     }
 }
 
-/// `www.foo.com`, `(1 label).foo.com`, `(2 labels or more).foo.com`.
+/// As patterns are written: `www.foo.com`, `*.foo.com`, `**.*.foo.com`. Names of longer suffixes are not among them.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let front = match self.depth {
             Depth::Exact => "",
-            Depth::One => "(1 label).",
-            Depth::More => "(2 labels or more).",
+            Depth::One => "*.",
+            Depth::More => "**.*.",
         };
         write!(f, "{front}{}", self.suffix)
     }
@@ -255,6 +255,12 @@ mod tests {
             assert_eq!(few.place_of(&of_many), of_few, "{of_many}");
             assert_eq!(many.place_of(&of_many), Some(of_many));
         }
+    }
+
+    #[test]
+    fn places_are_written_as_patterns() {
+        let texts = Depth::ALL.map(|depth| place("foo.com", depth).to_string());
+        assert_eq!(texts, ["foo.com", "*.foo.com", "**.*.foo.com"]);
     }
 
     #[test]

@@ -91,18 +91,21 @@ impl Table {
     }
 
     /// [`Table::lookup`] for an address that has names, of which the table says `leaves`: the first match wins, wherever it comes from
-    /// (§4.2).
+    /// (§4.2). Only tables with names keep what merging needs; for others names make no difference.
     pub fn lookup_with(&self, address: IpAddr, protocol: u8, port: u16, leaves: &[NameLeaf]) -> Lookup {
-        let key = class::key(protocol, port);
-        self.state(address, key, leaves).and_then(State::verdict).map_or(DAMAGED, Lookup::from)
+        if !self.has_names() {
+            return self.lookup(address, protocol, port);
+        }
+        self.leaf(address).map_or(DAMAGED, |leaf| self.open_with(leaf, class::key(protocol, port), leaves))
     }
 
-    fn state(&self, address: IpAddr, key: u32, leaves: &[NameLeaf]) -> Option<State> {
+    fn open_with(&self, leaf: Leaf, key: u32, leaves: &[NameLeaf]) -> Lookup {
         let (classes, head_rules) = (self.classes.as_slice(), self.head_rules);
-        let own = names::prefix_state(classes, self.leaf(address)?, key, head_rules)?;
-        leaves
-            .iter()
-            .try_fold(own, |state, leaf| Some(state.merge(names::name_state(classes, *leaf, key, head_rules)?)))
+        let merge =
+            |state: State, leaf: &NameLeaf| Some(state.merge(names::name_state(classes, *leaf, key, head_rules)?));
+        let own = names::prefix_state(classes, leaf, key, head_rules);
+        let merged = own.and_then(|own| leaves.iter().try_fold(own, merge));
+        merged.and_then(State::verdict).map_or(DAMAGED, Lookup::from)
     }
 
     /// [`Table::lookup_any_port`] for an address that has names: a verdict only where no port matters.
@@ -142,16 +145,34 @@ impl Table {
     pub fn intervals(&self, leaf: Leaf) -> Vec<(u32, Lookup)> {
         let base = match leaf.open() {
             Ok(decision) => return vec![(0, Lookup { decision, audit: None })],
-            Err(base) => usize::try_from(base).unwrap_or(usize::MAX),
+            Err(base) => base,
         };
+        let said = self.class(base).map(|entry| {
+            let audit = (entry.audit != 0).then_some(Decision(entry.audit));
+            (entry.from, Lookup { decision: Decision(entry.decision), audit })
+        });
+        distinct(said)
+    }
+
+    /// [`Table::intervals`] for addresses that have names, of which the table says `leaves`.
+    pub fn intervals_with(&self, leaf: Leaf, leaves: &[NameLeaf]) -> Vec<(u32, Lookup)> {
+        if leaves.iter().all(|leaf| *leaf == NameLeaf::NOTHING) {
+            return self.intervals(leaf);
+        }
+        let of_names = leaves.iter().filter_map(|leaf| leaf.open()?.err());
+        let classes = leaf.open().err().into_iter().chain(of_names);
+        let mut starts: Vec<u32> =
+            classes.flat_map(|base| self.class(base).map(|entry| entry.from)).chain([0]).collect();
+        starts.sort_unstable();
+        starts.dedup();
+        distinct(starts.into_iter().map(|key| (key, self.open_with(leaf, key, leaves))))
+    }
+
+    /// The intervals of the class at `base`.
+    fn class(&self, base: u32) -> impl Iterator<Item = ClassEntry> + '_ {
+        let base = usize::try_from(base).unwrap_or(usize::MAX);
         let count = self.classes.get(base).map_or(0, |header| usize::try_from(header.from).unwrap_or(0));
-        let entries = self.classes.iter().skip(base.saturating_add(1)).take(count);
-        entries
-            .map(|entry| {
-                let audit = (entry.audit != 0).then_some(Decision(entry.audit));
-                (entry.from, Lookup { decision: Decision(entry.decision), audit })
-            })
-            .collect()
+        self.classes.iter().skip(base.saturating_add(1)).take(count).copied()
     }
 
     /// Every prefix with its leaf, IPv4 first, sorted inside the family.
@@ -159,6 +180,17 @@ impl Table {
         let entries4 = self.prefixes4.iter().map(|(prefix, leaf)| (IpNet::V4(*prefix), *leaf));
         entries4.chain(self.prefixes6.iter().map(|(prefix, leaf)| (IpNet::V6(*prefix), *leaf)))
     }
+}
+
+/// The intervals without those that say what the one before them says.
+fn distinct(intervals: impl Iterator<Item = (u32, Lookup)>) -> Vec<(u32, Lookup)> {
+    let mut distinct: Vec<(u32, Lookup)> = Vec::new();
+    for (from, lookup) in intervals {
+        if distinct.last().is_none_or(|(_, last)| *last != lookup) {
+            distinct.push((from, lookup));
+        }
+    }
+    distinct
 }
 
 /// Looks for the prefix of each length, longest first.

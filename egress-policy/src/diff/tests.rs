@@ -1,6 +1,7 @@
 //! Differences of small tables, written out, and of random ones, against a comparison address by address.
 
 use super::*;
+use crate::places::Place;
 use crate::sample::{TCP, UDP, World, policy, port_rule, rule};
 
 fn world(rules: &[&str]) -> World {
@@ -173,5 +174,30 @@ fn a_difference_is_reported_exactly_where_lookups_differ() {
         for change in changes {
             assert_ne!(change.old.decision.is_deny(), change.new.decision.is_deny(), "{change}");
         }
+    }
+}
+
+// §4.2
+#[test]
+fn a_name_is_compared_wherever_its_addresses_lie() {
+    let name = |action: &str| {
+        format!("{{type: {action}, to: {{dnsName: '*.foo.com'}}, ports: [{{protocol: TCP, port: 443}}]}}")
+    };
+    for [inside, outside] in [["10.0.0.0/8", "0.0.0.0/0"], ["fd00::/16", "::/0"]] {
+        let allow = rule("Allow", inside);
+        let [old, new] = [world(&[&allow]), world(&[&allow, &name("Deny")])];
+        let named = |name: &str| {
+            let leaf = |world: &World| world.table.name_leaf(&Place::of_name(name));
+            diff_named(&old.table, &new.table, leaf(&old), leaf(&new))
+        };
+        assert_eq!(diff(&old.table, &new.table), []);
+        assert_eq!(named("foo.com"), []);
+        let texts: Vec<String> = named("a.foo.com").iter().map(ToString::to_string).collect();
+        // The rule before it still allows inside, and neither internal address is touched.
+        assert!(texts.contains(&format!("{outside} TCP/443: allow → deny")), "{texts:?}");
+        assert!(!texts.iter().any(|text| text.starts_with(inside) || text.starts_with("127.")), "{texts:?}");
+        let back =
+            diff_named(&new.table, &old.table, new.table.name_leaf(&Place::of_name("a.foo.com")), NameLeaf::NOTHING);
+        assert_eq!(back.len(), texts.len());
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::names::Answers;
 use crate::object::{
     Action, Config, Expression, Kind, Labels, Mode, Node, NodeAddresses, Operator, Peer, Pod, Policy, PolicyId, Ports,
     Protocol, Rule, Selector, Tier, World,
@@ -111,7 +112,8 @@ impl Generator {
                 namespaces.insert(namespace.to_owned(), self.labels());
             }
         }
-        let mut world = World { seed, config, namespaces, policies: Vec::new(), pods: Vec::new(), node };
+        let mut world =
+            World { seed, config, namespaces, policies: Vec::new(), pods: Vec::new(), node, answers: Answers::new() };
         for _ in 0..self.random.between(1, size.pods) {
             let pod = self.pod(world.pods.len());
             world.pods.push(pod);

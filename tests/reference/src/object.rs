@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::names::Answers;
 use crate::prefix::Prefix;
 
 /// Labels of a pod, namespace or node.
@@ -26,6 +27,8 @@ pub struct World {
     pub pods: Vec<Pod>,
     /// What is known of the node.
     pub node: Node,
+    /// Which names are live, and with which addresses (§5).
+    pub answers: Answers,
 }
 
 /// What an EgressConfig says, as far as verdicts depend on it.
@@ -171,7 +174,7 @@ pub enum Peer {
         /// Prefixes inside it that do not match.
         except: Vec<Prefix>,
     },
-    /// `dnsName`. Matches nothing yet.
+    /// `dnsName`: the live addresses of the names that it means.
     Dns(String),
     /// `nodeSelector`: the addresses of these nodes.
     Nodes(Selector),
@@ -254,6 +257,7 @@ impl World {
             policies: Vec::new(),
             pods: vec![Pod::new("default", "client")],
             node: Node::default(),
+            answers: Answers::new(),
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use crate::names::pattern_means;
 use crate::object::{Action, Labels, Mode, Peer, Pod, Policy, PolicyId, Ports, Rule, Tier, World};
 use crate::packets::Packet;
 use crate::prefix::Prefix;
@@ -80,6 +81,12 @@ pub struct Trace {
     pub by_port: bool,
     /// The deciding rule names nodes.
     pub by_node: bool,
+    /// The deciding rule names a DNS name.
+    pub by_name: bool,
+    /// The Pass rule that ended the Admin tier names a DNS name.
+    pub passed_by_name: bool,
+    /// A rule named a DNS name that has no live address (§5.8).
+    pub nothing_live: bool,
 }
 
 /// The verdict of a packet whose ports are not known (§3.6).
@@ -200,12 +207,14 @@ impl<'w> Oracle<'w> {
                     Action::Allow => true,
                     Action::Deny => false,
                     Action::Pass => {
+                        trace.passed_by_name = matches!(rule.peer, Peer::Dns(_));
                         trace.passed = Some(decider);
                         return None;
                     }
                 };
                 trace.by_port = rule.ports.iter().flatten().any(|ports| ports.port.is_some());
                 trace.by_node = matches!(rule.peer, Peer::Nodes(_));
+                trace.by_name = matches!(rule.peer, Peer::Dns(_));
                 return Some(Verdict { allow, internal: false, decider });
             }
         }
@@ -261,8 +270,7 @@ impl<'w> Oracle<'w> {
                 trace.excepted |= excepted && ports_match;
                 prefix.contains(packet.destination) && !excepted
             }
-            // §5 is not in force yet: a name matches nothing.
-            Peer::Dns(_) => false,
+            Peer::Dns(pattern) => self.is_answer(pattern, packet.destination, trace),
             Peer::Nodes(selector) => self
                 .world
                 .node
@@ -272,6 +280,14 @@ impl<'w> Oracle<'w> {
         };
         trace.ports_differed |= destination_matches && !ports_match;
         destination_matches && ports_match
+    }
+
+    /// §3.3: whether the address is a live answer of a name that the pattern means (§5.1), among all its names (§5.9).
+    fn is_answer(&self, pattern: &str, destination: IpAddr, trace: &mut Trace) -> bool {
+        let meant = self.world.answers.iter().filter(|(name, _)| pattern_means(pattern, name));
+        let meant: Vec<_> = meant.map(|(_, live)| live).collect();
+        trace.nothing_live |= meant.iter().all(|live| live.is_empty());
+        meant.iter().any(|live| live.contains(&destination))
     }
 
     /// The first builtin rule that covers the packet (§1.2, §1.3, §8).

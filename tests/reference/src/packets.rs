@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::names::pattern_means;
 use crate::object::{Peer, Pod, Policy, Ports, World};
 use crate::oracle::Oracle;
 use crate::prefix::{Prefix, bits_of, from_bits, neighbour};
@@ -53,14 +54,25 @@ impl World {
         let destination = match rule.map(|rule| &rule.peer) {
             Some(Peer::Cidr { prefix, except }) => {
                 let edge = if except.is_empty() || random.chance(60) { *prefix } else { *random.pick(except) };
-                at_edge(edge, random)
+                Some(at_edge(edge, random))
             }
-            Some(Peer::Nodes(_) | Peer::Dns(_)) | None => self.other_destination(&policies, random),
+            Some(Peer::Dns(pattern)) => self.live_address(pattern, random),
+            Some(Peer::Nodes(_)) | None => None,
         };
+        let destination = destination.unwrap_or_else(|| self.other_destination(&policies, random));
         let entries = rule.and_then(|rule| rule.ports.as_deref());
         let entry = entries.filter(|_| random.chance(80)).map(|entries| *random.pick(entries));
         let (protocol, port) = transport(entry, destination, random);
         Packet { destination, protocol, port }
+    }
+
+    /// Mostly an address of a name that `pattern` means, otherwise of any name.
+    fn live_address(&self, pattern: &str, random: &mut Random) -> Option<IpAddr> {
+        let meant = self.answers.iter().filter(|(name, _)| pattern_means(pattern, name)).flat_map(|(_, live)| live);
+        let meant: Vec<IpAddr> = meant.copied().collect();
+        let all: Vec<IpAddr> = self.answers.values().flatten().copied().collect();
+        let from = if meant.is_empty() || random.chance(20) { all } else { meant };
+        (!from.is_empty()).then(|| *random.pick(&from))
     }
 
     /// One packet for each class of packets that no part of this world can tell apart, so that agreement on all of them is agreement
@@ -74,6 +86,7 @@ impl World {
         let hosts = self.node.resolvers.iter().chain(&self.node.addresses);
         let nodes = self.node.nodes.iter().flat_map(|node| &node.addresses);
         let resolvers = self.config.resolvers.iter().flatten();
+        let hosts = hosts.chain(self.answers.values().flatten());
         let mut prefixes: Vec<Prefix> =
             hosts.chain(nodes).chain(resolvers).map(|address| Prefix::host(*address)).collect();
         prefixes.extend(self.config.internal.iter().flatten().chain(&self.config.excluded));

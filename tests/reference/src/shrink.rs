@@ -1,5 +1,6 @@
 //! Makes a failing world small enough to read: parts are taken away while it still fails.
 
+use crate::names::Answers;
 use crate::object::{Config, Mode, Node, Peer, Policy, World};
 
 /// The smallest world that can be reached from `world` by taking parts away while `fails` stays true.
@@ -45,6 +46,17 @@ fn simpler_surroundings(world: &World) -> Vec<World> {
     }
     let mut simpler: Vec<World> = configs.into_iter().map(|config| World { config, ..world.clone() }).collect();
     simpler.push(World { node: Node::default(), ..world.clone() });
+    simpler.push(World { answers: Answers::new(), ..world.clone() });
+    for (name, live) in &world.answers {
+        let mut smaller = world.clone();
+        smaller.answers.remove(name);
+        simpler.push(smaller);
+        simpler.extend(live.iter().map(|address| {
+            let mut smaller = world.clone();
+            smaller.answers.get_mut(name).expect("a name of the world").remove(address);
+            smaller
+        }));
+    }
     simpler.extend((0..world.pods.len()).map(|at| {
         let mut smaller = world.clone();
         smaller.pods.remove(at);

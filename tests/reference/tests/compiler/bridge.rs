@@ -3,18 +3,31 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use egress_common::names::NameLeaf;
 use egress_common::table::Decision;
 use egress_policy::compile::{Limits, Table, compile, compile_with_coverage};
 use egress_policy::document::{self, Object};
 use egress_policy::explain::{self, Explanation};
-use egress_policy::model::{NodeContext, NodeInfo, PodIdentity, PolicyKey, PolicyKind, PolicySet};
-use egress_policy::rules::{self, RuleList, RuleOrigin};
+use egress_policy::model::{NodeContext, NodeInfo, Peer, PodIdentity, PolicyKey, PolicyKind, PolicySet};
+use egress_policy::places::{Place, Places};
+use egress_policy::rules::{self, RankedPeer, RuleList, RuleOrigin};
 use egress_reference::{Builtin, Decider, File, Kind, Node, Outcome, Packet, Pod, PolicyId, Verdict, World};
 
 /// What the compiler makes of one pod.
 pub(crate) struct Compiled {
     pub(crate) rules: RuleList,
     pub(crate) table: Table,
+    /// The places of the names of every policy there is, as a node has them.
+    pub(crate) union: Places,
+}
+
+/// How the names of an address are turned to what the table says of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Through {
+    /// Each name by itself.
+    Names,
+    /// The kernel's way: by the places of all policies' names.
+    UnionPlaces,
 }
 
 /// A verdict and an audit verdict, from either side.
@@ -68,7 +81,21 @@ pub(crate) fn identity(pod: &Pod) -> PodIdentity {
 pub(crate) fn compile_pod(set: &PolicySet, world: &World, pod: &Pod) -> Result<Compiled, String> {
     let rules = set.rule_list(&identity(pod), &node_context(&world.node));
     let table = compile(&rules, &Limits::default()).map_err(|error| format!("does not compile: {error}"))?;
-    Ok(Compiled { rules, table })
+    let of_all = set.policies.values().flat_map(|policy| policy.rules.iter());
+    let union = of_all.filter_map(|rule| match &rule.peer {
+        Peer::DnsName(pattern) => Some(&**pattern),
+        Peer::Cidr { .. } | Peer::Nodes(_) => None,
+    });
+    Ok(Compiled { union: union.collect(), rules, table })
+}
+
+/// The places of the names of one rule list.
+pub(crate) fn own_places(list: &RuleList) -> Places {
+    let patterns = list.rules.iter().filter_map(|rule| match &rule.peer {
+        RankedPeer::DnsName(pattern) => Some(&**pattern),
+        RankedPeer::Any | RankedPeer::Networks(_) | RankedPeer::Cidr { .. } | RankedPeer::Nodes { .. } => None,
+    });
+    patterns.collect()
 }
 
 /// The compiled pods of a world, in the order of its pods.
@@ -88,6 +115,31 @@ impl Compiled {
     pub(crate) fn answer_any_port(&self, destination: IpAddr, protocol: u8) -> Option<Answer> {
         let found = self.table.lookup_any_port(destination, protocol)?;
         Some((self.verdict(found.decision), found.audit.map(|audit| self.verdict(audit))))
+    }
+
+    /// The table's answer for an address that has `names`, which are asked for one by one, or by the places that the node knows them by.
+    pub(crate) fn answer_named(&self, packet: &Packet, names: &[&str], through: Through) -> Answer {
+        let leaves = self.leaves(names, through);
+        let found = self.table.lookup_with(packet.destination, packet.protocol, packet.port, &leaves);
+        (self.verdict(found.decision), found.audit.map(|audit| self.verdict(audit)))
+    }
+
+    /// The same where the port is not known; none where it depends.
+    pub(crate) fn answer_named_any_port(&self, destination: IpAddr, protocol: u8, names: &[&str]) -> Option<Answer> {
+        let leaves = self.leaves(names, Through::UnionPlaces);
+        let found = self.table.lookup_any_port_with(destination, protocol, &leaves)?;
+        Some((self.verdict(found.decision), found.audit.map(|audit| self.verdict(audit))))
+    }
+
+    fn leaves(&self, names: &[&str], through: Through) -> Vec<NameLeaf> {
+        let places = names.iter().map(|name| Place::of_name(name));
+        match through {
+            Through::Names => places.map(|place| self.table.name_leaf(&place)).collect(),
+            Through::UnionPlaces => {
+                let known = places.filter_map(|place| self.union.place_of(&place));
+                known.map(|place| self.table.name_leaf(&place)).collect()
+            }
+        }
     }
 
     /// An explanation's answer; none where it depends on a port that was not given.
@@ -167,8 +219,8 @@ pub(crate) fn picture(world: &World, pod: &Pod) -> String {
     let labels: &BTreeMap<String, String> = &pod.labels;
     let _ = writeln!(
         text,
-        "## pod {}/{} labels {labels:?} service account {:?}\n## node {:?}",
-        pod.namespace, pod.name, pod.service_account, world.node
+        "## pod {}/{} labels {labels:?} service account {:?}\n## node {:?}\n## live answers {:?}",
+        pod.namespace, pod.name, pod.service_account, world.node, world.answers
     );
     text
 }

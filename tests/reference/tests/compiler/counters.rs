@@ -59,7 +59,12 @@ const REQUIRED: [&str; 45] = [
 
 impl Counters {
     pub(crate) fn new() -> Self {
-        Self(REQUIRED.map(|name| (name, 0)).into())
+        Self::of(&REQUIRED)
+    }
+
+    /// Counters of these names.
+    pub(crate) fn of(required: &[&'static str]) -> Self {
+        Self(required.iter().map(|name| (*name, 0)).collect())
     }
 
     pub(crate) fn count(&mut self, name: &'static str) {

@@ -6,6 +6,7 @@ mod bridge;
 mod counters;
 mod differences;
 mod exhaustive;
+mod names;
 mod refusals;
 mod sections;
 mod settings;

@@ -3,10 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use egress_policy::document;
-use egress_policy::explain::explain;
+use egress_policy::explain::{Explanation, explain_named};
 use egress_reference::{AnyPort, Decider, Oracle, Outcome, Packet, Pod, Random, World, shrink};
 
-use crate::bridge::{self, Compiled, compile_pod, compile_world, expected, picture, read, read_world};
+use crate::bridge::{self, Compiled, Through, compile_pod, compile_world, expected, picture, read, read_world};
 use crate::counters::Counters;
 use crate::settings::{PACKETS, is_full_run, seeds};
 
@@ -19,21 +19,28 @@ fn the_compiler_agrees_with_the_oracle_on_random_worlds() {
     let mut counters = Counters::new();
     for seed in seeds(1) {
         let world = World::generate(seed);
-        let compiled = caught(|| compile_world(&world)).unwrap_or_else(|message| give_up(&world, &message));
-        let mut random = Random::new(seed ^ 0x009a_c4e7);
-        for number in 0..PACKETS {
-            let at = random.below(world.pods.len());
-            let pod = &world.pods[at];
-            let packet = world.packet(pod, &mut random);
-            let truth = Truth::of(&world, pod, &packet, Ask::of(number));
-            if let Err(message) = caught(|| agree(&compiled[at], &packet, &truth)) {
-                report(&world, pod, &packet, truth.ask, &message);
-            }
-            counters.observe(&world, pod, &packet, &truth.outcome);
+        agree_on(&world, |_, pod, packet, truth| {
+            counters.observe(&world, pod, packet, &truth.outcome);
             truth.any_port.iter().for_each(|answer| counters.observe_any_port(answer));
-        }
+        });
     }
     counters.report(is_full_run());
+}
+
+/// Asks about packets of `world` and fails at the first disagreement; `observe` sees every packet.
+pub(crate) fn agree_on(world: &World, mut observe: impl FnMut(&Compiled, &Pod, &Packet, &Truth)) {
+    let compiled = caught(|| compile_world(world)).unwrap_or_else(|message| give_up(world, &message));
+    let mut random = Random::new(world.seed ^ 0x009a_c4e7);
+    for number in 0..PACKETS {
+        let at = random.below(world.pods.len());
+        let pod = &world.pods[at];
+        let packet = world.packet(pod, &mut random);
+        let truth = Truth::of(world, pod, &packet, Ask::of(number));
+        if let Err(message) = caught(|| agree(world, &compiled[at], &packet, &truth)) {
+            report(world, pod, &packet, truth.ask, &message);
+        }
+        observe(&compiled[at], pod, &packet, &truth);
+    }
 }
 
 #[test]
@@ -114,10 +121,10 @@ impl Ask {
 }
 
 /// What the oracle says of a packet.
-struct Truth {
+pub(crate) struct Truth {
     ask: Ask,
-    outcome: Outcome,
-    any_port: Option<AnyPort>,
+    pub(crate) outcome: Outcome,
+    pub(crate) any_port: Option<AnyPort>,
 }
 
 impl Truth {
@@ -131,30 +138,44 @@ impl Truth {
     }
 }
 
-fn agree(compiled: &Compiled, packet: &Packet, truth: &Truth) -> Result<(), String> {
+fn agree(world: &World, compiled: &Compiled, packet: &Packet, truth: &Truth) -> Result<(), String> {
     let outcome = &truth.outcome;
-    let answer = compiled.answer(packet);
-    if answer != expected(outcome) {
-        return Err(format!("the table says {answer:#?}\nthe oracle says {outcome:#?}"));
+    let names = world.names_of(packet.destination);
+    let plain = names.is_empty().then(|| ("as without names", compiled.answer(packet)));
+    let named = [("by name", Through::Names), ("by place", Through::UnionPlaces)]
+        .map(|(way, through)| (way, compiled.answer_named(packet, &names, through)));
+    for (way, answer) in plain.into_iter().chain(named) {
+        if answer != expected(outcome) {
+            return Err(format!("asked {way} the table says {answer:#?}\nthe oracle says {outcome:#?}"));
+        }
     }
     if truth.ask.explanation {
-        let explanation = explain(&compiled.rules, packet.destination, packet.protocol, Some(packet.port));
+        let explanation = explained(compiled, &names, packet, Some(packet.port));
         if compiled.explained(&explanation) != Some(expected(outcome)) {
             return Err(format!("the explanation says {explanation}\nthe oracle says {outcome:#?}"));
         }
     }
-    truth.any_port.as_ref().map_or(Ok(()), |truth| agree_any_port(compiled, packet, truth))
+    truth.any_port.as_ref().map_or(Ok(()), |truth| agree_any_port(&names, compiled, packet, truth))
 }
 
-/// §3.6, of the table and of an explanation without a port.
-fn agree_any_port(compiled: &Compiled, packet: &Packet, truth: &AnyPort) -> Result<(), String> {
-    let answer = compiled.answer_any_port(packet.destination, packet.protocol);
+fn explained(compiled: &Compiled, names: &[&str], packet: &Packet, port: Option<u16>) -> Explanation {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    explain_named(&compiled.rules, packet.destination, &names, packet.protocol, port)
+}
+
+/// §3.6, of the table and of an explanation without a port. With names, the table may leave open what could be told, because it looks at
+/// prefixes and names one after the other; it never tells what depends.
+fn agree_any_port(names: &[&str], compiled: &Compiled, packet: &Packet, truth: &AnyPort) -> Result<(), String> {
+    let answer = compiled.answer_named_any_port(packet.destination, packet.protocol, names);
     let table_agrees = match truth {
-        AnyPort::Same(outcome) => answer == Some(expected(outcome)),
+        AnyPort::Same(outcome) if names.is_empty() => answer == Some(expected(outcome)),
+        AnyPort::Same(outcome) => answer.as_ref().is_none_or(|(said, audit)| {
+            *said == outcome.verdict && audit.as_ref().is_none_or(|_| *audit == outcome.audit)
+        }),
         AnyPort::SameButAudit(verdict) => answer.as_ref().is_none_or(|(said, _)| said == verdict),
         AnyPort::Depends => answer.is_none(),
     };
-    let explanation = explain(&compiled.rules, packet.destination, packet.protocol, None);
+    let explanation = explained(compiled, names, packet, None);
     let explained = compiled.explained(&explanation).map(|(verdict, _)| verdict);
     // Without ports there is nothing to depend on.
     let has_ports = matches!(packet.protocol, 1 | 6 | 17 | 58 | 132);
@@ -179,7 +200,7 @@ fn disagrees(world: &World, pod: &Pod, packet: &Packet, ask: Ask) -> Result<(), 
     caught(|| {
         let Ok(set) = read_world(world) else { return Ok(()) };
         let compiled = compile_pod(&set, world, pod)?;
-        agree(&compiled, packet, &Truth::of(world, pod, packet, ask))
+        agree(world, &compiled, packet, &Truth::of(world, pod, packet, ask))
     })
 }
 
