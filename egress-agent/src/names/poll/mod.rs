@@ -1,0 +1,7 @@
+//! Asks for every exact name of the policies by its own TTL (§5.2a): [`schedule`] says when, [`lookup`] asks.
+
+mod lookup;
+mod schedule;
+
+pub(crate) use lookup::{Failure, Resolvers};
+pub(crate) use schedule::{Job, Schedule};
