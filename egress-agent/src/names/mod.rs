@@ -1,12 +1,35 @@
 //! The agent's half of DNS names (§5): which numbers stand for which places, which names are asked for and when, and what is known of
 //! each.
 //!
-//! [`registry`] gives ids, [`poll`] asks, [`known`] remembers. Everything that decides is in the kernel: the agent hands it the trie of
-//! names and the answers that it polled, and reads what pods were answered.
+//! [`registry`] gives ids, [`poller`] asks, [`replies`] listens, [`known`] remembers, [`directory`] joins them. Everything that decides
+//! is in the kernel: the agent hands it the trie of names and the answers that it polled.
 
 mod answer;
+mod directory;
+mod figures;
 mod known;
 mod lifetime;
+mod maps;
 mod place;
 mod poll;
+mod poller;
 mod registry;
+mod replies;
+mod snapshot;
+
+use std::time::Duration;
+
+use crate::events::monotonic_now;
+
+pub(crate) use directory::{Bounds, Directory, Shared};
+pub(crate) use lifetime::{Lifetimes, Moment};
+pub(crate) use maps::{NameMaps, Swept};
+pub(crate) use poll::PORT;
+pub(crate) use poller::{Follow, Poller, Setup};
+pub(crate) use registry::{Limits, Registry, Update};
+pub(crate) use snapshot::{NameRow, Snapshot};
+
+/// This moment.
+pub(crate) fn now() -> Moment {
+    Duration::from_nanos(monotonic_now().unwrap_or(0))
+}

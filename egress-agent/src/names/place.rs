@@ -1,67 +1,32 @@
-//! Places in the tree of names: what a name id means, whatever the policies are.
-
-use std::fmt;
-use std::sync::Arc;
+//! Places in the kernel's form: keys and ids of the trie of names.
 
 use egress_common::names::{NameEntry, NameKey};
+use egress_policy::places::Depth;
 
-/// What stands in front of a suffix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Front {
-    /// Nothing: the suffix is the name.
-    Exact,
-    /// One label.
-    One,
-    /// Two labels and more.
-    More,
-}
-
-impl Front {
-    /// All of them, in the order of [`NameEntry`].
-    pub(crate) const ALL: [Self; 3] = [Self::Exact, Self::One, Self::More];
-
-    /// The front of a name with so many labels more than its suffix.
-    pub(crate) const fn of(labels: usize) -> Self {
-        match labels {
-            0 => Self::Exact,
-            1 => Self::One,
-            _ => Self::More,
-        }
-    }
-
-    /// This place's id in an entry of the trie.
-    pub(crate) const fn id(self, entry: &NameEntry) -> u32 {
-        match self {
-            Self::Exact => entry.exact,
-            Self::One => entry.one,
-            Self::More => entry.more,
-        }
+/// The depth of a name with so many labels more than its suffix.
+pub(crate) const fn depth(labels: usize) -> Depth {
+    match labels {
+        0 => Depth::Exact,
+        1 => Depth::One,
+        _ => Depth::More,
     }
 }
 
-/// The names with this front whose longest suffix among the node's names is this one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Place {
-    /// Lower case, without a trailing dot.
-    pub(crate) suffix: Arc<str>,
-    pub(crate) front: Front,
-}
-
-impl Place {
-    pub(crate) fn new(suffix: &str, front: Front) -> Self {
-        Self { suffix: suffix.into(), front }
+/// A place's id in the entry of its suffix.
+pub(crate) const fn id(entry: &NameEntry, depth: Depth) -> u32 {
+    match depth {
+        Depth::Exact => entry.exact,
+        Depth::One => entry.one,
+        Depth::More => entry.more,
     }
 }
 
-/// The place as a pattern of policies would say it.
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let front = match self.front {
-            Front::Exact => "",
-            Front::One => "*.",
-            Front::More => "**.",
-        };
-        write!(f, "{front}{}", self.suffix)
+/// As [`id`], to be written.
+pub(crate) const fn id_mut(entry: &mut NameEntry, depth: Depth) -> &mut u32 {
+    match depth {
+        Depth::Exact => &mut entry.exact,
+        Depth::One => &mut entry.one,
+        Depth::More => &mut entry.more,
     }
 }
 
@@ -93,8 +58,12 @@ mod tests {
     }
 
     #[test]
-    fn places_read_like_patterns() {
-        let text = Front::ALL.map(|front| Place::new("foo.com", front).to_string());
-        assert_eq!(text, ["foo.com", "*.foo.com", "**.foo.com"]);
+    fn an_id_is_read_where_it_is_written() {
+        for at in Depth::ALL {
+            let mut entry = NameEntry::default();
+            *id_mut(&mut entry, at) = 7;
+            assert_eq!(Depth::ALL.map(|depth| id(&entry, depth) == 7), Depth::ALL.map(|depth| depth == at));
+            assert_eq!(entry.id([0, 1, 5][at as usize]), 7);
+        }
     }
 }

@@ -4,14 +4,14 @@
 //! numbers are read back from the pinned trie and addresses. Owned by [`Directory`](super::Directory).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use egress_common::abi::capacity;
 use egress_common::names::{NameEntry, NameKey, Slot};
+use egress_policy::places::{Depth, Place, Places};
 
 use super::lifetime::{Lifetimes, Moment};
-use super::place::{Front, Place, labels, suffix};
+use super::place::{depth, id, id_mut, labels, suffix};
 
 /// How many there may be.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,9 @@ impl Update {
 pub(crate) struct Registry {
     limits: Limits,
     /// The trie: suffixes of which at least one place has an id.
-    entries: BTreeMap<Arc<str>, NameEntry>,
+    entries: BTreeMap<String, NameEntry>,
+    /// The patterns of the node's rules.
+    patterns: Places,
     /// What every id means that lives or is in quarantine.
     places: HashMap<u32, Place>,
     /// Ids in quarantine and until when; the meaning of some is not known any more.
@@ -71,6 +73,7 @@ impl Registry {
         Self {
             limits,
             entries: BTreeMap::new(),
+            patterns: Places::default(),
             places: HashMap::new(),
             quarantine: BTreeSet::new(),
             former: HashMap::new(),
@@ -91,16 +94,15 @@ impl Registry {
         let mut registry = Self::new(limits);
         registry.longest = lifetimes.longest();
         for (key, entry) in entries {
-            let Some(name) = suffix(&key) else { continue };
-            let name: Arc<str> = name.into();
-            for front in Front::ALL {
-                let id = front.id(&entry);
+            let Some(suffix) = suffix(&key) else { continue };
+            for depth in Depth::ALL {
+                let id = id(&entry, depth);
                 if id != 0 {
-                    registry.places.insert(id, Place { suffix: Arc::clone(&name), front });
+                    registry.places.insert(id, Place { suffix: suffix.clone(), depth });
                     registry.next = registry.next.max(id + 1);
                 }
             }
-            registry.entries.insert(name, entry);
+            registry.entries.insert(suffix, entry);
         }
         registry.recover_quarantine(held, now);
         registry
@@ -115,23 +117,23 @@ impl Registry {
         self.quarantine = free.map(|id| (until, id)).collect();
     }
 
-    /// Makes `wanted` the places that have ids.
-    pub(crate) fn update(&mut self, wanted: &BTreeSet<Place>, lifetimes: Lifetimes, now: Moment) -> Update {
+    /// Makes the places of `patterns` those that have ids.
+    pub(crate) fn update(&mut self, patterns: &Places, lifetimes: Lifetimes, now: Moment) -> Update {
         self.longest = self.longest.max(lifetimes.longest());
+        self.patterns.clone_from(patterns);
+        let wanted: BTreeSet<Place> = patterns.iter().collect();
         let mut update = Update::default();
-        let living: Vec<(u32, Place)> = self.living().map(|(id, place)| (id, place.clone())).collect();
-        for (id, place) in living {
-            if !wanted.contains(&place) {
-                self.give_up(id, &place, now);
-                update.removed.push((id, place));
-            }
+        let gone = |(id, place): (u32, &Place)| (!wanted.contains(place)).then(|| (id, place.clone()));
+        update.removed = self.living().filter_map(gone).collect();
+        update.removed.sort_by(|a, b| a.1.cmp(&b.1));
+        for (id, place) in &update.removed {
+            self.give_up(*id, place, now);
         }
-        for place in wanted {
+        for place in &wanted {
             if self.id(place).is_none() {
                 self.add(place, now, &mut update);
             }
         }
-        update.removed.sort_by(|a, b| a.1.cmp(&b.1));
         update
     }
 
@@ -177,14 +179,9 @@ impl Registry {
     }
 
     fn set(&mut self, place: &Place, id: u32) {
-        let labels = u32::try_from(labels(&place.suffix)).unwrap_or(u32::MAX);
-        let entry = self.entries.entry(Arc::clone(&place.suffix)).or_default();
-        entry.labels = labels;
-        match place.front {
-            Front::Exact => entry.exact = id,
-            Front::One => entry.one = id,
-            Front::More => entry.more = id,
-        }
+        let entry = self.entries.entry(place.suffix.clone()).or_default();
+        entry.labels = u32::try_from(labels(&place.suffix)).unwrap_or(u32::MAX);
+        *id_mut(entry, place.depth) = id;
         if (entry.exact, entry.one, entry.more) == (0, 0, 0) {
             self.entries.remove(&place.suffix);
         }
@@ -197,26 +194,26 @@ impl Registry {
 
     /// The id of a place that exists.
     pub(crate) fn id(&self, place: &Place) -> Option<u32> {
-        self.entries.get(&place.suffix).map(|entry| place.front.id(entry)).filter(|id| *id != 0)
+        self.entries.get(&place.suffix).map(|entry| id(entry, place.depth)).filter(|id| *id != 0)
     }
 
     /// The id that the kernel gives to a question for `name` (lower case, no trailing dot); `None` if no rule is about it.
     pub(crate) fn id_of(&self, name: &str) -> Option<u32> {
-        let mut rest = Some(name);
-        let mut front = 0;
-        while let Some(suffix) = rest {
-            if let Some(entry) = self.entries.get(suffix) {
-                return Some(Front::of(front).id(entry)).filter(|id| *id != 0);
-            }
-            front += 1;
-            rest = suffix.split_once('.').map(|(_, rest)| rest);
-        }
-        None
+        let suffixes = std::iter::successors(Some(name), |name| name.split_once('.').map(|(_, rest)| rest));
+        let longest = (0..).zip(suffixes).find_map(|(labels, suffix)| Some((labels, self.entries.get(suffix)?)));
+        longest.map(|(labels, entry)| id(entry, depth(labels))).filter(|id| *id != 0)
     }
 
     /// What an id means, or meant while addresses may still hold it.
     pub(crate) fn place(&self, id: u32) -> Option<&Place> {
         self.places.get(&id)
+    }
+
+    /// The pattern of a rule that an id stands for, the most exact one; the place itself if the rules are gone.
+    pub(crate) fn pattern(&self, id: u32) -> Option<String> {
+        let place = self.place(id)?;
+        let patterns = self.patterns.patterns(place);
+        Some(patterns.first().map_or_else(|| place.to_string(), ToString::to_string))
     }
 
     /// Every id in use, with its place.

@@ -10,19 +10,30 @@ use nix::ifaddrs::getifaddrs;
 /// Where the resolvers are named, resolv.conf(5).
 pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// The name servers of `/etc/resolv.conf`; none if there is no such file.
+/// The name servers of `/etc/resolv.conf`, sorted; none if there is no such file.
 pub(crate) fn resolvers() -> Vec<IpAddr> {
+    let servers: BTreeSet<IpAddr> = resolvers_in_order().into_iter().collect();
+    servers.into_iter().collect()
+}
+
+/// The name servers of `/etc/resolv.conf` in the order in which they shall be asked.
+pub(crate) fn resolvers_in_order() -> Vec<IpAddr> {
     fs::read_to_string(RESOLV_CONF).map(|text| name_servers(&text)).unwrap_or_default()
 }
 
 /// Addresses after `nameserver`, as resolv.conf(5) has them; a zone index of a link-local address is left out.
 fn name_servers(text: &str) -> Vec<IpAddr> {
-    let servers: BTreeSet<IpAddr> = text
+    let named = text
         .lines()
         .filter_map(|line| line.strip_prefix("nameserver")?.split_whitespace().next())
-        .filter_map(|address| address.split('%').next()?.parse().ok())
-        .collect();
-    servers.into_iter().collect()
+        .filter_map(|address| address.split('%').next()?.parse().ok());
+    let mut servers = Vec::new();
+    for server in named {
+        if !servers.contains(&server) {
+            servers.push(server);
+        }
+    }
+    servers
 }
 
 /// Addresses of this network namespace's interfaces, without loopback and without IPv6 link-local ones: every new veth brings
@@ -49,9 +60,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn name_servers_of_both_families_are_read_and_the_rest_is_not() {
-        let text = "# nameserver 9.9.9.9\nsearch example\nnameserver 10.0.0.53\nnameserver\t2001:db8::53 # x\nnameserver fe80::1%eth0\nnameserver nonsense\n";
-        let expected: Vec<IpAddr> = ["10.0.0.53", "2001:db8::53", "fe80::1"].map(|ip| ip.parse().unwrap()).into();
+    fn name_servers_of_both_families_are_read_once_and_in_order_and_the_rest_is_not() {
+        let text = "# nameserver 9.9.9.9\nsearch example\nnameserver 10.0.0.53\nnameserver\t2001:db8::53 # x\nnameserver 10.0.0.1\nnameserver fe80::1%eth0\nnameserver nonsense\nnameserver 10.0.0.53\n";
+        let expected: Vec<IpAddr> =
+            ["10.0.0.53", "2001:db8::53", "10.0.0.1", "fe80::1"].map(|ip| ip.parse().unwrap()).into();
         assert_eq!(name_servers(text), expected);
     }
 

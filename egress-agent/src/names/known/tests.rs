@@ -1,4 +1,5 @@
-use crate::names::place::{Front, Place};
+use egress_policy::name::NamePattern;
+
 use crate::names::registry::Limits;
 
 use super::*;
@@ -20,15 +21,15 @@ fn found(addresses: &[&str], ttl: u32) -> Vec<Found> {
     addresses.iter().map(|address| Found { address: address.parse().unwrap(), ttl }).collect()
 }
 
-fn registry(places: &[(&str, Front)]) -> Registry {
+fn registry(patterns: &[&str]) -> Registry {
     let mut registry = Registry::new(Limits::default());
-    update(&mut registry, places);
+    update(&mut registry, patterns);
     registry
 }
 
-fn update(registry: &mut Registry, places: &[(&str, Front)]) {
-    let places = places.iter().map(|(suffix, front)| Place::new(suffix, *front)).collect();
-    registry.update(&places, LIFETIMES, at(0));
+fn update(registry: &mut Registry, patterns: &[&str]) {
+    let patterns: Vec<NamePattern> = patterns.iter().map(|text| NamePattern::parse(text).unwrap()).collect();
+    registry.update(&patterns.iter().collect(), LIFETIMES, at(0));
 }
 
 fn live(known: &Known, name: &str, now: Moment) -> Vec<String> {
@@ -44,7 +45,7 @@ fn polled() -> (Known, Registry) {
         known.lookup_answered("a.com", family, None, at(0));
         known.lookup_due("a.com", family, at(60));
     }
-    (known, registry(&[("a.com", Front::Exact)]))
+    (known, registry(&["a.com"]))
 }
 
 #[test]
@@ -138,7 +139,7 @@ fn what_the_kernel_held_before_a_restart_is_kept_while_the_first_lookups_fail() 
     known.recover("a.com", 1, "192.0.2.1".parse().unwrap(), at(103), at(100));
     known.poll(&names(&["a.com"]), at(100));
     known.lookup_failed("a.com", Family::V4, "silence".to_owned());
-    let renewed = known.renew(&registry(&[("a.com", Front::Exact)]), LIFETIMES, at(101));
+    let renewed = known.renew(&registry(&["a.com"]), LIFETIMES, at(101));
     assert_eq!(renewed, [ToStore { id: 1, answers: found(&["192.0.2.1"], 0) }]);
 }
 
@@ -163,7 +164,7 @@ fn a_polled_name_stays_without_any_address() {
 
 #[test]
 fn addresses_go_along_when_their_name_gets_a_place_of_its_own_and_when_it_loses_it() {
-    let mut registry = registry(&[("foo.com", Front::One)]);
+    let mut registry = registry(&["*.foo.com"]);
     let id = registry.id_of("x.foo.com").unwrap();
     let mut known = Known::default();
     known.answered("x.foo.com", (id, Source::Learned), &found(&["192.0.2.1"], 300), LIFETIMES, at(0));
@@ -171,7 +172,7 @@ fn addresses_go_along_when_their_name_gets_a_place_of_its_own_and_when_it_loses_
     known.answered("gone.foo.com", (id, Source::Learned), &found(&["192.0.2.3"], 5), LIFETIMES, at(0));
     assert_eq!(known.moved(&registry, LIFETIMES, at(30)), []);
 
-    update(&mut registry, &[("foo.com", Front::One), ("x.foo.com", Front::Exact), ("gone.foo.com", Front::Exact)]);
+    update(&mut registry, &["*.foo.com", "x.foo.com", "gone.foo.com"]);
     let new = registry.id_of("x.foo.com").unwrap();
     assert_ne!(new, id);
     // 330 s in all, 100 have passed, the kernel adds 30.
@@ -180,7 +181,7 @@ fn addresses_go_along_when_their_name_gets_a_place_of_its_own_and_when_it_loses_
     assert_eq!(known.moved(&registry, LIFETIMES, at(100)), []);
 
     // And back under the wildcard when the exact name is gone.
-    update(&mut registry, &[("foo.com", Front::One)]);
+    update(&mut registry, &["*.foo.com"]);
     assert_eq!(known.moved(&registry, LIFETIMES, at(100)), [ToStore { id, ..expected[0].clone() }]);
 }
 

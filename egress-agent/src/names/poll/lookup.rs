@@ -52,6 +52,15 @@ pub(crate) enum Failure {
     /// Not a name that DNS can carry.
     #[error("{0} cannot be asked for")]
     Name(String),
+    /// The lookup did not end by itself.
+    #[error("the lookup did not end in time")]
+    Endless,
+    /// The lookup died.
+    #[error("the lookup died ({0}); this is a bug, please report it with the log")]
+    Bug(String),
+    /// The answer came, and the kernel did not take it.
+    #[error("the answer cannot be stored: {0}")]
+    Kernel(String),
 }
 
 impl Failure {
@@ -62,7 +71,7 @@ impl Failure {
             Self::Silent(_) => 1,
             Self::Unreadable(..) => 2,
             Self::Referral(_) => 3,
-            Self::Refused(..) | Self::Name(_) => 4,
+            Self::Refused(..) | Self::Name(_) | Self::Endless | Self::Bug(_) | Self::Kernel(_) => 4,
         }
     }
 }

@@ -3,5 +3,5 @@
 mod lookup;
 mod schedule;
 
-pub(crate) use lookup::{Failure, Resolvers};
+pub(crate) use lookup::{Failure, PORT, Resolvers, TIMEOUT};
 pub(crate) use schedule::{Job, Schedule};

@@ -1,3 +1,4 @@
+use egress_policy::name::{NamePattern, Wildcard};
 use proptest::prelude::*;
 
 use super::*;
@@ -11,18 +12,14 @@ fn at(seconds: u64) -> Moment {
     Duration::from_secs(seconds)
 }
 
-fn places(texts: &[&str]) -> BTreeSet<Place> {
-    texts.iter().map(|text| place(text)).collect()
+fn places(texts: &[&str]) -> Places {
+    let patterns: Vec<NamePattern> = texts.iter().map(|text| NamePattern::parse(text).unwrap()).collect();
+    patterns.iter().collect()
 }
 
-fn place(text: &str) -> Place {
-    if let Some(suffix) = text.strip_prefix("**.") {
-        Place::new(suffix, Front::More)
-    } else if let Some(suffix) = text.strip_prefix("*.") {
-        Place::new(suffix, Front::One)
-    } else {
-        Place::new(text, Front::Exact)
-    }
+/// The place of an exact name.
+fn place(name: &str) -> Place {
+    Place::of_name(name)
 }
 
 fn small(suffixes: usize, ids: u32) -> Registry {
@@ -32,17 +29,19 @@ fn small(suffixes: usize, ids: u32) -> Registry {
 #[test]
 fn a_name_has_the_id_of_its_longest_suffix_and_of_the_labels_in_front() {
     let mut registry = Registry::new(Limits::default());
-    registry.update(&places(&["*.foo.com", "**.foo.com", "a.foo.com", "*.a.foo.com"]), LIFETIMES, at(0));
-    let found = |name: &str| registry.id_of(name).and_then(|id| registry.place(id)).map(ToString::to_string);
+    registry.update(&places(&["*.foo.com", "a.foo.com", "**.org"]), LIFETIMES, at(0));
+    let found = |name: &str| registry.id_of(name).and_then(|id| registry.pattern(id));
     assert_eq!(found("foo.com"), None);
     assert_eq!(found("b.foo.com").as_deref(), Some("*.foo.com"));
-    assert_eq!(found("c.b.foo.com").as_deref(), Some("**.foo.com"));
+    assert_eq!(found("c.b.foo.com"), None);
     assert_eq!(found("a.foo.com").as_deref(), Some("a.foo.com"));
-    assert_eq!(found("x.a.foo.com").as_deref(), Some("*.a.foo.com"));
-    // The longest suffix is a.foo.com, and nothing is said of two labels in front of it.
-    assert_eq!(found("y.x.a.foo.com"), None);
+    // The longest suffix is a.foo.com, and nothing is said of a label in front of it.
+    assert_eq!(found("x.a.foo.com"), None);
     assert_eq!(found("afoo.com"), None);
     assert_eq!(found("com"), None);
+    assert_eq!(registry.id_of("x.org") == registry.id_of("y.org"), true);
+    assert_ne!(registry.id_of("x.org"), registry.id_of("y.x.org"));
+    assert_eq!(found("y.x.org").as_deref(), Some("**.org"));
 }
 
 #[test]
@@ -97,7 +96,7 @@ fn a_longer_lifetime_of_before_counts_for_the_quarantine() {
 fn what_the_next_agent_reads_back_is_the_same_and_free_ids_wait() {
     let limits = Limits { suffixes: 10, ids: 20 };
     let mut before = Registry::new(limits);
-    let wanted = places(&["a.com", "*.a.com", "**.a.com", "b.org", "*.c.net"]);
+    let wanted = places(&["a.com", "*.a.com", "b.org", "*.b.org", "*.c.net"]);
     before.update(&wanted, LIFETIMES, at(0));
     before.update(&places(&["a.com", "*.a.com", "*.c.net"]), LIFETIMES, at(1));
 
@@ -113,31 +112,27 @@ fn what_the_next_agent_reads_back_is_the_same_and_free_ids_wait() {
     assert!(update.reused.len() == 1 && update.added[0].0 < 10, "{update:?}");
 }
 
-fn names() -> impl Strategy<Value = BTreeSet<Place>> {
+fn pattern() -> impl Strategy<Value = NamePattern> {
     let label = prop::sample::select(vec!["a", "b", "c"]);
     let suffix = prop::collection::vec(label, 1..4).prop_map(|labels| labels.join("."));
-    let front = prop::sample::select(Front::ALL.to_vec());
-    prop::collection::btree_set((suffix, front).prop_map(|(suffix, front)| Place::new(&suffix, front)), 0..12)
+    let wildcard = prop::sample::select(vec![Wildcard::Exact, Wildcard::OneLabel, Wildcard::AnyDepth]);
+    (wildcard, suffix).prop_map(|(wildcard, name)| NamePattern { wildcard, name })
 }
 
-/// What the registry must answer, word for word as semantics have it.
-fn expected(wanted: &BTreeSet<Place>, name: &str) -> Option<Place> {
-    let suffixes: BTreeSet<&str> = wanted.iter().map(|place| &*place.suffix).collect();
-    let fits = |suffix: &&&str| name == **suffix || name.ends_with(&format!(".{suffix}"));
-    let longest = suffixes.iter().filter(fits).max_by_key(|suffix| suffix.len())?;
-    let place = Place::new(longest, Front::of(labels(name) - labels(longest)));
-    wanted.contains(&place).then_some(place)
+fn patterns() -> impl Strategy<Value = Vec<NamePattern>> {
+    prop::collection::vec(pattern(), 0..10)
 }
 
 proptest! {
     #[test]
-    fn ids_are_stable_and_never_reused_early(steps in prop::collection::vec((names(), 0u64..80), 1..20)) {
-        let mut registry = small(100, 30);
+    fn ids_are_stable_and_never_reused_early(steps in prop::collection::vec((patterns(), 0u64..80), 1..20)) {
+        let mut registry = small(100, 40);
         // What each id meant, and when that ended.
         let mut meant: HashMap<u32, (Place, Option<Moment>)> = HashMap::new();
         let mut now = at(0);
         for (wanted, pause) in steps {
             now += at(pause);
+            let wanted: Places = wanted.iter().collect();
             let update = registry.update(&wanted, LIFETIMES, now);
             for (id, place) in &update.removed {
                 meant.insert(*id, (place.clone(), Some(now)));
@@ -151,7 +146,7 @@ proptest! {
             }
             let living: BTreeSet<Place> = registry.living().map(|(_, place)| place.clone()).collect();
             let left_out: BTreeSet<Place> = update.left_out.iter().cloned().collect();
-            prop_assert_eq!(&living | &left_out, wanted);
+            prop_assert_eq!(&living | &left_out, wanted.iter().collect());
             for (id, place) in registry.living() {
                 prop_assert_eq!(&meant[&id], &(place.clone(), None));
             }
@@ -159,20 +154,40 @@ proptest! {
     }
 
     #[test]
-    fn every_name_finds_its_place(wanted in names(), labels in prop::collection::vec("[a-d]", 1..6)) {
+    fn a_name_has_an_id_exactly_if_a_pattern_matches_and_all_names_of_an_id_match_the_same(
+        wanted in patterns(),
+        names in prop::collection::vec(prop::collection::vec("[a-d]", 1..6), 1..10),
+    ) {
         let mut registry = Registry::new(Limits::default());
-        registry.update(&wanted, LIFETIMES, at(0));
-        let name = labels.join(".");
-        let found = registry.id_of(&name).and_then(|id| registry.place(id)).cloned();
-        prop_assert_eq!(found, expected(&wanted, &name));
+        registry.update(&wanted.iter().collect(), LIFETIMES, at(0));
+        let mut of_id: HashMap<u32, Vec<&NamePattern>> = HashMap::new();
+        for name in names.iter().map(|labels| labels.join(".")) {
+            let matching: Vec<&NamePattern> = wanted.iter().filter(|pattern| pattern.matches(&name)).collect();
+            let id = registry.id_of(&name);
+            prop_assert_eq!(id.is_some(), !matching.is_empty(), "{}", name);
+            if let Some(id) = id {
+                let shown = registry.pattern(id).unwrap();
+                prop_assert!(matching.iter().any(|pattern| pattern.to_string() == shown));
+                prop_assert_eq!(of_id.entry(id).or_insert_with(|| matching.clone()), &matching);
+            }
+        }
     }
 
     #[test]
-    fn a_restart_changes_nothing(wanted in names(), next in names()) {
+    fn the_trie_is_what_the_patterns_ask_for(wanted in patterns()) {
         let mut registry = Registry::new(Limits::default());
-        registry.update(&wanted, LIFETIMES, at(0));
-        let entries = registry.entries();
-        let mut recovered = Registry::recover(Limits::default(), entries, [], LIFETIMES, at(1));
+        let places: Places = wanted.iter().collect();
+        registry.update(&places, LIFETIMES, at(0));
+        let expected: Vec<_> = places.entries(|place| registry.id(place).unwrap()).collect();
+        prop_assert_eq!(registry.entries(), expected);
+    }
+
+    #[test]
+    fn a_restart_changes_nothing(wanted in patterns(), next in patterns()) {
+        let mut registry = Registry::new(Limits::default());
+        registry.update(&wanted.iter().collect(), LIFETIMES, at(0));
+        let mut recovered = Registry::recover(Limits::default(), registry.entries(), [], LIFETIMES, at(1));
+        let next: Places = next.iter().collect();
         let (one, other) = (registry.update(&next, LIFETIMES, at(2)), recovered.update(&next, LIFETIMES, at(2)));
         prop_assert_eq!(one.removed, other.removed);
         prop_assert_eq!(one.left_out, other.left_out);

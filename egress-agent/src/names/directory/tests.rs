@@ -1,0 +1,90 @@
+use std::time::Duration;
+
+use egress_policy::name::NamePattern;
+
+use crate::names::answer::Absence;
+use crate::names::known::Source;
+use crate::names::registry::Limits;
+
+use super::*;
+
+fn at(seconds: u64) -> Moment {
+    Duration::from_secs(seconds)
+}
+
+/// The names are polled, the wildcard is not.
+fn directory() -> Shared {
+    let mut registry = Registry::new(Limits::default());
+    let patterns = ["a.com", "b.com", "*.foo.com"].map(|text| NamePattern::parse(text).unwrap());
+    registry.update(&patterns.iter().collect(), Lifetimes::default(), at(0));
+    let shared = Shared::new(registry);
+    shared.lock().known.poll(&["a.com", "b.com"].map(Arc::from).into(), at(0));
+    shared
+}
+
+fn answer(directory: &mut Directory, name: &str, address: &str) {
+    let id = directory.registry.id_of(name).unwrap();
+    let found = [Found { address: address.parse().unwrap(), ttl: 60 }];
+    directory.known.answered(name, (id, Source::Polled), &found, Lifetimes::default(), at(0));
+    directory.known.lookup_answered(name, Family::V4, None, at(0));
+}
+
+fn texts(directory: &Directory, now: Moment) -> Vec<String> {
+    directory.problems(now).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_name_is_no_problem_before_its_first_answer_nor_with_an_address() {
+    let shared = directory();
+    let mut directory = shared.lock();
+    assert_eq!(texts(&directory, at(0)), [""; 0]);
+    answer(&mut directory, "a.com", "192.0.2.1");
+    directory.known.lookup_answered("a.com", Family::V6, Some(Absence::NoRecords), at(0));
+    assert_eq!(texts(&directory, at(1)), [""; 0]);
+}
+
+#[test]
+fn a_failing_name_is_a_problem_at_once_without_addresses_and_after_three_times_with_them() {
+    let shared = directory();
+    let mut directory = shared.lock();
+    answer(&mut directory, "a.com", "192.0.2.1");
+    for _ in 0..2 {
+        directory.known.lookup_failed("a.com", Family::V4, "silence".to_owned());
+    }
+    directory.known.lookup_failed("b.com", Family::V6, "silence".to_owned());
+    assert_eq!(
+        texts(&directory, at(1)),
+        [
+            "dns, b.com: the lookup of its AAAA records fails: silence (it has no address, so rules about it match nothing; the agent goes on asking)"
+        ]
+    );
+    directory.known.lookup_failed("a.com", Family::V4, "silence".to_owned());
+    let both = texts(&directory, at(1));
+    assert!(both.len() == 2 && both[0].contains("its last addresses stay in force"), "{both:?}");
+}
+
+#[test]
+fn a_name_that_does_not_exist_is_a_problem_when_its_addresses_have_ended() {
+    let shared = directory();
+    let mut directory = shared.lock();
+    answer(&mut directory, "a.com", "192.0.2.1");
+    for family in Family::ALL {
+        directory.known.lookup_answered("a.com", family, Some(Absence::NoName), at(60));
+    }
+    assert_eq!(texts(&directory, at(89)), [""; 0]);
+    let gone = texts(&directory, at(90));
+    assert!(gone.len() == 1 && gone[0].starts_with("dns, a.com: the name does not exist (NXDOMAIN)"), "{gone:?}");
+}
+
+#[test]
+fn an_event_is_called_by_the_name_of_its_id_and_not_by_another_name_of_the_address() {
+    let shared = directory();
+    let mut directory = shared.lock();
+    answer(&mut directory, "a.com", "192.0.2.1");
+    answer(&mut directory, "b.com", "192.0.2.1");
+    let [a, b, foo] = ["a.com", "b.com", "x.foo.com"].map(|name| directory.registry.id_of(name).unwrap());
+    let address = "192.0.2.1".parse().unwrap();
+    let names = [a, b, foo, 0, 99].map(|id| directory.name_of(address, id));
+    let expected = [Some("a.com"), Some("b.com"), Some("*.foo.com"), None, None];
+    assert_eq!(names.each_ref().map(Option::as_deref), expected);
+}
