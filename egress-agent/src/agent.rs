@@ -23,6 +23,7 @@ use crate::datapath::{self, Applied, Capacity, Datapath, DatapathError, Desired,
 use crate::discovery::{self, Discovery};
 use crate::events::{self, FlowLog, Names, Target};
 use crate::metrics;
+use crate::names::{Limits as NameLimits, Registry, Shared};
 use crate::reconcile::{self, Kernel, Planner, Reconciler, Sources, StatusFile, Wake, Work};
 use crate::sources::watch::{Targets, Watcher};
 use crate::sources::{EndpointSource, PolicySource, node, policies, read_regular};
@@ -59,7 +60,8 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let mut datapath = Datapath::open(&options(arguments, cgroup_root.clone())).map_err(Failure::runtime)?;
     let ring = datapath.take_events().map_err(Failure::runtime)?;
     let datapath = Arc::new(Mutex::new(datapath));
-    let names = Names::new(Arc::clone(&datapath));
+    let directory = Shared::new(Registry::new(NameLimits::default()));
+    let names = Names::new(Arc::clone(&datapath), directory);
 
     let (wake, wakes) = mpsc::channel();
     // Watching begins before the first reading, so that no change falls between the two.

@@ -3,7 +3,7 @@
 use egress_common::dns::Answer;
 use egress_common::names::{NameEntry, NameKey};
 
-use super::answer::Found;
+use super::answer::{Found, bytes};
 use super::lifetime::Moment;
 use crate::datapath::DatapathError;
 
@@ -31,12 +31,5 @@ pub(crate) struct Swept {
 
 /// Answers in the kernel's form.
 pub(super) fn answers(found: &[Found]) -> Vec<Answer> {
-    let answer = |found: &Found| {
-        let address = match found.address {
-            std::net::IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-            std::net::IpAddr::V6(address) => address.octets(),
-        };
-        Answer { address, ttl: found.ttl, padding: 0 }
-    };
-    found.iter().map(answer).collect()
+    found.iter().map(|found| Answer { address: bytes(found.address), ttl: found.ttl, padding: 0 }).collect()
 }

@@ -51,7 +51,7 @@ fn an_id_that_was_given_up_is_free_again_only_after_its_quarantine() {
     assert_eq!(first.added, [(1, place("a.com"))]);
     assert_eq!(registry.update(&places(&["b.com"]), LIFETIMES, at(1)).added, [(2, place("b.com"))]);
 
-    let full = registry.update(&places(&["b.com", "c.com"]), LIFETIMES, at(1) + QUARANTINE - at(1));
+    let full = registry.update(&places(&["b.com", "c.com"]), LIFETIMES, QUARANTINE);
     assert_eq!(full.left_out, [place("c.com")]);
     let freed = registry.update(&places(&["b.com", "c.com"]), LIFETIMES, at(1) + QUARANTINE);
     assert_eq!((freed.added, freed.reused), (vec![(1, place("c.com"))], vec![1]));
