@@ -19,6 +19,7 @@ use super::error::DatapathError;
 use super::maps::{self, Flows};
 use super::pins::Pins;
 use super::syscall;
+use crate::names::bytes;
 
 type Trie = LpmTrie<MapData, [u8; KEY_BYTES], [u8; size_of::<NameEntry>()]>;
 type Addresses = KernelHash<MapData, [u8; 16], [u8; size_of::<AddressNames>()]>;
@@ -82,9 +83,8 @@ impl NameMaps {
         let limit = u64::from(maps::entries(&self.pins, map::ADDRESSES)?);
         let mut addresses: Addresses = maps::open(&self.pins, map::ADDRESSES)?;
         let mut ends = Vec::new();
-        for entry in addresses.iter() {
-            let (address, names) = entry.map_err(&failed)?;
-            ends.push((address, slots(&names).map(|slot| slot.expiry).max().unwrap_or(0)));
+        for (address, slots) in read_addresses(&self.pins)? {
+            ends.push((bytes(address), slots.iter().map(|slot| slot.expiry).max().unwrap_or(0)));
         }
         let held = ends.len() as u64;
         let linger = if held * 5 > limit * 4 { 0 } else { LINGER };
@@ -128,11 +128,25 @@ fn slots(bytes: &[u8; size_of::<AddressNames>()]) -> impl Iterator<Item = Slot> 
 
 pub(super) fn read_addresses(pins: &Pins) -> Result<Vec<(IpAddr, Vec<Slot>)>, DatapathError> {
     let addresses: Addresses = maps::open(pins, map::ADDRESSES)?;
-    let read = |entry: Result<([u8; 16], _), MapError>| {
-        let (address, names) = entry.map_err(DatapathError::map(map::ADDRESSES))?;
-        Ok((IpAddr::from(address).to_canonical(), slots(&names).collect()))
-    };
-    addresses.iter().map(read).collect()
+    let mut found = Vec::new();
+    for entry in addresses.iter() {
+        match entry {
+            Ok((address, names)) => found.push((IpAddr::from(address).to_canonical(), slots(&names).collect())),
+            // Removed between its key and its value.
+            Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(DatapathError::map(map::ADDRESSES)(error)),
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn read_address(pins: &Pins, address: IpAddr) -> Result<Vec<Slot>, DatapathError> {
+    let addresses: Addresses = maps::open(pins, map::ADDRESSES)?;
+    match addresses.get(&bytes(address), 0) {
+        Ok(names) => Ok(slots(&names).collect()),
+        Err(MapError::KeyNotFound) => Ok(Vec::new()),
+        Err(error) => Err(DatapathError::map(map::ADDRESSES)(error)),
+    }
 }
 
 pub(super) fn read_entries(pins: &Pins) -> Result<Vec<(NameKey, NameEntry)>, DatapathError> {
@@ -186,14 +200,6 @@ pub(super) fn set_resolvers(pins: &Pins, desired: &[IpAddr]) -> Result<(), Datap
         resolvers.remove(address).map_err(&failed)?;
     }
     Ok(())
-}
-
-/// An address as the kernel's maps have it.
-pub(super) fn bytes(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
-    }
 }
 
 /// Forgets connections that were allowed by a name whose id means another one from now on.

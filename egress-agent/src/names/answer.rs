@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use egress_common::packet::mapped;
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
@@ -52,6 +53,14 @@ pub(crate) struct Found {
     pub(crate) ttl: u32,
 }
 
+/// An address in the kernel's form.
+pub(crate) fn bytes(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => mapped(address.octets()),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
 /// Why there are no addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Absence {
@@ -97,9 +106,9 @@ pub(crate) fn read(message: &Message, name: &Name, family: Family) -> Answered {
 fn follow<'m>(message: &'m Message, name: &'m Name) -> (&'m Name, u32) {
     let (mut end, mut ttl) = (name, u32::MAX);
     for _ in 0..MAX_CHAIN {
-        let next = records(message, end).find_map(|record| match &record.data {
-            RData::CNAME(target) => Some((&target.0, bounded(record.ttl))),
-            _ => None,
+        let next = records(message, end).find_map(|record| {
+            let RData::CNAME(target) = &record.data else { return None };
+            Some((&target.0, bounded(record.ttl)))
         });
         let Some((target, its_ttl)) = next else { break };
         (end, ttl) = (target, ttl.min(its_ttl));
@@ -111,7 +120,6 @@ fn records<'m>(message: &'m Message, owner: &'m Name) -> impl Iterator<Item = &'
     message.answers.iter().filter(move |record| record.dns_class == DNSClass::IN && record.name == *owner)
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "records of every other type say nothing about addresses")]
 fn address(record: &Record, family: Family) -> Option<Found> {
     let address: IpAddr = match (&record.data, family) {
         (RData::A(address), Family::V4) => address.0.into(),
@@ -127,9 +135,9 @@ const fn bounded(ttl: u32) -> u32 {
 }
 
 fn negative_ttl(message: &Message) -> Option<u32> {
-    message.authorities.iter().find_map(|record| match &record.data {
-        RData::SOA(soa) => Some(bounded(record.ttl).min(bounded(soa.minimum))),
-        _ => None,
+    message.authorities.iter().find_map(|record| {
+        let RData::SOA(soa) = &record.data else { return None };
+        Some(bounded(record.ttl).min(bounded(soa.minimum)))
     })
 }
 

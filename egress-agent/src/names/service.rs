@@ -2,24 +2,28 @@
 //!
 //! Started by [`agent`](crate::agent); called around each apply by whoever owns the datapath.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use egress_common::class;
+use egress_common::names::{Slot, name_state};
+use egress_common::packet::protocol;
 use egress_policy::name::{NamePattern, Wildcard};
-use egress_policy::places::{Place, Places};
+use egress_policy::places::{Depth, Place, Places};
 
-use super::directory::{Bounds, Shared};
+use super::directory::{Bounds, Directory, Shared};
 use super::lifetime::Lifetimes;
 use super::now;
 use super::poll::PORT;
 use super::poller::{Follow, Poller, Setup};
 use super::registry::{Limits, Registry};
-use crate::datapath::{Datapath, DatapathError, Desired, DesiredNames};
+use super::shared::Differs;
+use crate::datapath::{Datapath, DatapathError, Desired, DesiredNames, DesiredTable};
 
 /// The agent's half of names, running.
 #[derive(Clone, Debug)]
@@ -36,11 +40,13 @@ impl Service {
         problems_changed: Box<dyn Fn() + Send>,
     ) -> Result<(Self, JoinHandle<()>), StartError> {
         let maps = datapath.name_maps()?;
-        let held = maps.addresses()?.into_iter().flat_map(|(_, slots)| slots);
+        let addresses = maps.addresses()?;
+        let held = addresses.iter().flat_map(|(_, slots)| slots).copied();
         let [min, max, grace] = datapath.lifetimes()?.map(|seconds| Duration::from_secs(seconds.into()));
         let registry =
             Registry::recover(Limits::default(), maps.entries()?, held, Lifetimes { min, max, grace }, now());
         let directory = Shared::new(registry);
+        recover(&directory, &addresses);
         let ring = maps.take_replies()?;
         let mut setup = Setup::new(directory.clone(), maps, Some(ring), state_dir.to_path_buf());
         setup.problems_changed = problems_changed;
@@ -53,18 +59,17 @@ impl Service {
         &self.directory
     }
 
-    /// Gives every name of `desired` its id. Returns the places for which there is no room.
-    pub(crate) fn number(&self, desired: &mut Desired) -> Vec<Place> {
+    /// Gives every name of `desired` its id.
+    pub(crate) fn number(&self, desired: &mut Desired) {
         let patterns: Places = patterns(desired).iter().map(Arc::as_ref).collect();
         let mut directory = self.directory.lock();
-        let update = directory.registry.update(&patterns, Lifetimes::from(&desired.dns.lifetimes), now());
+        let update = directory.update(&patterns, Lifetimes::from(&desired.dns.lifetimes), now());
         desired.names = DesiredNames {
             places: directory.registry.meanings().collect(),
             length: directory.registry.length(),
             entries: directory.registry.entries(),
             reused: update.reused,
         };
-        update.left_out
     }
 
     /// Follows the names of `desired`, which the kernel now knows.
@@ -75,10 +80,50 @@ impl Service {
             resolvers: desired.dns.resolvers.iter().map(|address| SocketAddr::new(*address, PORT)).collect(),
             bounds: Bounds {
                 lifetimes: Lifetimes::from(&desired.dns.lifetimes),
-                internal: desired.dns.internal.clone(),
+                internal: (!desired.dns.lifetimes.allow_internal).then(|| desired.dns.internal.clone()),
             },
+            differs: Some(differs(desired)),
         });
     }
+}
+
+/// Exact names keep the addresses that an earlier agent found: a resolver may be down now.
+fn recover(directory: &Shared, addresses: &[(IpAddr, Vec<Slot>)]) {
+    let now = now();
+    let mut directory = directory.lock();
+    let Directory { registry, known, .. } = &mut *directory;
+    for (address, slot) in addresses.iter().flat_map(|(address, slots)| slots.iter().map(|slot| (*address, *slot))) {
+        let end = Duration::from_secs(slot.expiry.into());
+        if let Some(place) = registry.place(slot.id).filter(|place| place.depth == Depth::Exact && now < end) {
+            known.recover(&place.suffix, slot.id, address, end, now);
+        }
+    }
+}
+
+/// Which tables allow the one name and refuse the other, each by the name of a pod that has it.
+fn differs(desired: &Desired) -> Arc<Differs> {
+    /// (protocol, port) pairs at which names are compared: what people open most, and a protocol without ports.
+    const KEYS: [u32; 4] =
+        [class::key(protocol::TCP, 443), class::key(protocol::TCP, 80), class::key(protocol::UDP, 443), 0];
+    let mut tables = BTreeMap::new();
+    for endpoint in desired.endpoints.iter().filter(|endpoint| endpoint.table.table.has_names()) {
+        tables
+            .entry(endpoint.table.fingerprint)
+            .or_insert_with(|| (endpoint.name.clone(), Arc::clone(&endpoint.table)));
+    }
+    let places: HashMap<u32, Place> = desired.names.places.iter().cloned().collect();
+    Arc::new(move |one, other| {
+        let (one, other) = (places.get(&one)?, places.get(&other)?);
+        let refuses = |table: &DesiredTable, place: &Place, key| {
+            let leaf = table.table.name_leaf(place);
+            let state = name_state(table.table.classes.as_slice(), leaf, key, table.table.head_rules)?;
+            state.verdict().map(|verdict| verdict.decision.is_deny())
+        };
+        let differs = |table: &DesiredTable| {
+            KEYS.iter().any(|key| refuses(table, one, *key) == Some(false) && refuses(table, other, *key) == Some(true))
+        };
+        tables.values().find(|(_, table)| differs(table)).map(|(pod, _)| pod.clone())
+    })
 }
 
 fn patterns(desired: &Desired) -> BTreeSet<Arc<NamePattern>> {
