@@ -28,6 +28,8 @@ mod reconcile;
 mod sources;
 mod startup;
 mod status;
+mod suggest;
+mod top;
 mod vitals;
 mod why;
 
