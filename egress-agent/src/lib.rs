@@ -17,6 +17,7 @@ mod dump;
 mod events;
 mod import;
 mod kernel_log;
+mod kubectl;
 mod logs;
 mod metrics;
 mod monitor;

@@ -20,11 +20,18 @@ pub(crate) use failure::Exit;
 pub(crate) use failure::{Failure, Verdict, chain};
 pub(crate) use import::ImportArgs;
 
-use crate::{agent, check, difference, dump, logs, monitor, probes, status, suggest, top, why};
+use crate::{agent, check, difference, dump, kubectl, logs, monitor, probes, status, suggest, top, why};
 
-/// Parses the arguments of this process and does what they say.
+/// Parses the arguments of this process and does what they say; under the name `kubectl-egress`, as a plugin of kubectl.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    if kubectl::is_plugin(std::env::args_os().next().as_ref()) {
+        return kubectl::main();
+    }
+    run(&Cli::parse())
+}
+
+/// Does what the arguments say.
+pub(crate) fn run(cli: &Cli) -> ExitCode {
     match obey(&cli.command) {
         Ok(verdict) => verdict.code(),
         Err(failure) => {
