@@ -147,6 +147,31 @@ fn where_neither_agent_nor_pins_are_status_and_monitor_say_so() {
 }
 
 #[test]
+fn without_root_the_kernel_is_not_asked_and_with_it_nothing_is_left_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.yaml");
+    let policy = "apiVersion: egress.rs/v1alpha1\nkind: EgressNetworkPolicy\nmetadata: {name: p}\n\
+                  spec: {egress: [{type: Deny, to: {cidrSelector: 1.2.3.0/24}, ports: [{protocol: TCP, port: 443}]}]}\n";
+    fs::write(&file, policy).unwrap();
+    let question = ["--from", "default/a", "--to", "1.2.3.4/TCP", "--to", "[2001:db8::1]:53/UDP", "--kernel"];
+    let output = agent(&[&["test", text(&file)], &question[..]].concat());
+    if errors(&output).contains("run it as root") {
+        return assert_eq!(code(&output), 3);
+    }
+    assert_eq!(code(&output), 1, "{}", errors(&output));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    // TCP before 443, 443 and after it, and one datagram.
+    assert!(said.contains("the kernel's programs judged 4 packets, each as the table says"), "{said}");
+    let left = fs::read_dir("/sys/fs/bpf").unwrap().flatten();
+    // Others may be at it, but not long.
+    let ended = |name: &str| !Path::new("/proc").join(name).exists();
+    assert!(
+        left.filter_map(|entry| entry.file_name().into_string().ok())
+            .all(|name| { name.strip_prefix("egress-try-").is_none_or(|process| !ended(process)) })
+    );
+}
+
+#[test]
 fn shells_get_completions_and_man_gets_a_page_for_each_command() {
     for shell in ["bash", "zsh", "fish"] {
         let output = agent(&["completions", shell]);

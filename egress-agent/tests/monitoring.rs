@@ -1,5 +1,5 @@
 //! What is in deploy/monitoring is accepted by Prometheus's own tool, and the alerts fire where they should.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
+#![expect(clippy::expect_used, reason = "a test that cannot go on panics")]
 
 use std::fs;
 use std::path::PathBuf;
@@ -31,10 +31,10 @@ fn the_tests_of_the_alerts_fail_if_any_alert_goes() {
     let rules: Vec<&str> = rest.split("  - alert: ").collect();
     assert_eq!(rules.len(), 10);
     for absent in &rules {
-        let kept: String =
-            rules.iter().filter(|rule| *rule != absent).map(|rule| format!("  - alert: {rule}")).collect();
+        let kept: Vec<&str> =
+            rules.iter().filter(|rule| *rule != absent).flat_map(|rule| ["  - alert: ", rule]).collect();
         let copy = tempfile::tempdir().unwrap();
-        fs::write(copy.path().join("alerts.yaml"), format!("{head}{kept}")).unwrap();
+        fs::write(copy.path().join("alerts.yaml"), format!("{head}{}", kept.concat())).unwrap();
         fs::copy(folder().join("alerts-test.yaml"), copy.path().join("alerts-test.yaml")).unwrap();
         let (good, said) = promtool(&["test", "rules", "alerts-test.yaml"], copy.path());
         assert!(!good, "nobody misses {}: {said}", absent.lines().next().unwrap());

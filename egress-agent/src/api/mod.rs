@@ -29,7 +29,7 @@ use tracing::error;
 use crate::cli::chain;
 use crate::datapath::DatapathError;
 use crate::status::StatusView;
-use crate::vitals::{RuleKey, Since, Tally, Vitals};
+use crate::vitals::{Asked, RuleKey, Tally, Vitals};
 
 pub(crate) use client::{Client, ClientError};
 pub(crate) use feed::{Filter, Line, Outcome};
@@ -55,7 +55,7 @@ async fn status(State(vitals): State<Arc<Vitals>>) -> Response {
 
 /// What every rule has counted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Rules {
+pub(crate) struct RulesAnswer {
     pub(crate) version: u32,
     pub(crate) node: String,
     pub(crate) rules: Vec<RuleTotal>,
@@ -73,12 +73,12 @@ pub(crate) struct RuleTotal {
 async fn rules(State(vitals): State<Arc<Vitals>>) -> Response {
     answer(move || {
         let rules = vitals.rules()?.into_iter().map(|(key, tally)| RuleTotal { key, tally }).collect();
-        Ok::<_, DatapathError>(Rules { version: 1, node: vitals.node().to_owned(), rules })
+        Ok::<_, DatapathError>(RulesAnswer { version: 1, node: vitals.node().to_owned(), rules })
     })
     .await
 }
 
-async fn observed(State(vitals): State<Arc<Vitals>>, Query(since): Query<Since>) -> Response {
+async fn observed(State(vitals): State<Arc<Vitals>>, Query(since): Query<Asked>) -> Response {
     axum::Json(vitals.observed(&since)).into_response()
 }
 

@@ -38,12 +38,14 @@ Examples:
   egress-agent test policies/ --from shop/web --labels app=web --to 1.2.3.4:443 --to '[2001:db8::1]:53/UDP'
   egress-agent test policies/ --from shop/web --to 8.8.8.8:443 --explain
   egress-agent test policies/ --cases cases.yaml      # for continuous integration
+  egress-agent test policies/ --cases cases.yaml --kernel   # the same through the programs of the kernel, as root
 
 A destination is ADDRESS[:PORT][/PROTOCOL]. Without a protocol TCP is meant, without a port every port. For ICMP the port is the type.
 A file of cases is a list of {from, to, expect: Allow|Deny}, each with these if you like: rule (what decides: its name, its text, or
 \"rule 2 of shop/web\"), and without --endpoints: labels, serviceAccount.
 Nothing of this machine is looked at: DNS to the resolvers of its resolv.conf, which an agent always allows, is judged like the rest.
-Exit codes: 0 everything is allowed (or as expected), 1 something is not, 2 wrong arguments or policies, 3 the judges disagree (a bug).";
+Exit codes: 0 everything is allowed (or as expected), 1 something is not, 2 wrong arguments or policies, 3 the judges disagree (a bug),
+or --kernel cannot load the programs.";
 
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
@@ -68,6 +70,9 @@ pub(crate) struct TestArgs {
     /// File with a list of probes and what is expected of each.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to", "labels", "service_account"])]
     pub(crate) cases: Option<PathBuf>,
+    /// Let the real programs judge too, a packet per probe and interval of ports, and fail where they differ. Needs root.
+    #[arg(long)]
+    pub(crate) kernel: bool,
     /// Show each rule that is considered and what it has to do with the verdict.
     #[arg(long)]
     pub(crate) explain: bool,

@@ -27,11 +27,9 @@ pub(super) fn plan(command: &[String], node: Option<&str>) -> Result<Plan, Failu
     let words = std::iter::once("egress-agent").chain(command.iter().map(String::as_str));
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
-        Err(error) => match error.kind() {
-            // Answered here, as a program answers that is asked for help.
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error.exit(),
-            _ => return Err(Failure::usage(error.to_string().trim_end().to_owned())),
-        },
+        // Answered here, as a program answers that is asked for help.
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => error.exit(),
+        Err(error) => return Err(Failure::usage(error.to_string().trim_end().to_owned())),
     };
     let named = match &cli.command {
         Command::Why(why) => Some(why.pod.clone()),
@@ -41,7 +39,12 @@ pub(super) fn plan(command: &[String], node: Option<&str>) -> Result<Plan, Failu
         }
         Command::Status(_) | Command::Top(_) | Command::Dump(_) => None,
         Command::Run(_) => return Err(Failure::usage("run is what the agent's own pod does; it is not for kubectl")),
-        _ => return Ok(Plan::Here(Box::new(cli))),
+        Command::Check(_)
+        | Command::Test(_)
+        | Command::Diff(_)
+        | Command::Import(_)
+        | Command::Completions(_)
+        | Command::Man(_) => return Ok(Plan::Here(Box::new(cli))),
     };
     match (node, named) {
         (Some(node), _) => Ok(Plan::There(Place::Node(node.to_owned()))),

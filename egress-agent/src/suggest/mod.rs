@@ -9,13 +9,13 @@ mod view;
 use crate::api::{Client, ClientError};
 use crate::cli::{Failure, SuggestArgs, Verdict};
 use crate::output;
-use crate::vitals::{Observed, Since, now};
+use crate::vitals::{Asked, Observed, now};
 
 use view::{Frame, Suggested};
 
 /// Prints the policy. No: nothing was seen that it could allow.
 pub(crate) fn run(arguments: &SuggestArgs) -> Result<Verdict, Failure> {
-    let since = Since {
+    let since = Asked {
         namespace: arguments.namespace.clone(),
         pod: arguments.pod.clone(),
         since: arguments.since.map_or(0, |since| now().saturating_sub(since.as_secs())),
@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &SuggestArgs) -> Result<Verdict, Failure> {
     Ok(if suggested.is_empty() { Verdict::No } else { Verdict::Yes })
 }
 
-fn observed(arguments: &SuggestArgs, since: &Since) -> Result<Observed, Failure> {
+fn observed(arguments: &SuggestArgs, since: &Asked) -> Result<Observed, Failure> {
     let client = Client::new(&arguments.connection.path()).map_err(Failure::runtime)?;
     let query = serde_urlencoded::to_string(since).map_err(Failure::usage)?;
     match client.get::<Observed>(&format!("/v1/observed?{query}")) {

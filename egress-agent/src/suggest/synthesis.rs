@@ -70,9 +70,9 @@ pub(super) fn suggest(seen: &[Observation]) -> Suggestion {
             None => addresses.entry(attempt.remote.to_canonical()).or_default().insert(key),
         };
     }
-    let named = names.into_iter().map(|(name, keys)| (Peer::Name(name), keys));
+    let by_name = names.into_iter().map(|(name, keys)| (Peer::Name(name), keys));
     let prefixes = prefixes(&addresses).into_iter().map(|(prefix, keys)| (Peer::Prefix(prefix), keys));
-    suggestion.rules = named.chain(prefixes).map(|(peer, keys)| rule(peer, &keys, &within)).collect();
+    suggestion.rules = by_name.chain(prefixes).map(|(peer, keys)| rule(peer, &keys, &within)).collect();
     suggestion
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
-use crate::api::{Client, Filter, Line, Rules};
+use crate::api::{Client, Filter, Line, RulesAnswer};
 use crate::cli::{Failure, TopArgs, Verdict};
 use crate::monitor;
 
@@ -29,7 +29,7 @@ const ASK: Duration = Duration::from_secs(1);
 /// What the threads that listen to the agent say.
 enum Heard {
     Line(Box<Line>),
-    Rules(Rules),
+    Rules(RulesAnswer),
     /// The agent does not answer any more, and why.
     Ended(String),
 }
@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &TopArgs) -> Result<Verdict, Failure> {
     }
     let socket = arguments.connection.path();
     // Before the screen changes, so that the reason why nobody answers stays in sight.
-    let rules: Rules = ask(&socket).map_err(Failure::runtime)?;
+    let rules: RulesAnswer = ask(&socket).map_err(Failure::runtime)?;
     let (sender, heard) = mpsc::channel();
     let filter = Filter { namespace: arguments.namespace.clone(), ..Filter::default() };
     let target = monitor::target(&filter)?;
@@ -56,7 +56,7 @@ pub(crate) fn run(arguments: &TopArgs) -> Result<Verdict, Failure> {
     Ok(Verdict::Yes)
 }
 
-fn ask(socket: &std::path::Path) -> Result<Rules, crate::api::ClientError> {
+fn ask(socket: &std::path::Path) -> Result<RulesAnswer, crate::api::ClientError> {
     Client::new(socket)?.get("/v1/rules")
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::api::{Line, Rules};
+use crate::api::{Line, RulesAnswer};
 use crate::events::Record;
 use crate::vitals::{RuleKey, Tally};
 
@@ -116,7 +116,7 @@ impl Rates {
         }
     }
 
-    pub(super) fn rules(&mut self, rules: &Rules, now: Instant) {
+    pub(super) fn rules(&mut self, rules: &RulesAnswer, now: Instant) {
         let totals = rules.rules.iter().map(|row| (row.key.clone(), row.tally)).collect();
         self.totals.push_back((now, totals));
         // The one before the window stays: the rate is the difference to it.
@@ -217,12 +217,12 @@ mod tests {
         Line::Record(Box::new(Record { pod: pod.into(), outcome: outcome.into(), repeats, ..sample() }))
     }
 
-    fn rules(rows: &[(&str, &str, u64)]) -> Rules {
+    fn rules(rows: &[(&str, &str, u64)]) -> RulesAnswer {
         let row = |(rule, verdict, packets): &(&str, &str, u64)| RuleTotal {
             key: RuleKey { policy: "shop/web".into(), rule: (*rule).into(), verdict: (*verdict).into() },
             tally: Tally { packets: *packets, bytes: packets * 100 },
         };
-        Rules { version: 1, node: "node".into(), rules: rows.iter().map(row).collect() }
+        RulesAnswer { version: 1, node: "node".into(), rules: rows.iter().map(row).collect() }
     }
 
     #[test]

@@ -19,9 +19,9 @@ use crate::events::Record;
 use crate::reconcile::Outcome;
 use crate::sources::watch::Health;
 
+pub(crate) use observations::{Asked, Observation, Observations, Observed, now};
 #[cfg(test)]
 pub(crate) use observations::{Attempt, Times};
-pub(crate) use observations::{Observation, Observations, Observed, Since, now};
 pub(crate) use rounds::Rounds;
 pub(crate) use tallies::{Bounded, Tallies};
 pub(crate) use totals::{ByRule, OTHER, RuleKey, Tally, Totals};
@@ -126,7 +126,7 @@ impl Vitals {
     }
 
     /// What policies under Audit would have refused.
-    pub(crate) fn observed(&self, since: &Since) -> Observed {
+    pub(crate) fn observed(&self, since: &Asked) -> Observed {
         lock(&self.observations).all().only(since)
     }
 

@@ -73,7 +73,7 @@ pub(crate) struct Observed {
 /// Which observations are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct Since {
+pub(crate) struct Asked {
     pub(crate) namespace: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pod: Option<String>,
@@ -99,12 +99,12 @@ impl Observed {
     }
 
     /// Only what is asked for.
-    pub(crate) fn only(mut self, since: &Since) -> Self {
-        let pod = since.pod.as_deref();
+    pub(crate) fn only(mut self, asked: &Asked) -> Self {
+        let pod = asked.pod.as_deref();
         self.observations.retain(|Observation { attempt, times }| {
-            attempt.namespace == since.namespace
+            attempt.namespace == asked.namespace
                 && pod.is_none_or(|pod| attempt.pod == pod)
-                && times.last >= since.since
+                && times.last >= asked.since
         });
         self
     }
@@ -258,8 +258,8 @@ mod tests {
         store.note(Attempt { pod: "db".into(), ..attempt(2) }, 200);
         store.note(Attempt { namespace: "other".into(), ..attempt(3) }, 300);
         let count = |pod: Option<&str>, since| {
-            let since = Since { namespace: "shop".into(), pod: pod.map(ToOwned::to_owned), since };
-            store.all().only(&since).observations.len()
+            let asked = Asked { namespace: "shop".into(), pod: pod.map(ToOwned::to_owned), since };
+            store.all().only(&asked).observations.len()
         };
         assert_eq!((count(None, 0), count(None, 150), count(Some("web"), 0), count(Some("web"), 150)), (2, 1, 1, 0));
     }
