@@ -66,14 +66,15 @@ impl Series {
         self.recent.push_back((now, refused, would));
     }
 
-    fn figures(&mut self, now: Instant) -> Figures {
+    /// Rates of the window, or of `time` where it has not lasted as long yet.
+    fn figures(&mut self, now: Instant, time: Duration) -> Figures {
         while self.recent.front().is_some_and(|(at, ..)| now.saturating_duration_since(*at) > WINDOW) {
             self.recent.pop_front();
         }
         let sum = |pick: fn(&(Instant, u64, u64)) -> u64| self.recent.iter().map(pick).sum::<u64>();
         Figures {
-            refused: per_second(sum(|row| row.1), WINDOW),
-            would: per_second(sum(|row| row.2), WINDOW),
+            refused: per_second(sum(|row| row.1), time),
+            would: per_second(sum(|row| row.2), time),
             total: self.total,
         }
     }
@@ -90,6 +91,8 @@ pub(super) struct Rates {
     totals: VecDeque<(Instant, BTreeMap<RuleKey, Tally>)>,
     missed: u64,
     ended: Option<String>,
+    /// Since when events are counted.
+    since: Option<Instant>,
 }
 
 impl Rates {
@@ -102,10 +105,12 @@ impl Rates {
             totals: VecDeque::new(),
             missed: 0,
             ended: None,
+            since: None,
         }
     }
 
     pub(super) fn line(&mut self, line: &Line, now: Instant) {
+        self.since.get_or_insert(now);
         match line {
             Line::Missed { missed } => self.missed += missed,
             Line::Record(record) => {
@@ -135,16 +140,19 @@ impl Rates {
         self.destinations.clear();
         self.totals.drain(..self.totals.len().saturating_sub(1));
         self.missed = 0;
+        self.since = None;
     }
 
     pub(super) fn view(&mut self, now: Instant) -> View {
         let scope = self.namespace.as_ref().map(|namespace| format!(", namespace {namespace}")).unwrap_or_default();
+        let time = self.since.map_or(WINDOW, |since| now.saturating_duration_since(since));
+        let time = time.clamp(Duration::from_secs(1), WINDOW);
         let missed = (self.missed > 0).then(|| format!("{} events came too fast", self.missed));
         View {
             title: format!("egress on {}{scope}: rates of the last {} s", self.node, WINDOW.as_secs()),
             note: self.ended.clone().or(missed),
-            pods: rows(&mut self.pods, now),
-            destinations: rows(&mut self.destinations, now),
+            pods: rows(&mut self.pods, now, time),
+            destinations: rows(&mut self.destinations, now, time),
             rules: self.rule_rows(),
         }
     }
@@ -182,7 +190,10 @@ fn order(row: &RuleRow) -> u8 {
 
 fn add(all: &mut HashMap<String, Series>, name: String, record: &Record, now: Instant) {
     if all.len() >= MOST && !all.contains_key(&name) {
-        all.retain(|_, series| series.figures(now).refused + series.figures(now).would > 0.0);
+        all.retain(|_, series| {
+            let figures = series.figures(now, WINDOW);
+            figures.refused + figures.would > 0.0
+        });
         if all.len() >= MOST {
             return;
         }
@@ -190,8 +201,8 @@ fn add(all: &mut HashMap<String, Series>, name: String, record: &Record, now: In
     all.entry(name).or_default().add(record, now);
 }
 
-fn rows(all: &mut HashMap<String, Series>, now: Instant) -> Vec<Row> {
-    let row = |(name, series): (&String, &mut Series)| Row { name: name.clone(), figures: series.figures(now) };
+fn rows(all: &mut HashMap<String, Series>, now: Instant, time: Duration) -> Vec<Row> {
+    let row = |(name, series): (&String, &mut Series)| Row { name: name.clone(), figures: series.figures(now, time) };
     let mut rows: Vec<Row> = all.iter_mut().map(row).collect();
     let key = |row: &Row| (row.figures.refused, row.figures.would);
     rows.sort_by(|a, b| {
@@ -240,6 +251,15 @@ mod tests {
         assert_eq!(view.destinations[0].figures.total, 1070);
         rates.forget();
         assert_eq!(rates.view(start + Duration::from_secs(22)).pods, []);
+    }
+
+    #[test]
+    fn rates_at_the_start_are_those_of_the_time_since_then() {
+        let mut rates = Rates::new("node".into(), None);
+        let start = Instant::now();
+        rates.line(&event("web", "denied", 9), start);
+        let figures = rates.view(start + Duration::from_secs(2)).pods[0].figures;
+        assert!((figures.refused - 5.0).abs() < 0.01, "{figures:?}");
     }
 
     #[test]
