@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use egress_policy::compile::Limits;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info};
 
 use crate::api::{self, Socket};
@@ -30,6 +32,9 @@ use crate::sources::{EndpointSource, PolicySource, node, policies, read_regular}
 use crate::startup::{self, Lock};
 use crate::status::node_name;
 use crate::vitals::{Place, Totals, Vitals};
+
+/// How often what was observed under Audit is stored.
+const SAVE: Duration = Duration::from_secs(10);
 
 /// The datapath, shared with the event reader, which needs names for its numbers.
 struct SharedDatapath {
@@ -97,9 +102,11 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let result = runtime.block_on(async {
         crate::kernel_log::follow(&mut datapath.lock().unwrap_or_else(PoisonError::into_inner));
         let _socket = listen(arguments, &vitals).await?;
-        let reader = events::Reader::new(ring, names, FlowLog::new(flow_log(arguments)), vitals)?;
+        let reader = events::Reader::new(ring, names, FlowLog::new(flow_log(arguments)), Arc::clone(&vitals))?;
+        tokio::spawn(save_now_and_then(Arc::clone(&vitals)));
         serve(reader, signals, &watcher, reconciler_ended).await
     });
+    vitals.save();
     // An apply that has begun is finished: half of one would leave work for the next agent.
     let _ = wake.send(Wake::Stop);
     let finished = thread.join();
@@ -220,6 +227,17 @@ async fn listen(arguments: &RunArgs, vitals: &Arc<Vitals>) -> io::Result<Socket>
         tokio::spawn(metrics::serve(listener, Arc::clone(vitals)));
     }
     Ok(socket)
+}
+
+/// What was observed survives a kill but for the last seconds.
+async fn save_now_and_then(vitals: Arc<Vitals>) {
+    let mut ticks = interval(SAVE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let vitals = Arc::clone(&vitals);
+        let _ = tokio::task::spawn_blocking(move || vitals.save()).await;
+    }
 }
 
 fn flow_log(arguments: &RunArgs) -> Target {

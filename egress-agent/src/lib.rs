@@ -17,6 +17,7 @@ mod dump;
 mod events;
 mod import;
 mod kernel_log;
+mod kubectl;
 mod logs;
 mod metrics;
 mod monitor;
@@ -29,6 +30,8 @@ mod reconcile;
 mod sources;
 mod startup;
 mod status;
+mod suggest;
+mod top;
 mod vitals;
 mod why;
 

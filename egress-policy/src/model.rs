@@ -172,6 +172,8 @@ impl Default for DnsConfig {
 pub struct Config {
     /// For traffic that no rule matches.
     pub default_action: DefaultAction,
+    /// Whether policies and the default action decide anything; if not, all of them are under Audit.
+    pub enforcement: Mode,
     /// Always allowed.
     pub excluded_cidrs: Vec<IpNet>,
     /// Never judged; `None` if nobody said (§1.2).

@@ -42,7 +42,7 @@ impl Action {
     }
 }
 
-/// Whether a policy decides or is only recorded.
+/// Whether a policy, or in the configuration every one, decides or is only recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
     /// The policy decides.
@@ -265,6 +265,9 @@ pub struct EgressConfigSpec {
     /// For traffic that no rule matches. Default Allow. Deny needs `internalCIDRs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_action: Option<DefaultAction>,
+    /// Audit: nothing is refused by a policy or by the default action; what they would refuse is recorded. Default Enforce.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<Mode>,
     /// External prefixes that are always allowed, whatever the policies say.
     #[serde(default, rename = "excludedCIDRs", skip_serializing_if = "Option::is_none")]
     pub excluded_cidrs: Option<Vec<String>>,

@@ -7,7 +7,10 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use egress_common::abi::capacity;
 
-use super::ask::{self, CheckArgs, CompletionsArgs, DiffArgs, ManArgs, MonitorArgs, StatusArgs, TestArgs, WhyArgs};
+use super::ask::{
+    self, CheckArgs, CompletionsArgs, DiffArgs, ManArgs, MonitorArgs, StatusArgs, SuggestArgs, TestArgs, TopArgs,
+    WhyArgs,
+};
 use super::import::{self, ImportArgs};
 
 /// Sizes of maps are at least one entry.
@@ -66,6 +69,12 @@ pub(crate) enum Command {
     /// Show refusals, and what policies under Audit would refuse, as they happen.
     #[command(after_help = ask::MONITOR_EXAMPLES)]
     Monitor(MonitorArgs),
+    /// Show who is refused what, by rate, on one screen.
+    #[command(after_help = ask::TOP_EXAMPLES)]
+    Top(TopArgs),
+    /// Write a policy that would have allowed what policies under Audit would have refused.
+    #[command(after_help = ask::SUGGEST_EXAMPLES)]
+    Suggest(SuggestArgs),
     /// Show what the kernel enforces.
     #[command(after_help = DUMP_EXAMPLES)]
     Dump(DumpArgs),

@@ -1,6 +1,7 @@
 //! The arguments of the commands that answer questions: `check`, and what is asked of policies and of the kernel.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -37,12 +38,14 @@ Examples:
   egress-agent test policies/ --from shop/web --labels app=web --to 1.2.3.4:443 --to '[2001:db8::1]:53/UDP'
   egress-agent test policies/ --from shop/web --to 8.8.8.8:443 --explain
   egress-agent test policies/ --cases cases.yaml      # for continuous integration
+  egress-agent test policies/ --cases cases.yaml --kernel   # the same through the programs of the kernel, as root
 
 A destination is ADDRESS[:PORT][/PROTOCOL]. Without a protocol TCP is meant, without a port every port. For ICMP the port is the type.
 A file of cases is a list of {from, to, expect: Allow|Deny}, each with these if you like: rule (what decides: its name, its text, or
 \"rule 2 of shop/web\"), and without --endpoints: labels, serviceAccount.
 Nothing of this machine is looked at: DNS to the resolvers of its resolv.conf, which an agent always allows, is judged like the rest.
-Exit codes: 0 everything is allowed (or as expected), 1 something is not, 2 wrong arguments or policies, 3 the judges disagree (a bug).";
+Exit codes: 0 everything is allowed (or as expected), 1 something is not, 2 wrong arguments or policies, 3 the judges disagree (a bug),
+or --kernel cannot load the programs.";
 
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
@@ -67,6 +70,9 @@ pub(crate) struct TestArgs {
     /// File with a list of probes and what is expected of each.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to", "labels", "service_account"])]
     pub(crate) cases: Option<PathBuf>,
+    /// Let the real programs judge too, a packet per probe and interval of ports, and fail where they differ. Needs root.
+    #[arg(long)]
+    pub(crate) kernel: bool,
     /// Show each rule that is considered and what it has to do with the verdict.
     #[arg(long)]
     pub(crate) explain: bool,
@@ -201,6 +207,86 @@ pub(crate) struct MonitorArgs {
     /// Format of the events; json is one object per line.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
+}
+
+pub(super) const TOP_EXAMPLES: &str = "\
+Examples:
+  egress-agent top
+  egress-agent top --namespace shop
+
+Pods and destinations are counted from the events since the command was started; rules from their counters.
+Exit codes: 0 ended by a key, 2 standard output is no terminal, 3 no agent runs.";
+
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    /// Only pods of this namespace; rules are shown of all.
+    #[arg(short, long, value_name = "NS")]
+    pub(crate) namespace: Option<String>,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+pub(super) const SUGGEST_EXAMPLES: &str = "\
+Examples:
+  egress-agent suggest --namespace shop --since 1h
+  egress-agent suggest --namespace shop --deny-rest > shop.yaml      # stands for itself: what was not seen is denied
+  egress-agent suggest --namespace shop --pod web-1 -o json
+
+Made from what policies under Audit would have refused on this node: allowing exactly that, by name where one is known, else by the
+smallest prefixes. The agent remembers 16,384 distinct (pod, destination, protocol, port, policy); the least recently seen go first.
+Rules of the Admin tier come before those of a namespace; what they would refuse is named in a comment. Without --deny-rest the policy
+is meant to stand beside the present ones, so it comes before those of the default priority.
+Exit codes: 0 a policy, 1 nothing to allow was seen, 3 no agent runs, and none has stored anything.";
+
+/// A time such as 90s, 15m, 1h, 7d.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a time; write a number and a unit, such as 90s, 15m, 1h or 7d");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SuggestArgs {
+    /// The namespace that the policy is for.
+    #[arg(short, long, value_name = "NS", value_parser = kubernetes_name)]
+    pub(crate) namespace: String,
+    /// Only what this pod was seen to do.
+    #[arg(long, value_name = "POD")]
+    pub(crate) pod: Option<String>,
+    /// Only what was seen in this time [default: everything that is remembered].
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) since: Option<Duration>,
+    /// Name of the policy.
+    #[arg(long, value_name = "NAME", default_value = "suggested", value_parser = kubernetes_name)]
+    pub(crate) name: String,
+    /// Its priority; lower comes first, policies that name none have 100.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(..=1000))]
+    pub(crate) priority: u16,
+    /// End the policy with rules that deny everything else.
+    #[arg(long)]
+    pub(crate) deny_rest: bool,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// Format of the answer; table is a policy file with comments.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+/// A name that needs no quotes in YAML.
+fn kubernetes_name(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    if !text.is_empty() && text.len() <= 253 && text.chars().all(fits) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is not a Kubernetes name; use small letters, digits, '-' and '.', at most 253"))
 }
 
 pub(super) const COMPLETIONS_EXAMPLES: &str = "\

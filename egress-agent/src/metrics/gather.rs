@@ -133,6 +133,11 @@ fn rounds(families: &mut Families, vitals: &Vitals) {
     families.gauge("last_apply_timestamp_seconds", "When something was applied last", seconds(last.applied));
     families.gauge("generation", "Number of what was last applied", last.generation);
     families.gauge("policies", "Policies in force", count(status.policies));
+    families.gauge(
+        "enforcing",
+        "0 if no policy refuses anything (enforcement: Audit), else 1",
+        u64::from(!status.audit),
+    );
     families.gauge("objects_kept", "Objects of which an older version is in force", count(status.kept));
     families.gauge(
         "problems",

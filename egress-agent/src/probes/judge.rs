@@ -1,12 +1,16 @@
 //! Two judges of one rule list: the compiled table, which is what the kernel gets, and the explanation, which walks the rules.
 
+use std::sync::Arc;
+
 use egress_common::table::Decision;
-use egress_policy::compile::{CompileError, Limits, Lookup, Table, compile};
+use egress_policy::compile::{CompileError, Limits, Lookup, compile};
+use egress_policy::describe::TableDescription;
 use egress_policy::explain::{Explanation, Verdict, explain};
 use egress_policy::model::{NodeContext, PodIdentity, PolicySet};
 use egress_policy::ports::KeyRange;
 use egress_policy::rules::RuleList;
 
+use crate::datapath::DesiredTable;
 use crate::destination::Destination;
 
 /// The judges gave different answers.
@@ -24,19 +28,29 @@ pub(super) struct Disagreement {
 #[derive(Debug)]
 pub(super) struct Judge {
     list: RuleList,
-    table: Table,
+    table: Arc<DesiredTable>,
 }
 
 impl Judge {
     /// Compiles the rules that apply to `pod`, as an agent does that knows nothing of its node.
     pub(super) fn new(set: &PolicySet, pod: &PodIdentity) -> Result<Self, CompileError> {
         let list = set.rule_list(pod, &NodeContext::default());
-        let table = compile(&list, &Limits::default())?;
-        Ok(Self { list, table })
+        let table = DesiredTable {
+            fingerprint: list.fingerprint(),
+            table: compile(&list, &Limits::default())?,
+            description: TableDescription::new(&list),
+            reject: false,
+        };
+        Ok(Self { list, table: Arc::new(table) })
     }
 
     pub(super) fn list(&self) -> &RuleList {
         &self.list
+    }
+
+    /// What the kernel would be given.
+    pub(super) fn table(&self) -> &Arc<DesiredTable> {
+        &self.table
     }
 
     /// The verdict of both, if they agree.
@@ -54,14 +68,21 @@ impl Judge {
 
     /// What the table says of every port that is meant.
     fn lookups(&self, to: Destination) -> Vec<Lookup> {
+        self.intervals(to).into_iter().map(|(_, lookup)| lookup).collect()
+    }
+
+    /// The intervals of the ports that are meant: the first port of each, and what the table says of it.
+    pub(super) fn intervals(&self, to: Destination) -> Vec<(u16, Lookup)> {
         let KeyRange { first, last } = to.keys();
         if let Some(port) = to.port {
-            return vec![self.table.lookup(to.address, to.protocol, port)];
+            return vec![(port, self.table.table.lookup(to.address, to.protocol, port))];
         }
-        let intervals = self.table.leaf(to.address).map(|leaf| self.table.intervals(leaf)).unwrap_or_default();
+        let table = &self.table.table;
+        let intervals = table.leaf(to.address).map(|leaf| table.intervals(leaf)).unwrap_or_default();
         let after = intervals.partition_point(|(from, _)| *from <= first);
         let inside = intervals.iter().skip(after.saturating_sub(1)).take_while(|(from, _)| *from <= last);
-        inside.map(|(_, lookup)| *lookup).collect()
+        let port = |key: u32| u16::try_from(key.max(first) & u32::from(u16::MAX)).unwrap_or_default();
+        inside.map(|(from, lookup)| (port(*from), *lookup)).collect()
     }
 }
 

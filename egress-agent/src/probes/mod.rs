@@ -1,14 +1,17 @@
 //! `egress-agent test`: what policy files would do with connections, judged by the code that fills the kernel.
 //!
-//! [`cases`] reads expectations; [`judge`] asks the compiled table and the explanation and insists that they agree; [`view`] is the
-//! answer. Reads files and nothing else.
+//! [`cases`] reads expectations; [`judge`] asks the compiled table and the explanation and insists that they agree; with `--kernel`
+//! [`kernel`] insists that the real programs do too; [`view`] is the answer. Without `--kernel` files are read and nothing else.
 
 mod cases;
+mod frame;
 mod judge;
+mod kernel;
 mod view;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::thread;
 
 use egress_policy::model::{PodIdentity, PolicySet};
 
@@ -19,6 +22,7 @@ use crate::policy_files::PolicyFiles;
 
 use cases::Probe;
 use judge::Judge;
+use kernel::{Kernel, KernelError};
 use view::{Row, Tested};
 
 /// Prints the verdicts. No: one of them is not Allow, or not what was expected.
@@ -29,8 +33,10 @@ pub(crate) fn run(arguments: &TestArgs) -> Result<Verdict, Failure> {
         Some(path) => cases::read(path, listed.as_ref())?,
         None => asked(arguments, listed.as_ref())?,
     };
-    let rows = judge_all(&files.set, &probes, arguments.explain)?;
-    let tested = Tested::new(rows, arguments.cases.is_some());
+    let judges = judges(&files.set, &probes)?;
+    let rows = judge_all(&judges, &probes, arguments.explain)?;
+    let packets = if arguments.kernel { Some(ask_kernel(&judges, &probes)?) } else { None };
+    let tested = Tested::new(rows, arguments.cases.is_some(), packets);
     output::print(&tested, arguments.output)?;
     Ok(if tested.passed() { Verdict::Yes } else { Verdict::No })
 }
@@ -50,13 +56,41 @@ fn asked(arguments: &TestArgs, listed: Option<&ListedPods>) -> Result<Vec<Probe>
     Ok(arguments.to.iter().map(|to| Probe { pod: pod.clone(), to: *to, expected: None }).collect())
 }
 
-fn judge_all(set: &PolicySet, probes: &[Probe], explain: bool) -> Result<Vec<Row>, Failure> {
-    let mut judges: BTreeMap<&PodIdentity, Judge> = BTreeMap::new();
-    let mut rows = Vec::new();
+/// The judges of every pod that is asked about.
+type Judges<'p> = BTreeMap<&'p PodIdentity, Judge>;
+
+fn judges<'p>(set: &PolicySet, probes: &'p [Probe]) -> Result<Judges<'p>, Failure> {
+    let mut judges = Judges::new();
     for probe in probes {
         if !judges.contains_key(&probe.pod) {
             judges.insert(&probe.pod, Judge::new(set, &probe.pod).map_err(Failure::usage)?);
         }
+    }
+    Ok(judges)
+}
+
+/// Runs every probe through the real programs, in a thread whose network namespace is its own. Returns how many packets were judged.
+fn ask_kernel(judges: &Judges<'_>, probes: &[Probe]) -> Result<usize, Failure> {
+    let work = || -> Result<usize, KernelError> {
+        let mut kernel = Kernel::new()?;
+        let mut packets = 0;
+        for (pod, judge) in judges {
+            kernel.judge_by(judge.table())?;
+            for to in probes.iter().filter(|probe| probe.pod == **pod).map(|probe| probe.to) {
+                for (port, expected) in judge.intervals(to) {
+                    packets += usize::from(kernel.insist(to, port, expected)?.is_some());
+                }
+            }
+        }
+        Ok(packets)
+    };
+    let ended = thread::scope(|scope| scope.spawn(work).join());
+    Ok(ended.map_err(|_| Failure::runtime("the thread of --kernel died; this is a bug, please report it"))??)
+}
+
+fn judge_all(judges: &Judges<'_>, probes: &[Probe], explain: bool) -> Result<Vec<Row>, Failure> {
+    let mut rows = Vec::new();
+    for probe in probes {
         let Some(judge) = judges.get(&probe.pod) else { continue };
         let explanation = judge.ask(probe.to).map_err(Failure::runtime)?;
         rows.push(Row::new(probe, judge.list(), explanation, explain));

@@ -16,11 +16,15 @@ const VERSION: u32 = 1;
 
 /// Every probe with its verdict.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Tested {
     version: u32,
     /// Whether everything is allowed, or as expected.
     passed: bool,
     probes: Vec<Row>,
+    /// Packets that the real programs judged alike (`--kernel`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel_packets: Option<usize>,
     #[serde(skip)]
     has_cases: bool,
 }
@@ -160,8 +164,9 @@ impl Row {
 }
 
 impl Tested {
-    pub(super) fn new(probes: Vec<Row>, has_cases: bool) -> Self {
-        Self { version: VERSION, passed: probes.iter().all(Row::passed), probes, has_cases }
+    pub(super) fn new(probes: Vec<Row>, has_cases: bool, kernel_packets: Option<usize>) -> Self {
+        let passed = probes.iter().all(Row::passed);
+        Self { version: VERSION, passed, probes, kernel_packets, has_cases }
     }
 
     pub(super) fn passed(&self) -> bool {
@@ -183,6 +188,9 @@ impl Answer for Tested {
         if self.has_cases {
             let met = self.probes.iter().filter(|row| row.passed()).count();
             writeln!(out, "{met} of {} as expected", self.probes.len())?;
+        }
+        if let Some(packets) = self.kernel_packets {
+            writeln!(out, "the kernel's programs judged {packets} packets, each as the table says")?;
         }
         for row in self.probes.iter().filter(|row| row.considered.is_some()) {
             write!(out, "\n{}: {}", row.from, row.explanation)?;

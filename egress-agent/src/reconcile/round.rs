@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use egress_policy::diff;
-use egress_policy::model::{HostNetworkPods, NodeContext, PolicySet};
+use egress_policy::model::{HostNetworkPods, Mode, NodeContext, PolicySet};
 use tracing::{info, warn};
 
 use crate::cli::chain;
@@ -170,6 +170,7 @@ impl<K: Kernel> Reconciler<K> {
             enforced: applied.endpoints,
             tables: applied.tables,
             policies: self.inputs.set.policies.len(),
+            audit: self.inputs.set.config.enforcement == Mode::Audit,
             kept: self.kept,
             problems,
             warnings: warnings.into_iter().collect(),

@@ -7,12 +7,13 @@ use ipnet::IpNet;
 use super::metadata::Metadata;
 use super::problem::{Fields, Report};
 use super::tree::{Node, Value};
-use crate::model::{Config, DefaultAction, DenyResponse, DnsConfig, HostNetworkPods, UnknownPods};
+use crate::model::{Config, DefaultAction, DenyResponse, DnsConfig, HostNetworkPods, Mode, UnknownPods};
 use crate::warnings::WarningReason;
 
 /// Fields of `EgressConfig`'s spec.
-pub(super) const CONFIG: [&str; 8] = [
+pub(super) const CONFIG: [&str; 9] = [
     "defaultAction",
+    "enforcement",
     "excludedCIDRs",
     "internalCIDRs",
     "resolvers",
@@ -48,9 +49,13 @@ impl<'n> Report<'n> {
         let unknown = [("Deny", UnknownPods::Deny), ("Allow", UnknownPods::Allow)];
         let host = [("Ignore", HostNetworkPods::Ignore), ("Enforce", HostNetworkPods::Enforce)];
         let response = [("Drop", DenyResponse::Drop), ("Reject", DenyResponse::Reject)];
+        let enforcement = [("Enforce", Mode::Enforce), ("Audit", Mode::Audit)];
         let config = Config {
             default_action: self
                 .optional(fields, "defaultAction", |report, node| report.choice(node, &actions))
+                .unwrap_or_default(),
+            enforcement: self
+                .optional(fields, "enforcement", |report, node| report.choice(node, &enforcement))
                 .unwrap_or_default(),
             excluded_cidrs: self
                 .optional(fields, "excludedCIDRs", |report, node| report.list(node, Self::exempt_prefix))

@@ -8,11 +8,13 @@ mod config;
 mod decode;
 mod metadata;
 mod policy;
+mod positions;
 mod problem;
 mod tree;
 
 use std::collections::BTreeSet;
 
+pub use self::positions::Positions;
 pub use self::problem::Problem;
 pub(crate) use self::problem::{Fields, Finding, Report, Segment};
 pub(crate) use self::tree::{Node, SyntaxError, Value, parse};

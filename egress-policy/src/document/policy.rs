@@ -141,7 +141,7 @@ impl<'n> Report<'n> {
         Some(Rule { action: action?, peer: peer?, ports: ports.unwrap_or(Ports::Any), name: name.map(Into::into) })
     }
 
-    fn rule_name(&mut self, node: &'n Node) -> Option<&'n str> {
+    pub(crate) fn rule_name(&mut self, node: &'n Node) -> Option<&'n str> {
         let text = self.text(node)?;
         if text.is_empty() || text.len() > MAX_RULE_NAME || text.chars().any(char::is_control) {
             self.problem(

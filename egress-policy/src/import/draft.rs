@@ -1,7 +1,6 @@
 //! A policy while it is written: our rules in order, each with the source rule that it comes from.
 
-use super::gather::Foreign;
-use super::report::{Judgement, Place, Row, SourceProblem};
+use super::report::{Judgement, Origin, Place, Row, SourceProblem};
 use crate::document::Problem;
 use crate::spec::EgressRule;
 
@@ -23,7 +22,7 @@ impl Draft {
     /// Adds the rules that one source rule became, and what is to be said of it.
     pub(super) fn add(
         &mut self,
-        object: &Foreign<'_>,
+        origin: &impl Origin,
         place: &Place,
         rule: impl Into<String>,
         judgement: Judgement,
@@ -32,7 +31,7 @@ impl Draft {
         let before = self.rules.len();
         self.rules.extend(rules);
         let numbers = (self.rules.len() > before).then_some((before + 1, self.rules.len()));
-        self.rows.push(DraftRow { row: object.row(place, rule, judgement), rules: numbers });
+        self.rows.push(DraftRow { row: origin.row(place, rule, judgement), rules: numbers });
     }
 
     /// Whether there is no rule.

@@ -7,7 +7,9 @@
 //! `exact` only if every verdict is equal, and where ours lets more through the row says `wider`.
 
 mod build;
+mod cnp;
 mod draft;
+mod egress_router;
 mod gather;
 mod kind;
 mod manifest;
@@ -24,6 +26,7 @@ use self::draft::Draft;
 use self::gather::Foreign;
 pub use self::kind::{Api, KINDS, Kind, kind};
 pub use self::manifest::{Manifest, Metadata, Spec};
+use self::report::Origin;
 pub use self::report::{Judgement, Note, Outcome, Place, Report, Row, Skipped, SourceProblem};
 use crate::document::{Fields, Report as Reader};
 use crate::spec::{ClusterEgressPolicySpec, EgressConfigSpec, EgressNetworkPolicySpec, EgressRule, MAX_RULES};
@@ -60,9 +63,7 @@ pub fn import(sources: &[Source<'_>], options: &Options) -> Imported {
     let mut import = Import::new(options);
     if let Some((kind, convert)) = options.from.and_then(|kind| kind.list.map(|convert| (kind, convert))) {
         import.kind = kind.name;
-        for source in sources {
-            convert(*source, &mut import);
-        }
+        convert(sources, &mut import);
         return import.finish(sources);
     }
     let documents = gather::parse(sources, &mut import);
@@ -118,8 +119,8 @@ impl<'o> Import<'o> {
     }
 
     /// Notes a difference that belongs to no draft.
-    fn row(&mut self, object: &Foreign<'_>, place: &Place, rule: impl Into<String>, judgement: Judgement) {
-        self.report.rows.push(object.row(place, rule, judgement));
+    fn row(&mut self, origin: &impl Origin, place: &Place, rule: impl Into<String>, judgement: Judgement) {
+        self.report.rows.push(origin.row(place, rule, judgement));
     }
 
     /// Writes an `EgressNetworkPolicy`; `spec` has everything but the rules, which are the draft's.
@@ -129,13 +130,17 @@ impl<'o> Import<'o> {
         self.write(draft, namespace, name, |egress| Spec::Policy(EgressNetworkPolicySpec { egress, ..spec }));
     }
 
+    /// Says that `object` has no rules that are read.
+    fn skip(&mut self, object: &Foreign<'_>) {
+        self.report.skipped.push(object.skipped());
+    }
+
     /// Keeps what is to be said of a draft that became no object.
     fn said(&mut self, draft: Draft) {
         self.report.rows.extend(draft.done().1.into_iter().map(|row| row.into_object("")));
     }
 
     /// Writes a `ClusterEgressPolicy`; `spec` has everything but the rules, which are the draft's.
-    #[expect(dead_code, reason = "for the kinds of cluster policies")]
     fn cluster_policy(&mut self, draft: Draft, name: &str, spec: ClusterEgressPolicySpec) {
         self.write(draft, None, name, |egress| Spec::Cluster(ClusterEgressPolicySpec { egress, ..spec }));
     }

@@ -5,6 +5,8 @@
 //! implementation of [`Foreign`]; `tests/import/properties.rs` has one line for each.
 
 mod cluster;
+pub mod cnp;
+pub mod egress_router;
 mod names;
 pub mod netpol;
 pub mod openshift;

@@ -8,7 +8,7 @@ use crate::cluster::NAMESPACES;
 use crate::{Cluster, Foreign, pool, without_one};
 
 /// The objects of a cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct NetworkPolicies(Vec<Policy>);
 
 #[derive(Clone, Debug)]
@@ -85,9 +85,7 @@ impl Foreign for NetworkPolicies {
     }
 
     fn allows(&self, _cluster: &Cluster, pod: &Pod, packet: &Packet) -> bool {
-        let isolating: Vec<&Policy> =
-            self.0.iter().filter(|policy| policy.is_about_egress() && policy.selects(pod)).collect();
-        isolating.is_empty() || isolating.iter().any(|policy| policy.egress.iter().any(|rule| rule.allows(packet)))
+        self.verdict(pod, packet).unwrap_or(true)
     }
 
     fn smaller(&self) -> Vec<Self> {
@@ -100,6 +98,16 @@ impl Foreign for NetworkPolicies {
             }));
         }
         smaller
+    }
+}
+
+impl NetworkPolicies {
+    /// What is decided for a pod that some policy isolates; none for any other pod.
+    pub(crate) fn verdict(&self, pod: &Pod, packet: &Packet) -> Option<bool> {
+        let isolating: Vec<&Policy> =
+            self.0.iter().filter(|policy| policy.is_about_egress() && policy.selects(pod)).collect();
+        let allowed = isolating.iter().any(|policy| policy.egress.iter().any(|rule| rule.allows(packet)));
+        (!isolating.is_empty()).then_some(allowed)
     }
 }
 

@@ -18,5 +18,6 @@ mod reject;
 mod scope;
 mod serving;
 mod status;
+mod suggest;
 mod ways_out;
 mod why;
