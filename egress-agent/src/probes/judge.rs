@@ -38,6 +38,7 @@ impl Judge {
         let table = DesiredTable {
             fingerprint: list.fingerprint(),
             table: compile(&list, &Limits::default())?,
+            patterns: list.patterns(),
             description: TableDescription::new(&list),
             reject: false,
         };

@@ -80,6 +80,7 @@ impl Kernel {
     /// Lets packets of the pod be judged by `table` from now on.
     pub(super) fn judge_by(&mut self, table: &Arc<DesiredTable>) -> Result<(), KernelError> {
         let endpoint = DesiredEndpoint {
+            is_resolver: false,
             name: "test/test".to_owned(),
             interface: Some(Interface { name: "lo".to_owned(), index: 1 }),
             netns: None,
