@@ -19,11 +19,11 @@ use tracing::{error, info};
 
 use crate::api::{self, Socket};
 use crate::cli::{Failure, RunArgs};
-use crate::datapath::{self, Applied, Capacity, Datapath, DatapathError, Desired, Options, Problem};
+use crate::datapath::{self, Applied, Capacity, Datapath, DatapathError, Desired, Options};
 use crate::discovery::{self, Discovery};
 use crate::events::{self, FlowLog, Names, Target};
 use crate::metrics;
-use crate::names;
+use crate::names::{self, NameReport};
 use crate::reconcile::{self, Kernel, Planner, Reconciler, Sources, StatusFile, Wake, Work};
 use crate::sources::watch::{Targets, Watcher};
 use crate::sources::{EndpointSource, PolicySource, node, policies, read_regular};
@@ -42,21 +42,17 @@ struct SharedDatapath {
 impl Kernel for SharedDatapath {
     fn apply(&mut self, desired: &Desired) -> Result<Applied, DatapathError> {
         let mut desired = desired.clone();
-        let left_out = self.dns.number(&mut desired);
+        self.dns.number(&mut desired);
         let mut datapath = self.datapath.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut applied = datapath.apply(&desired)?;
+        let applied = datapath.apply(&desired)?;
         self.dns.follow(&desired);
         self.names.note(&datapath, &desired);
-        applied.problems.extend(left_out.iter().map(|place| {
-            Problem {
-                endpoint: place.to_string(),
-                message:
-                    "there are more DNS names on this node than the kernel holds: rules about this one match nothing"
-                        .to_owned(),
-            }
-        }));
         self.vitals.applied(&applied);
         Ok(applied)
+    }
+
+    fn names(&self) -> NameReport {
+        self.dns.report()
     }
 }
 
@@ -72,7 +68,6 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let mut datapath = Datapath::open(&options(arguments, cgroup_root.clone())).map_err(Failure::runtime)?;
     let ring = datapath.take_events().map_err(Failure::runtime)?;
     let datapath = Arc::new(Mutex::new(datapath));
-    let names = Names::new(Arc::clone(&datapath));
 
     let (wake, wakes) = mpsc::channel();
     // Watching begins before the first reading, so that no change falls between the two.
@@ -83,9 +78,13 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let problems_changed = wake.clone();
     let (dns, dns_thread) = {
         let datapath = datapath.lock().unwrap_or_else(PoisonError::into_inner);
-        let problems_changed = Box::new(move || drop(problems_changed.send(Wake::Names)));
+        let problems_changed = Box::new(move || {
+            let _ = problems_changed.send(Wake::Names);
+        });
         names::Service::start(&datapath, &arguments.state_dir, problems_changed).map_err(Failure::runtime)?
     };
+    vitals.know_names(dns.directory());
+    let names = Names::new(Arc::clone(&datapath), dns.directory().clone());
     let kernel =
         SharedDatapath { datapath: Arc::clone(&datapath), names: names.clone(), dns, vitals: Arc::clone(&vitals) };
     let mut reconciler = reconciler(arguments, &files, cgroup_root, kernel).map_err(Failure::runtime)?;

@@ -41,6 +41,7 @@ const DUMP_EXAMPLES: &str = "\
 Examples:
   egress-agent dump                 # who is covered, by which table
   egress-agent dump rules           # every rule with its counters
+  egress-agent dump names           # DNS names, their addresses and for how long
   egress-agent dump tables -o json  # prefixes, classes and decisions, for programs
 
 Works whether the agent runs or not: everything is read from the pinned maps.
@@ -174,6 +175,9 @@ pub(crate) struct DumpArgs {
     /// Folder on a BPF file system where programs and maps are pinned.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
     pub(crate) bpffs: PathBuf,
+    /// Folder of the agent's names.json, which says which concrete names the addresses belong to.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
+    pub(crate) state_dir: PathBuf,
     /// Format of the answer.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
@@ -191,6 +195,8 @@ pub(crate) enum Subject {
     Counters,
     /// Remembered connections.
     Flows,
+    /// DNS names of the rules, their addresses and how long these count.
+    Names,
     /// Settings of the programs.
     Config,
     /// Node-wide figures of the programs.

@@ -135,6 +135,16 @@ pub(super) fn read_addresses(pins: &Pins) -> Result<Vec<(IpAddr, Vec<Slot>)>, Da
     addresses.iter().map(read).collect()
 }
 
+/// The names of one address, live or not.
+pub(super) fn read_address(pins: &Pins, address: IpAddr) -> Result<Vec<Slot>, DatapathError> {
+    let addresses: Addresses = maps::open(pins, map::ADDRESSES)?;
+    match addresses.get(&bytes(address), 0) {
+        Ok(names) => Ok(slots(&names).collect()),
+        Err(MapError::KeyNotFound) => Ok(Vec::new()),
+        Err(error) => Err(DatapathError::map(map::ADDRESSES)(error)),
+    }
+}
+
 pub(super) fn read_entries(pins: &Pins) -> Result<Vec<(NameKey, NameEntry)>, DatapathError> {
     let trie: Trie = maps::open(pins, map::NAMES)?;
     let read = |entry: Result<(Key<[u8; KEY_BYTES]>, [u8; size_of::<NameEntry>()]), MapError>| {
@@ -189,7 +199,7 @@ pub(super) fn set_resolvers(pins: &Pins, desired: &[IpAddr]) -> Result<(), Datap
 }
 
 /// An address as the kernel's maps have it.
-pub(super) fn bytes(address: IpAddr) -> [u8; 16] {
+pub(crate) fn bytes(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
         IpAddr::V6(address) => address.octets(),

@@ -116,7 +116,7 @@ impl Record {
             destination,
             port: port(event.remote_port),
             icmp_type: is_icmp.then_some(icmp_type),
-            name: None,
+            name: named.name.clone(),
             policy: rule.and_then(|rule| rule.policy.as_ref()).map(ToString::to_string),
             tier: rule.map(|rule| rule.tier.name().into()),
             rule_number: rule.and_then(|rule| rule.number),

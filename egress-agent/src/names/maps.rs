@@ -4,7 +4,7 @@ use egress_common::dns::Answer;
 
 use super::answer::Found;
 use super::lifetime::Moment;
-use crate::datapath::{self, DatapathError, Swept};
+use crate::datapath::{self, DatapathError, Swept, bytes};
 
 /// The kernel's map of addresses, as the agent changes it.
 pub(crate) trait NameMaps {
@@ -28,12 +28,5 @@ impl NameMaps for datapath::NameMaps {
 
 /// Answers in the kernel's form.
 pub(super) fn answers(found: &[Found]) -> Vec<Answer> {
-    let answer = |found: &Found| {
-        let address = match found.address {
-            std::net::IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-            std::net::IpAddr::V6(address) => address.octets(),
-        };
-        Answer { address, ttl: found.ttl, padding: 0 }
-    };
-    found.iter().map(answer).collect()
+    found.iter().map(|found| Answer { address: bytes(found.address), ttl: found.ttl, padding: 0 }).collect()
 }

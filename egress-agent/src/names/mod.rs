@@ -16,14 +16,18 @@ mod poller;
 mod registry;
 mod replies;
 mod service;
+mod shared;
 mod snapshot;
 
 use std::time::Duration;
 
 use crate::events::monotonic_now;
 
+pub(crate) use directory::Shared;
 pub(crate) use lifetime::Moment;
-pub(crate) use service::Service;
+pub(crate) use place::{id as id_at, suffix};
+pub(crate) use service::{NameReport, Service};
+pub(crate) use snapshot::{LookupRow, NameRow, Snapshot};
 
 /// This moment.
 pub(crate) fn now() -> Moment {

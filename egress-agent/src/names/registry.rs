@@ -41,13 +41,6 @@ pub(crate) struct Update {
     pub(crate) left_out: Vec<Place>,
 }
 
-impl Update {
-    /// Whether the trie is another one now.
-    pub(crate) fn is_change(&self) -> bool {
-        !self.added.is_empty() || !self.removed.is_empty()
-    }
-}
-
 /// All ids of the node.
 #[derive(Debug)]
 pub(crate) struct Registry {

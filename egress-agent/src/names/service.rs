@@ -2,7 +2,7 @@
 //!
 //! Started by [`agent`](crate::agent); called around each apply by whoever owns the datapath.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,7 +19,9 @@ use super::now;
 use super::poll::PORT;
 use super::poller::{Follow, Poller, Setup};
 use super::registry::{Limits, Registry};
-use crate::datapath::{Datapath, DatapathError, Desired, DesiredNames};
+use super::shared::Differs;
+use crate::datapath::{Datapath, DatapathError, Desired, DesiredNames, DesiredTable};
+use crate::sources::Problem;
 
 /// The agent's half of names, running.
 #[derive(Clone, Debug)]
@@ -36,11 +38,13 @@ impl Service {
         problems_changed: Box<dyn Fn() + Send>,
     ) -> Result<(Self, JoinHandle<()>), StartError> {
         let maps = datapath.name_maps()?;
-        let held = maps.addresses()?.into_iter().flat_map(|(_, slots)| slots);
+        let addresses = maps.addresses()?;
+        let held = addresses.iter().flat_map(|(_, slots)| slots.iter().copied());
         let [min, max, grace] = datapath.lifetimes()?.map(|seconds| Duration::from_secs(seconds.into()));
         let registry =
             Registry::recover(Limits::default(), maps.entries()?, held, Lifetimes { min, max, grace }, now());
         let directory = Shared::new(registry);
+        directory.lock().recover(&addresses, now());
         let ring = maps.take_replies()?;
         let mut setup = Setup::new(directory.clone(), maps, Some(ring), state_dir.to_path_buf());
         setup.problems_changed = problems_changed;
@@ -53,18 +57,17 @@ impl Service {
         &self.directory
     }
 
-    /// Gives every name of `desired` its id. Returns the places for which there is no room.
-    pub(crate) fn number(&self, desired: &mut Desired) -> Vec<Place> {
+    /// Gives every name of `desired` its id.
+    pub(crate) fn number(&self, desired: &mut Desired) {
         let patterns: Places = patterns(desired).iter().map(Arc::as_ref).collect();
         let mut directory = self.directory.lock();
-        let update = directory.registry.update(&patterns, Lifetimes::from(&desired.dns.lifetimes), now());
+        let update = directory.update(&patterns, Lifetimes::from(&desired.dns.lifetimes), now());
         desired.names = DesiredNames {
             places: directory.registry.meanings().collect(),
             length: directory.registry.length(),
             entries: directory.registry.entries(),
             reused: update.reused,
         };
-        update.left_out
     }
 
     /// Follows the names of `desired`, which the kernel now knows.
@@ -75,10 +78,40 @@ impl Service {
             resolvers: desired.dns.resolvers.iter().map(|address| SocketAddr::new(*address, PORT)).collect(),
             bounds: Bounds {
                 lifetimes: Lifetimes::from(&desired.dns.lifetimes),
-                internal: desired.dns.internal.clone(),
+                internal: (!desired.dns.lifetimes.allow_internal).then(|| desired.dns.internal.clone()),
             },
+            differs: Some(self.differs(desired)),
         });
     }
+
+    /// Whose table, if any, allows one name and refuses another.
+    fn differs(&self, desired: &Desired) -> Arc<Differs> {
+        let tables: BTreeMap<[u8; 32], (String, Arc<DesiredTable>)> = desired
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.table.table.has_names())
+            .map(|endpoint| (endpoint.table.fingerprint, (endpoint.name.clone(), Arc::clone(&endpoint.table))))
+            .collect();
+        let places: HashMap<u32, Place> = desired.names.places.iter().cloned().collect();
+        Arc::new(move |allowed, refused| {
+            let (allowed, refused) = (places.get(&allowed)?, places.get(&refused)?);
+            let (name, _) = tables.values().find(|(_, table)| table.table.tells_apart(allowed, refused))?;
+            Some(name.clone())
+        })
+    }
+
+    /// What is wrong with names, for the status.
+    pub(crate) fn report(&self) -> NameReport {
+        let directory = self.directory.lock();
+        NameReport { problems: directory.problems(now()), warnings: directory.warnings.clone() }
+    }
+}
+
+/// What there is to say of names.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NameReport {
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) warnings: BTreeSet<String>,
 }
 
 fn patterns(desired: &Desired) -> BTreeSet<Arc<NamePattern>> {

@@ -6,7 +6,7 @@ mod tallies;
 mod totals;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::SystemTime;
 
 use tokio::sync::broadcast;
@@ -15,6 +15,7 @@ use tracing::warn;
 use crate::datapath::inspect::Inspector;
 use crate::datapath::{Applied, Datapath, DatapathError};
 use crate::events::Record;
+use crate::names::Shared;
 use crate::reconcile::Outcome;
 use crate::sources::watch::Health;
 
@@ -38,6 +39,7 @@ pub(crate) struct Vitals {
     tallies: Mutex<Tallies>,
     feed: broadcast::Sender<Arc<Record>>,
     watched: Arc<Health>,
+    names: OnceLock<Shared>,
 }
 
 /// Where the agent works.
@@ -61,6 +63,7 @@ impl Vitals {
             tallies: Mutex::default(),
             feed: broadcast::Sender::new(FEED),
             watched,
+            names: OnceLock::new(),
         }
     }
 
@@ -82,6 +85,16 @@ impl Vitals {
     /// How the files are watched.
     pub(crate) fn watched(&self) -> &Health {
         &self.watched
+    }
+
+    /// Says where names are known.
+    pub(crate) fn know_names(&self, names: &Shared) {
+        let _ = self.names.set(names.clone());
+    }
+
+    /// What is known of names, once they are followed.
+    pub(crate) fn names(&self) -> Option<&Shared> {
+        self.names.get()
     }
 
     /// Notes how a round of the reconciler went.

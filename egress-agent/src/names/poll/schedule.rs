@@ -154,7 +154,8 @@ impl Schedule {
     }
 
     /// Lookups that are known, in flight or waiting.
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.jobs.len()
     }
 
