@@ -5,7 +5,7 @@ use crate::names::registry::Limits;
 use super::*;
 
 const LIFETIMES: Lifetimes =
-    Lifetimes { min: Duration::from_secs(5), max: Duration::from_secs(3600), grace: Duration::from_secs(30) };
+    Lifetimes { min: Duration::from_secs(5), max: Duration::from_hours(1), grace: Duration::from_secs(30) };
 const POLLED: (u32, Source) = (1, Source::Polled);
 const LEARNED: (u32, Source) = (1, Source::Learned);
 

@@ -22,10 +22,10 @@ use server::{Server, a, aaaa, answer, cname, dead, fail, soa};
 
 use super::*;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 /// Quick enough for a test.
 const QUICK: Lifetimes =
-    Lifetimes { min: Duration::from_secs(1), max: Duration::from_secs(3600), grace: Duration::from_secs(10) };
+    Lifetimes { min: Duration::from_secs(1), max: Duration::from_hours(1), grace: Duration::from_secs(10) };
 
 /// What the kernel was told: id, address, TTL.
 type Told = Arc<Mutex<Vec<(u32, IpAddr, u32)>>>;
