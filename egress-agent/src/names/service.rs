@@ -80,24 +80,8 @@ impl Service {
                 lifetimes: Lifetimes::from(&desired.dns.lifetimes),
                 internal: (!desired.dns.lifetimes.allow_internal).then(|| desired.dns.internal.clone()),
             },
-            differs: Some(self.differs(desired)),
+            differs: Some(differs(desired)),
         });
-    }
-
-    /// Whose table, if any, allows one name and refuses another.
-    fn differs(&self, desired: &Desired) -> Arc<Differs> {
-        let tables: BTreeMap<[u8; 32], (String, Arc<DesiredTable>)> = desired
-            .endpoints
-            .iter()
-            .filter(|endpoint| endpoint.table.table.has_names())
-            .map(|endpoint| (endpoint.table.fingerprint, (endpoint.name.clone(), Arc::clone(&endpoint.table))))
-            .collect();
-        let places: HashMap<u32, Place> = desired.names.places.iter().cloned().collect();
-        Arc::new(move |allowed, refused| {
-            let (allowed, refused) = (places.get(&allowed)?, places.get(&refused)?);
-            let (name, _) = tables.values().find(|(_, table)| table.table.tells_apart(allowed, refused))?;
-            Some(name.clone())
-        })
     }
 
     /// What is wrong with names, for the status.
@@ -112,6 +96,22 @@ impl Service {
 pub(crate) struct NameReport {
     pub(crate) problems: Vec<Problem>,
     pub(crate) warnings: BTreeSet<String>,
+}
+
+/// Whose table, if any, allows one name and refuses another.
+fn differs(desired: &Desired) -> Arc<Differs> {
+    let tables: BTreeMap<[u8; 32], (String, Arc<DesiredTable>)> = desired
+        .endpoints
+        .iter()
+        .filter(|endpoint| endpoint.table.table.has_names())
+        .map(|endpoint| (endpoint.table.fingerprint, (endpoint.name.clone(), Arc::clone(&endpoint.table))))
+        .collect();
+    let places: HashMap<u32, Place> = desired.names.places.iter().cloned().collect();
+    Arc::new(move |allowed, refused| {
+        let (allowed, refused) = (places.get(&allowed)?, places.get(&refused)?);
+        let (name, _) = tables.values().find(|(_, table)| table.table.tells_apart(allowed, refused))?;
+        Some(name.clone())
+    })
 }
 
 fn patterns(desired: &Desired) -> BTreeSet<Arc<NamePattern>> {
