@@ -25,7 +25,7 @@ use crate::datapath::{self, Applied, Capacity, Datapath, DatapathError, Desired,
 use crate::discovery::{self, Discovery};
 use crate::events::{self, FlowLog, Names, Target};
 use crate::metrics;
-use crate::names;
+use crate::names::{self, NameReport};
 use crate::reconcile::{self, Kernel, Planner, Reconciler, Sources, StatusFile, Wake, Work};
 use crate::sources::watch::{Targets, Watcher};
 use crate::sources::{EndpointSource, PolicySource, node, policies, read_regular};
@@ -55,6 +55,10 @@ impl Kernel for SharedDatapath {
         self.vitals.applied(&applied);
         Ok(applied)
     }
+
+    fn names(&self) -> NameReport {
+        self.dns.report()
+    }
 }
 
 /// Enforces until a signal ends it.
@@ -83,6 +87,7 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let node = arguments.node_name.clone().unwrap_or_else(node_name);
     let place = Place { node: &node, bpffs: &arguments.bpffs, state_dir: &arguments.state_dir };
     let vitals = Arc::new(Vitals::new(&place, Arc::clone(&datapath), watcher.health()));
+    vitals.know_names(dns.directory());
     let kernel =
         SharedDatapath { datapath: Arc::clone(&datapath), names: names.clone(), dns, vitals: Arc::clone(&vitals) };
     let mut reconciler = reconciler(arguments, &files, cgroup_root, kernel).map_err(Failure::runtime)?;

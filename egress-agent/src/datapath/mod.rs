@@ -36,6 +36,7 @@ use egress_policy::name::NamePattern;
 use ipnet::IpNet;
 
 pub use self::error::DatapathError;
+pub(crate) use self::names::bytes;
 pub use self::names::{DesiredNames, NameMaps, Swept};
 pub use self::programs::{ProgramFigures, Programs};
 pub use self::tables::Counted;

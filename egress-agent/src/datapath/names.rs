@@ -19,7 +19,6 @@ use super::error::DatapathError;
 use super::maps::{self, Flows};
 use super::pins::Pins;
 use super::syscall;
-use crate::names::bytes;
 
 type Trie = LpmTrie<MapData, [u8; KEY_BYTES], [u8; size_of::<NameEntry>()]>;
 type Addresses = KernelHash<MapData, [u8; 16], [u8; size_of::<AddressNames>()]>;
@@ -140,6 +139,7 @@ pub(super) fn read_addresses(pins: &Pins) -> Result<Vec<(IpAddr, Vec<Slot>)>, Da
     Ok(found)
 }
 
+/// The names of one address, live or not.
 pub(super) fn read_address(pins: &Pins, address: IpAddr) -> Result<Vec<Slot>, DatapathError> {
     let addresses: Addresses = maps::open(pins, map::ADDRESSES)?;
     match addresses.get(&bytes(address), 0) {
@@ -200,6 +200,14 @@ pub(super) fn set_resolvers(pins: &Pins, desired: &[IpAddr]) -> Result<(), Datap
         resolvers.remove(address).map_err(&failed)?;
     }
     Ok(())
+}
+
+/// An address as the kernel's maps have it.
+pub(crate) fn bytes(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
 }
 
 /// Forgets connections that were allowed by a name whose id means another one from now on.

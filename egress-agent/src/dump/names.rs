@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use egress_common::names::{NameEntry, NameKey, Slot};
-use egress_policy::places::{Depth, Place};
 use serde::Serialize;
 
 use crate::columns::{Cell, Tone};
-use crate::names::{LookupRow, NameRow, Snapshot, id_at, suffix};
+use crate::names::{LookupRow, NameRow, Snapshot, places};
 
 /// A name, or what is known of a place beyond its names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -19,7 +18,7 @@ pub(super) struct NameView {
     pub(super) name: String,
     /// Name id; 0 for a name that no rule is about any more.
     pub(super) id: u32,
-    /// Where the name belongs: `foo.com`, `(1 label).foo.com`; none for an id that no rule is about any more.
+    /// Where the name belongs: `foo.com`, `*.foo.com`; none for an id that no rule is about any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) place: Option<String>,
     /// Whether it is a concrete name.
@@ -95,21 +94,6 @@ pub(super) fn view(held: &Held, snapshot: Option<&Snapshot>, now: u64) -> Vec<Na
     }
     views.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
     views
-}
-
-/// What each id of the trie means.
-fn places(trie: &[(NameKey, NameEntry)]) -> BTreeMap<u32, String> {
-    let mut places = BTreeMap::new();
-    for (key, entry) in trie {
-        let Some(suffix) = suffix(key) else { continue };
-        for depth in Depth::ALL {
-            let id = id_at(entry, depth);
-            if id != 0 {
-                places.insert(id, Place { suffix: suffix.clone(), depth }.to_string());
-            }
-        }
-    }
-    places
 }
 
 fn named(

@@ -15,6 +15,7 @@ use super::families::{
     BuildLabels, Direction, EventLabels, Families, HookLabels, MapLabels, ReasonLabels, ResultLabels, StateLabels,
     VerdictLabels,
 };
+use super::names;
 
 /// Rules with a series of their own; the others are added up as `other`.
 pub(super) const MOST_RULES: usize = 2000;
@@ -38,6 +39,7 @@ pub(super) fn text(vitals: &Vitals) -> Result<String, GatherError> {
     rounds(&mut families, vitals);
     events(&mut families, vitals);
     sources(&mut families, vitals);
+    names::add(&mut families, vitals)?;
     let mut text = String::new();
     encode(&mut text, &families.0)?;
     Ok(text)

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use egress_common::packet::mapped;
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
@@ -51,14 +50,6 @@ impl fmt::Display for Family {
 pub(crate) struct Found {
     pub(crate) address: IpAddr,
     pub(crate) ttl: u32,
-}
-
-/// An address in the kernel's form.
-pub(crate) fn bytes(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(address) => mapped(address.octets()),
-        IpAddr::V6(address) => address.octets(),
-    }
 }
 
 /// Why there are no addresses.

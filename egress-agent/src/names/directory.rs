@@ -2,19 +2,21 @@
 //!
 //! Locked for moments only, never while something is waited for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use egress_common::names::is_special;
-use egress_policy::places::{Place, Places};
+use egress_common::names::{Slot, is_special};
+use egress_policy::places::{Depth, Place, Places};
 use ipnet::IpNet;
+use prometheus_client::metrics::histogram::Histogram;
 
-use super::answer::{Family, Found, bytes};
-use super::figures::Figures;
+use super::answer::{Family, Found};
+use super::figures::{Figures, SECONDS};
 use super::known::{Known, Name, Question};
 use super::lifetime::{Lifetimes, Moment};
 use super::registry::{Registry, Update};
+use crate::datapath::bytes;
 use crate::sources::Problem;
 
 /// A name whose lookups fail is a problem after so many failures in a row, if it still has addresses.
@@ -42,6 +44,8 @@ pub(crate) struct Directory {
     pub(crate) known: Known,
     pub(crate) bounds: Bounds,
     pub(crate) figures: Figures,
+    /// From a pod's query to the reply, in seconds.
+    pub(crate) reply_latency: Histogram,
     /// Places for which the trie or the ids had no room.
     left_out: Vec<Place>,
     /// What is probably not meant: names that share addresses.
@@ -59,6 +63,7 @@ impl Shared {
             known: Known::default(),
             bounds: Bounds::default(),
             figures: Figures::default(),
+            reply_latency: Histogram::new(SECONDS),
             left_out: Vec::new(),
             warnings: BTreeSet::new(),
         })))
@@ -75,6 +80,20 @@ impl Directory {
         let update = self.registry.update(patterns, lifetimes, now);
         self.left_out.clone_from(&update.left_out);
         update
+    }
+
+    /// Takes over what the kernel holds for exact names from an earlier agent, whose names of wildcards are not known any more.
+    pub(crate) fn recover(&mut self, addresses: &[(IpAddr, Vec<Slot>)], now: Moment) {
+        let Self { registry, known, .. } = self;
+        for (address, slots) in addresses {
+            for slot in slots {
+                let place = registry.place(slot.id).filter(|place| place.depth == Depth::Exact);
+                let end = Moment::from_secs(slot.expiry.into());
+                if let Some(place) = place.filter(|_| end > now) {
+                    known.recover(&place.suffix, slot.id, *address, end, now);
+                }
+            }
+        }
     }
 
     /// Those of the addresses that may be stored; the others are counted.
@@ -106,6 +125,16 @@ impl Directory {
         let names = self.known.iter().filter_map(|(text, name)| problem(text, name, now));
         let left_out = self.left_out.iter().map(|place| self.no_room(place));
         left_out.chain(self.nearly_full()).chain(names).collect()
+    }
+
+    /// How many of the names that the agent asks for are in which state, and how many it knows from replies alone.
+    pub(crate) fn states(&self, now: Moment) -> BTreeMap<&'static str, u64> {
+        let mut states =
+            BTreeMap::from(["resolved", "failing", "absent", "waiting", "learned"].map(|state| (state, 0)));
+        for (_, name) in self.known.iter() {
+            *states.entry(name.state(now)).or_default() += 1;
+        }
+        states
     }
 
     fn no_room(&self, place: &Place) -> Problem {

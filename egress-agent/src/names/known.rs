@@ -79,6 +79,20 @@ impl Name {
         Some(if family == Family::V4 { v4 } else { v6 })
     }
 
+    /// One word for the metrics.
+    pub(crate) fn state(&self, now: Moment) -> &'static str {
+        let Some(questions) = &self.polled else { return "learned" };
+        if questions.iter().any(|question| question.failures > 0) {
+            "failing"
+        } else if self.live(now).next().is_some() {
+            "resolved"
+        } else if questions.iter().all(|question| question.absence.is_some()) {
+            "absent"
+        } else {
+            "waiting"
+        }
+    }
+
     fn question_mut(&mut self, family: Family) -> Option<&mut Question> {
         let [v4, v6] = self.polled.as_mut()?;
         Some(if family == Family::V4 { v4 } else { v6 })

@@ -2,9 +2,9 @@
 
 use egress_common::dns::Answer;
 
-use super::answer::{Found, bytes};
+use super::answer::Found;
 use super::lifetime::Moment;
-use crate::datapath::{self, DatapathError, Swept};
+use crate::datapath::{self, DatapathError, Swept, bytes};
 
 /// The kernel's map of addresses, as the agent changes it.
 pub(crate) trait NameMaps {

@@ -23,11 +23,10 @@ use std::time::Duration;
 
 use crate::events::monotonic_now;
 
-pub(crate) use answer::bytes;
 pub(crate) use directory::Shared;
 pub(crate) use lifetime::Moment;
-pub(crate) use place::{id as id_at, suffix};
-pub(crate) use service::Service;
+pub(crate) use place::places;
+pub(crate) use service::{NameReport, Service};
 pub(crate) use snapshot::{LookupRow, NameRow, Snapshot};
 
 /// This moment.

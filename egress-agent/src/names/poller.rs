@@ -115,12 +115,6 @@ impl Poller {
     pub(crate) fn follow(&self, follow: Follow) {
         let _ = self.orders.send(Order::Follow(follow));
     }
-
-    /// Asks for one name soon.
-    #[cfg(test)]
-    pub(crate) fn ask(&self, job: Job) {
-        let _ = self.orders.send(Order::Ask(job));
-    }
 }
 
 type Looked = Result<Answered, Failure>;
@@ -246,10 +240,10 @@ impl<M: NameMaps> Work<M> {
             Answered::Nothing { absence, .. } => Some(*absence),
             Answered::Addresses { found, .. } => {
                 let found = directory.external(found);
-                if let Err(error) = self.setup.maps.learn(id, &answers(&found)) {
-                    directory.figures.not_stored += u64::try_from(found.len()).unwrap_or(0);
-                    return Err(Failure::Kernel(error.to_string()));
-                }
+                let stored = self.setup.maps.learn(id, &answers(&found));
+                let missing = found.len().saturating_sub(*stored.as_ref().unwrap_or(&0));
+                directory.figures.not_stored += u64::try_from(missing).unwrap_or(0);
+                stored.map_err(|error| Failure::Kernel(error.to_string()))?;
                 let lifetimes = directory.bounds.lifetimes;
                 directory.known.answered(&job.name, (id, Source::Polled), &found, lifetimes, now);
                 None

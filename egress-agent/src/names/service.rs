@@ -4,19 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use egress_common::class;
-use egress_common::names::{Slot, name_state};
-use egress_common::packet::protocol;
 use egress_policy::name::{NamePattern, Wildcard};
-use egress_policy::places::{Depth, Place, Places};
+use egress_policy::places::{Place, Places};
 
-use super::directory::{Bounds, Directory, Shared};
+use super::directory::{Bounds, Shared};
 use super::lifetime::Lifetimes;
 use super::now;
 use super::poll::PORT;
@@ -24,6 +21,7 @@ use super::poller::{Follow, Poller, Setup};
 use super::registry::{Limits, Registry};
 use super::shared::Differs;
 use crate::datapath::{Datapath, DatapathError, Desired, DesiredNames, DesiredTable};
+use crate::sources::Problem;
 
 /// The agent's half of names, running.
 #[derive(Clone, Debug)]
@@ -41,12 +39,12 @@ impl Service {
     ) -> Result<(Self, JoinHandle<()>), StartError> {
         let maps = datapath.name_maps()?;
         let addresses = maps.addresses()?;
-        let held = addresses.iter().flat_map(|(_, slots)| slots).copied();
+        let held = addresses.iter().flat_map(|(_, slots)| slots.iter().copied());
         let [min, max, grace] = datapath.lifetimes()?.map(|seconds| Duration::from_secs(seconds.into()));
         let registry =
             Registry::recover(Limits::default(), maps.entries()?, held, Lifetimes { min, max, grace }, now());
         let directory = Shared::new(registry);
-        recover(&directory, &addresses);
+        directory.lock().recover(&addresses, now());
         let ring = maps.take_replies()?;
         let mut setup = Setup::new(directory.clone(), maps, Some(ring), state_dir.to_path_buf());
         setup.problems_changed = problems_changed;
@@ -85,44 +83,34 @@ impl Service {
             differs: Some(differs(desired)),
         });
     }
-}
 
-/// Exact names keep the addresses that an earlier agent found: a resolver may be down now.
-fn recover(directory: &Shared, addresses: &[(IpAddr, Vec<Slot>)]) {
-    let now = now();
-    let mut directory = directory.lock();
-    let Directory { registry, known, .. } = &mut *directory;
-    for (address, slot) in addresses.iter().flat_map(|(address, slots)| slots.iter().map(|slot| (*address, *slot))) {
-        let end = Duration::from_secs(slot.expiry.into());
-        if let Some(place) = registry.place(slot.id).filter(|place| place.depth == Depth::Exact && now < end) {
-            known.recover(&place.suffix, slot.id, address, end, now);
-        }
+    /// What is wrong with names, for the status.
+    pub(crate) fn report(&self) -> NameReport {
+        let directory = self.directory.lock();
+        NameReport { problems: directory.problems(now()), warnings: directory.warnings.clone() }
     }
 }
 
-/// Which tables allow the one name and refuse the other, each by the name of a pod that has it.
+/// What there is to say of names.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NameReport {
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) warnings: BTreeSet<String>,
+}
+
+/// Whose table, if any, allows one name and refuses another.
 fn differs(desired: &Desired) -> Arc<Differs> {
-    /// (protocol, port) pairs at which names are compared: what people open most, and a protocol without ports.
-    const KEYS: [u32; 4] =
-        [class::key(protocol::TCP, 443), class::key(protocol::TCP, 80), class::key(protocol::UDP, 443), 0];
-    let mut tables = BTreeMap::new();
-    for endpoint in desired.endpoints.iter().filter(|endpoint| endpoint.table.table.has_names()) {
-        tables
-            .entry(endpoint.table.fingerprint)
-            .or_insert_with(|| (endpoint.name.clone(), Arc::clone(&endpoint.table)));
-    }
+    let tables: BTreeMap<[u8; 32], (String, Arc<DesiredTable>)> = desired
+        .endpoints
+        .iter()
+        .filter(|endpoint| endpoint.table.table.has_names())
+        .map(|endpoint| (endpoint.table.fingerprint, (endpoint.name.clone(), Arc::clone(&endpoint.table))))
+        .collect();
     let places: HashMap<u32, Place> = desired.names.places.iter().cloned().collect();
-    Arc::new(move |one, other| {
-        let (one, other) = (places.get(&one)?, places.get(&other)?);
-        let refuses = |table: &DesiredTable, place: &Place, key| {
-            let leaf = table.table.name_leaf(place);
-            let state = name_state(table.table.classes.as_slice(), leaf, key, table.table.head_rules)?;
-            state.verdict().map(|verdict| verdict.decision.is_deny())
-        };
-        let differs = |table: &DesiredTable| {
-            KEYS.iter().any(|key| refuses(table, one, *key) == Some(false) && refuses(table, other, *key) == Some(true))
-        };
-        tables.values().find(|(_, table)| differs(table)).map(|(pod, _)| pod.clone())
+    Arc::new(move |allowed, refused| {
+        let (allowed, refused) = (places.get(&allowed)?, places.get(&refused)?);
+        let (name, _) = tables.values().find(|(_, table)| table.table.tells_apart(allowed, refused))?;
+        Some(name.clone())
     })
 }
 

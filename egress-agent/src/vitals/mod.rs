@@ -7,7 +7,7 @@ mod tallies;
 mod totals;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::SystemTime;
 
 use tokio::sync::broadcast;
@@ -16,6 +16,7 @@ use tracing::warn;
 use crate::datapath::inspect::Inspector;
 use crate::datapath::{Applied, Datapath, DatapathError};
 use crate::events::Record;
+use crate::names::Shared;
 use crate::reconcile::Outcome;
 use crate::sources::watch::Health;
 
@@ -43,6 +44,7 @@ pub(crate) struct Vitals {
     observations: Mutex<Observations>,
     feed: broadcast::Sender<Arc<Record>>,
     watched: Arc<Health>,
+    names: OnceLock<Shared>,
 }
 
 /// Where the agent works.
@@ -67,6 +69,7 @@ impl Vitals {
             observations: Mutex::new(Observations::load(place.state_dir)),
             feed: broadcast::Sender::new(FEED),
             watched,
+            names: OnceLock::new(),
         }
     }
 
@@ -88,6 +91,16 @@ impl Vitals {
     /// How the files are watched.
     pub(crate) fn watched(&self) -> &Health {
         &self.watched
+    }
+
+    /// Says where names are known.
+    pub(crate) fn know_names(&self, names: &Shared) {
+        let _ = self.names.set(names.clone());
+    }
+
+    /// What is known of names, once they are followed.
+    pub(crate) fn names(&self) -> Option<&Shared> {
+        self.names.get()
     }
 
     /// Notes how a round of the reconciler went.

@@ -136,3 +136,43 @@ fn names_without_room_and_a_full_map_are_problems_until_there_is_room() {
     directory.figures.addresses = 90;
     assert!(texts(&directory, at(0))[0].contains("map of addresses is nearly full"));
 }
+
+#[test]
+fn exact_names_keep_what_the_kernel_held_before_a_restart() {
+    let shared = directory();
+    let mut directory = shared.lock();
+    let [a, b, foo] = ["a.com", "b.com", "x.foo.com"].map(|name| directory.registry.id_of(name).unwrap());
+    let slot = |id, expiry| Slot { id, expiry };
+    let held = [
+        ("192.0.2.1".parse().unwrap(), vec![slot(a, 50), slot(foo, 90), slot(99, 90)]),
+        ("2001:db8::1".parse().unwrap(), vec![slot(a, 10), slot(b, 60)]),
+    ];
+    directory.recover(&held, at(10));
+    let live = |name: &str| -> Vec<String> {
+        let name = directory.known.name(name).into_iter().flat_map(|name| name.live(at(10)));
+        name.map(|(address, held)| format!("{address} {}", held.end.as_secs())).collect()
+    };
+    assert_eq!((live("a.com"), live("b.com")), (vec!["192.0.2.1 50".to_owned()], vec!["2001:db8::1 60".to_owned()]));
+    assert_eq!(directory.known.iter().count(), 2);
+}
+
+#[test]
+fn names_are_counted_by_how_their_lookups_go() {
+    let shared = directory();
+    let mut directory = shared.lock();
+    let states = |directory: &Directory, now| -> Vec<(&str, u64)> {
+        directory.states(at(now)).into_iter().filter(|(_, count)| *count > 0).collect()
+    };
+    assert_eq!(states(&directory, 0), [("waiting", 2)]);
+    answer(&mut directory, "a.com", "192.0.2.1");
+    answer(&mut directory, "x.foo.com", "192.0.2.1");
+    directory.known.lookup_failed("b.com", Family::V4, "silence".to_owned());
+    assert_eq!(states(&directory, 1), [("failing", 1), ("learned", 1), ("resolved", 1)]);
+    for name in ["a.com", "b.com"] {
+        for family in Family::ALL {
+            directory.known.lookup_answered(name, family, Some(Absence::NoName), at(60));
+        }
+    }
+    assert_eq!(states(&directory, 89), [("absent", 1), ("learned", 1), ("resolved", 1)]);
+    assert_eq!(states(&directory, 90), [("absent", 2), ("learned", 1)]);
+}

@@ -155,7 +155,7 @@ impl Schedule {
 
     /// Lookups that are known, in flight or waiting.
     #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.jobs.len()
     }
 

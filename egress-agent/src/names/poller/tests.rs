@@ -312,7 +312,7 @@ fn a_referral_is_no_answer() {
 fn a_name_under_a_wildcard_is_asked_for_once_when_somebody_says_so() {
     let server = Server::start(|query, _| answer(query, &[a("x.foo.test.", 1, "192.0.2.1")]));
     let lab = Lab::new(&["*.foo.test", "b.test"], &[server.address()], QUICK);
-    lab.poller.ask(Job { name: "x.foo.test".into(), family: Family::V4 });
+    drop(lab.poller.orders.send(Order::Ask(Job { name: "x.foo.test".into(), family: Family::V4 })));
     lab.wait("the answer", |lab| lab.told() == ["192.0.2.1"]);
     assert_eq!(lab.kernel.told.lock().unwrap()[0].0, lab.id("x.foo.test"));
     // Of b.test there is no answer here, and it goes on being asked for; x.foo.test does not.
