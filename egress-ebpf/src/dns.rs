@@ -227,6 +227,7 @@ fn load(skb: &Skb, message: &Message, scratch: &mut Scratch) -> Result<(), Outco
     if length > MAX_MESSAGE as u32 {
         return Err(Outcome::TooLong);
     }
+    let length = addresses::opaque(&mut scratch.lesson.count, length, MAX_MESSAGE as u32);
     let to: *mut c_void = scratch.message.as_mut_ptr().cast();
     // SAFETY: the buffer is longer than the length just checked; the helper checks the packet's end.
     let status = unsafe { bpf_skb_load_bytes(skb.raw().cast(), message.offset, to, length) };

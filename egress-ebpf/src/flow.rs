@@ -8,7 +8,7 @@
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use egress_common::event::Stat;
 use egress_common::flow::{Flow, FlowKey, origin, timeout};
-use egress_common::packet::{Packet, Quoted, flag, protocol, unmapped};
+use egress_common::packet::{Packet, Quoted, flag, protocol};
 
 use crate::endpoint::Judged;
 use crate::maps::FLOWS;
@@ -99,10 +99,7 @@ pub fn lives_on(key: &FlowKey, endpoint: &Judged, class_key: u32) -> bool {
     let lives = match known(key) {
         Known::No => false,
         Known::Outside => true,
-        Known::Name(id) => {
-            let family = if unmapped(key.remote).is_some() { 4 } else { 6 };
-            table::would_allow(endpoint, family, &key.remote, class_key, id)
-        }
+        Known::Name(id) => table::would_allow(endpoint, &key.remote, class_key, id),
     };
     if lives {
         report::stat(Stat::Replies);

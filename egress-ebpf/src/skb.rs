@@ -193,8 +193,7 @@ impl Case<'_> {
             return self.drop(DropReason::SpoofedResolver, Event::NO_RANK, 0);
         }
         let mut named = Named::default();
-        let (family, key) = (self.packet.family, self.packet.egress_key());
-        let answer = table::ask(self.endpoint, family, &self.packet.destination, key, &mut named);
+        let answer = table::ask(self.endpoint, &self.packet.destination, self.packet.egress_key(), &mut named);
         let Some(decision) = answer.decision() else {
             return self.drop(DropReason::NoTable, Event::NO_RANK, 0);
         };
@@ -246,7 +245,7 @@ impl Case<'_> {
     #[inline(never)]
     fn judge_later_fragment(&self) -> Verdict {
         let protocol = if self.packet.has(packet::flag::TRANSPORT_HIDDEN) { None } else { Some(self.packet.protocol) };
-        let answer = table::ask_any_port(self.endpoint, self.packet.family, &self.packet.destination, protocol);
+        let answer = table::ask_any_port(self.endpoint, &self.packet.destination, protocol);
         let decided = match answer.decision() {
             _ if answer.depends() => None,
             None => return self.drop(DropReason::NoTable, Event::NO_RANK, 0),
@@ -335,7 +334,7 @@ fn remember_opening(endpoint: &Judged, packet: &Packet) {
     if packet.has(packet::flag::LATER_FRAGMENT) || (!opens && flow::shows_opening(packet.protocol)) {
         return;
     }
-    let answer = table::ask(endpoint, packet.family, &packet.source, packet.reply_key(), &mut Named::default());
+    let answer = table::ask(endpoint, &packet.source, packet.reply_key(), &mut Named::default());
     if answer.decision().is_some_and(|decision| !decision.is_internal()) {
         flow::remember_received(endpoint.id, packet);
     }
