@@ -153,7 +153,7 @@ fn reply(skb: &Skb, endpoint: &Judged, packet: &Packet, start: u32, hook: u32) -
     scratch.open_reply(message.length)?;
     let read = read(scratch);
     if scratch.state.question != question {
-        return Err(Outcome::WrongQuestion);
+        return Err(read.err().unwrap_or(Outcome::WrongQuestion));
     }
     // One reply for each query: a second one is not asked for.
     let _ = QUERIES.remove(key);

@@ -137,7 +137,7 @@ impl Expect<'_> {
             counted: seen.counted.clone(),
             drops: seen.drops.clone(),
             stats: seen.stats.clone(),
-            events: seen.events.iter().map(|event| Event { time: 0, ..*event }).collect(),
+            events: seen.events.iter().map(|event| Event { time: 0, name: 0, ..*event }).collect(),
         };
         if seen.events.iter().any(|event| event.time == 0) {
             return Err("an event without a time".to_owned());
