@@ -146,7 +146,8 @@ impl Lab {
         let mut desired = desired(&self.place, &policies, self.setup.events_per_second).expect("a cgroup");
         // Ids are given anew for each policy here, so those of other names are another one's now.
         let former = self.policies.names().places;
-        desired.names.reused = former.iter().filter(|known| !desired.names.places.contains(known)).map(|(id, _)| *id).collect();
+        desired.names.reused =
+            former.iter().filter(|known| !desired.names.places.contains(known)).map(|(id, _)| *id).collect();
         let applied = self.datapath.apply(&desired).expect("applied");
         if applied.problems.is_empty() {
             self.policies = policies;

@@ -72,11 +72,23 @@ impl Policies {
         self.names().places.iter().find(|(_, known)| *known == place).expect("numbered").0
     }
 
-    /// The rank of the rule that messages call `origin`: "rule 1 of default/p", "default action", "internal CIDRs".
+    /// The rank of the rule that messages call `origin`: "rule 1 of default/p", "default action", "internal CIDRs". Under
+    /// `enforcement: Audit` there may be two default actions; this is the one in force.
     pub fn rank(&self, origin: &str) -> u32 {
-        let found = self.rules.rules.iter().position(|rule| rule.origin.to_string() == origin);
+        self.last_or_first(origin, <[u32]>::last)
+    }
+
+    /// [`Policies::rank`], of the one that Audit would enforce.
+    pub fn audit_rank(&self, origin: &str) -> u32 {
+        self.last_or_first(origin, <[u32]>::first)
+    }
+
+    fn last_or_first(&self, origin: &str, pick: fn(&[u32]) -> Option<&u32>) -> u32 {
+        let ranked = (0..).zip(&self.rules.rules);
+        let found: Vec<u32> =
+            ranked.filter(|(_, rule)| rule.origin.to_string() == origin).map(|(rank, _)| rank).collect();
         let names = || self.rules.rules.iter().map(|rule| rule.origin.to_string()).collect::<Vec<_>>();
-        u32::try_from(found.unwrap_or_else(|| panic!("no {origin:?} in {:?}", names()))).expect("24 bits")
+        *pick(&found).unwrap_or_else(|| panic!("no {origin:?} in {:?}", names()))
     }
 
     /// What messages call the rule of `rank`.
