@@ -7,7 +7,7 @@
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use super::{AUDIT, Rule, Written, foreign, is_audit, networks, rules, shorter};
+use super::{AUDIT, Ports, Rule, Written, foreign, is_audit, networks, object, rules, shorter};
 use crate::document::Problem;
 use crate::import::manifest::{Manifest, Spec};
 use crate::import::report::{Judgement, Outcome, SourceProblem};
@@ -54,7 +54,7 @@ fn write_tier<'m>(tier: &str, policies: impl Iterator<Item = &'m Manifest>, writ
             Some(namespace) => format!("{namespace}-{}", object.metadata.name),
             None => object.metadata.name.clone(),
         };
-        let name = written.name_apart(name);
+        let name = written.name_apart(&name);
         let mut list = vec![json!({ "name": "pods are not judged", "action": "Pass", "to": [{ "namespaces": {} }] })];
         for rule in rules(object) {
             let (mut judgement, said) = say(rule);
@@ -70,7 +70,7 @@ fn write_tier<'m>(tier: &str, policies: impl Iterator<Item = &'m Manifest>, writ
                 written.report.problems.push(too_many(object, tier));
                 break;
             }
-            let name = if number == 1 { name.clone() } else { written.name_apart(format!("{name}-part-{number}")) };
+            let name = if number == 1 { name.clone() } else { written.name_apart(&format!("{name}-part-{number}")) };
             let spec = json!({ "tier": tier, "priority": priority, "subject": subject(object), "egress": chunk });
             written.objects.push(foreign(
                 "policy.networking.k8s.io/v1alpha2",
@@ -118,22 +118,24 @@ fn subject(object: &Manifest) -> Value {
 /// The rule there; several if it has more destinations than one may have.
 fn say(rule: Rule<'_>) -> (Judgement, Vec<Value>) {
     let mut judgement = Judgement::exact();
-    let Some(protocols) = protocols(rule.rule, &mut judgement) else { return (judgement, Vec::new()) };
-    let peers = match (networks(rule.rule), &rule.rule.to.dns_name, &rule.rule.to.node_selector) {
+    let protocols = protocols(rule.said, &mut judgement);
+    if matches!(protocols, Ports::Nothing) {
+        return (judgement, Vec::new());
+    }
+    let peers = match (networks(rule.said), &rule.said.to.dns_name, &rule.said.to.node_selector) {
         (Some(networks), _, _) => networks.chunks(MOST).map(networks_peer).collect(),
-        (None, Some(name), _) => domain_name(name, rule.rule.action, &mut judgement),
+        (None, Some(name), _) => domain_name(name, rule.said.action, &mut judgement),
         (None, None, nodes) => vec![json!({ "nodes": nodes.clone().unwrap_or_default() })],
     };
-    let action = if rule.rule.action == Action::Allow { "Accept" } else { rule.rule.action.name() };
+    let action = if rule.said.action == Action::Allow { "Accept" } else { rule.said.action.name() };
+    let name = rule.said.name.as_ref().map(|name| name.chars().take(100).collect::<String>().into());
     let said = |to: &[Value]| {
-        let mut said = json!({ "action": action, "to": to });
-        if let Some(name) = &rule.rule.name {
-            said["name"] = name.chars().take(100).collect::<String>().into();
-        }
-        if let Some(protocols) = &protocols {
-            said["protocols"] = json!(protocols);
-        }
-        said
+        object([
+            ("name", name.clone()),
+            ("action", Some(action.into())),
+            ("to", Some(json!(to))),
+            ("protocols", protocols.field()),
+        ])
     };
     let rules = peers.chunks(MOST).map(said).collect();
     (judgement, rules)
@@ -160,11 +162,10 @@ fn domain_name(text: &str, action: Action, judgement: &mut Judgement) -> Vec<Val
     vec![json!({ "domainNames": [format!("{front}{}", name.name)] })]
 }
 
-/// `Some(None)` is any; none if nothing is left of the ports.
-fn protocols(rule: &EgressRule, judgement: &mut Judgement) -> Option<Option<Vec<Value>>> {
+fn protocols(rule: &EgressRule, judgement: &mut Judgement) -> Ports {
     let Some(ports) = rule.ports.as_ref().filter(|ports| ports.iter().all(|port| port.protocol != Protocol::Any))
     else {
-        return Some(None);
+        return Ports::Any;
     };
     let mut said = Vec::new();
     for port in ports {
@@ -177,13 +178,10 @@ fn protocols(rule: &EgressRule, judgement: &mut Judgement) -> Option<Option<Vec<
                 continue;
             }
         };
-        let (first, last) = match port.port {
-            Some(first) => (first, port.end_port.unwrap_or(first)),
-            None => {
-                judgement.add(Outcome::Exact, PORT_ZERO);
-                (1, u16::MAX)
-            }
-        };
+        if port.port.is_none() {
+            judgement.add(Outcome::Exact, PORT_ZERO);
+        }
+        let (first, last) = port.port.map_or((1, u16::MAX), |first| (first, port.end_port.unwrap_or(first)));
         let ports = if first == last {
             json!({ "number": first })
         } else {
@@ -195,5 +193,5 @@ fn protocols(rule: &EgressRule, judgement: &mut Judgement) -> Option<Option<Vec<
         judgement.add(shorter(rule.action), "a rule has at most 25 ports there; the others are left out");
         said.truncate(MOST);
     }
-    (!said.is_empty()).then_some(Some(said))
+    Ports::of(said)
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use super::{AUDIT, Rule, Target, Written, foreign, is_audit, networks, rules, shorter};
+use super::{AUDIT, Ports, Rule, Target, Written, foreign, is_audit, networks, object, rules, shorter};
 use crate::import::manifest::{Manifest, Spec};
 use crate::import::report::{Judgement, Outcome};
 use crate::name::{NamePattern, Wildcard};
@@ -24,7 +24,7 @@ pub(super) fn write(objects: &[Manifest], written: &mut Written) {
         match &object.spec {
             _ if is_audit(object) => written.leave_out(object, AUDIT),
             Spec::Cluster(_) => {
-                written.leave_out(object, "there are no policies for several namespaces; it is left out")
+                written.leave_out(object, "there are no policies for several namespaces; it is left out");
             }
             Spec::Policy(spec) if spec.pod_selector.is_some() || spec.service_accounts.is_some() => {
                 written.leave_out(
@@ -63,7 +63,7 @@ fn namespace_object<'m>(namespace: Option<&str>, policies: impl Iterator<Item = 
     for rule in policies.flat_map(rules) {
         let (mut judgement, mut said) = say(rule, written.target);
         if list.len() + said.len() > most {
-            judgement.add(shorter(rule.rule.action), "the object has no room for more rules; it is left out");
+            judgement.add(shorter(rule.said.action), "the object has no room for more rules; it is left out");
             said.clear();
         }
         let into = match said.len() {
@@ -81,9 +81,12 @@ fn namespace_object<'m>(namespace: Option<&str>, policies: impl Iterator<Item = 
 /// A rule in the words of the target, one for each destination.
 fn say(rule: Rule<'_>, target: Target) -> (Judgement, Vec<Value>) {
     let mut judgement = Judgement::exact();
-    let shorter = shorter(rule.rule.action);
-    let Some(ports) = ports(rule.rule, target, &mut judgement) else { return (judgement, Vec::new()) };
-    let peers = match (networks(rule.rule), &rule.rule.to.dns_name, &rule.rule.to.node_selector) {
+    let shorter = shorter(rule.said.action);
+    let ports = ports(rule.said, target, &mut judgement);
+    if matches!(ports, Ports::Nothing) {
+        return (judgement, Vec::new());
+    }
+    let peers = match (networks(rule.said), &rule.said.to.dns_name, &rule.said.to.node_selector) {
         (Some(networks), _, _) => cidrs(&networks, target, shorter, &mut judgement),
         (None, Some(name), _) => name_of(name, target, shorter, &mut judgement),
         (None, None, Some(nodes)) if target == Target::Ovn => vec![json!({ "nodeSelector": nodes })],
@@ -92,13 +95,9 @@ fn say(rule: Rule<'_>, target: Target) -> (Judgement, Vec<Value>) {
             Vec::new()
         }
     };
-    let rules = peers.into_iter().map(|to| {
-        let mut said = json!({ "type": rule.rule.action.name(), "to": to });
-        if let Some(ports) = &ports {
-            said["ports"] = json!(ports);
-        }
-        said
-    });
+    let action = rule.said.action.name();
+    let rules =
+        peers.into_iter().map(|to| object([("type", Some(action.into())), ("ports", ports.field()), ("to", Some(to))]));
     (judgement, rules.collect())
 }
 
@@ -130,16 +129,15 @@ fn name_of(text: &str, target: Target, shorter: Outcome, judgement: &mut Judgeme
     vec![json!({ "dnsName": name.to_string() })]
 }
 
-/// The ports of the target: `Some(None)` is any; none if nothing is left of them.
-fn ports(rule: &EgressRule, target: Target, judgement: &mut Judgement) -> Option<Option<Vec<Value>>> {
+fn ports(rule: &EgressRule, target: Target, judgement: &mut Judgement) -> Ports {
     let Some(ports) = rule.ports.as_ref().filter(|ports| ports.iter().all(|port| port.protocol != Protocol::Any))
     else {
-        return Some(None);
+        return Ports::Any;
     };
     let shorter = shorter(rule.action);
     if target == Target::OpenShift {
         judgement.add(shorter, "OpenShift has no ports; the rule is left out");
-        return None;
+        return Ports::Nothing;
     }
     let mut said = Vec::new();
     for port in ports {
@@ -149,7 +147,7 @@ fn ports(rule: &EgressRule, target: Target, judgement: &mut Judgement) -> Option
                 .add(shorter, "only single ports of TCP, UDP and SCTP can be said there; the others are left out"),
         }
     }
-    (!said.is_empty()).then_some(Some(said))
+    Ports::of(said)
 }
 
 fn numbers(port: &EgressPort) -> Option<std::ops::RangeInclusive<u16>> {

@@ -49,6 +49,9 @@ impl Target {
 /// Writes the objects of an import as those of `target`; the differences are added to its report.
 pub fn export(imported: &Imported, target: Target) -> Imported {
     let mut written = Written { target, objects: Vec::new(), report: imported.report.clone(), names: BTreeSet::new() };
+    // That our own objects were read as themselves is no news.
+    let is_itself = |row: &Row| row.why.is_empty() && row.into.iter().all(|into| into.ends_with(&row.object));
+    written.report.rows.retain(|row| row.outcome != Outcome::Exact || row.into.is_empty() || !is_itself(row));
     for object in &imported.objects {
         if let Spec::Config(config) = &object.spec {
             written.config(object, config);
@@ -88,8 +91,8 @@ impl Written {
     }
 
     /// `name`, or something like it that no object has.
-    fn name_apart(&mut self, name: String) -> String {
-        let mut apart = name.clone();
+    fn name_apart(&mut self, name: &str) -> String {
+        let mut apart = name.to_owned();
         let mut number = 2;
         while !self.names.insert(apart.clone()) {
             apart = format!("{name}-{number}");
@@ -101,7 +104,7 @@ impl Written {
     /// Leaves out every rule of `object`.
     fn leave_out(&mut self, object: &Manifest, why: &str) {
         for rule in rules(object) {
-            let outcome = if is_audit(object) { Outcome::NotExpressed } else { shorter(rule.rule.action) };
+            let outcome = if is_audit(object) { Outcome::NotExpressed } else { shorter(rule.said.action) };
             self.said(rule, Judgement::of(outcome, why), Vec::new());
         }
     }
@@ -136,15 +139,15 @@ struct Rule<'m> {
     object: &'m Manifest,
     /// From 1.
     number: usize,
-    rule: &'m EgressRule,
+    said: &'m EgressRule,
     source: &'m RuleSource,
 }
 
 impl Rule<'_> {
     fn words(&self) -> String {
-        let except = self.rule.to.except.as_deref().filter(|except| !except.is_empty());
+        let except = self.said.to.except.as_deref().filter(|except| !except.is_empty());
         let except = except.map(|except| format!(" except {}", except.join(","))).unwrap_or_default();
-        super::build::words(self.rule.action, &(self.rule.to.words() + &except), self.rule.ports.as_deref())
+        super::build::words(self.said.action, &(self.said.to.words() + &except), self.said.ports.as_deref())
     }
 }
 
@@ -156,7 +159,7 @@ fn rules(object: &Manifest) -> impl Iterator<Item = Rule<'_>> {
         Spec::Config(_) | Spec::Foreign(_) => &[],
     };
     let sources = object.sources.iter().chain(std::iter::repeat(&NOWHERE));
-    rules.iter().zip(1..).zip(sources).map(move |((rule, number), source)| Rule { object, number, rule, source })
+    rules.iter().zip(1..).zip(sources).map(move |((rule, number), source)| Rule { object, number, said: rule, source })
 }
 
 fn is_audit(object: &Manifest) -> bool {
@@ -174,6 +177,34 @@ const fn shorter(action: Action) -> Outcome {
         Action::Allow => Outcome::Narrower,
         Action::Deny | Action::Pass => Outcome::Wider,
     }
+}
+
+/// What is left of a rule's ports.
+enum Ports {
+    Any,
+    Listed(Vec<Value>),
+    /// There were some, and none of them can be said.
+    Nothing,
+}
+
+impl Ports {
+    fn of(listed: Vec<Value>) -> Self {
+        if listed.is_empty() { Self::Nothing } else { Self::Listed(listed) }
+    }
+
+    /// The value of the field for ports, if the rule is to have it.
+    fn field(&self) -> Option<Value> {
+        match self {
+            Self::Listed(ports) => Some(Value::Array(ports.clone())),
+            Self::Any | Self::Nothing => None,
+        }
+    }
+}
+
+/// An object of the fields that have a value.
+fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
+    let there = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    Value::Object(there.collect())
 }
 
 const AUDIT: &str = "a policy under Audit decides nothing, and is left out";
