@@ -210,3 +210,6 @@ const fn policy_spec() -> EgressNetworkPolicySpec {
         mode: None,
     }
 }
+
+#[cfg(test)]
+mod tests;
