@@ -17,7 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
 /// Longest that an answer may take. An agent answers when its first apply is done.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Why the agent gave no answer.
 #[derive(Debug, thiserror::Error)]
