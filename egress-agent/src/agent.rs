@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use egress_policy::compile::Limits;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -70,6 +70,7 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let cgroup_root = startup::check(&arguments.bpffs, arguments.cgroup_root.as_deref()).map_err(Failure::runtime)?;
     let _state = Lock::take(&arguments.state_dir).map_err(Failure::runtime)?;
     let _pins = Lock::take(&arguments.bpffs).map_err(Failure::runtime)?;
+    let listeners = runtime.block_on(Listeners::bind(arguments)).map_err(Failure::runtime)?;
     let mut datapath = Datapath::open(&options(arguments, cgroup_root.clone())).map_err(Failure::runtime)?;
     let ring = datapath.take_events().map_err(Failure::runtime)?;
     let (wake, wakes) = mpsc::channel();
@@ -106,7 +107,7 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let thread = follow(reconciler, wakes, Arc::clone(&vitals), ended).map_err(Failure::runtime)?;
     let result = runtime.block_on(async {
         crate::kernel_log::follow(&mut datapath.lock().unwrap_or_else(PoisonError::into_inner));
-        let _socket = listen(arguments, &vitals).await?;
+        let _socket = listeners.serve(&vitals);
         let reader = events::Reader::new(ring, names, FlowLog::new(flow_log(arguments)), Arc::clone(&vitals))?;
         tokio::spawn(save_now_and_then(Arc::clone(&vitals)));
         serve(reader, signals, &watcher, reconciler_ended).await
@@ -219,19 +220,37 @@ fn reconciler(
     Ok(Reconciler::new(sources, planner, kernel, StatusFile::new(state_dir)))
 }
 
-/// Begins to answer, on the socket and for Prometheus. The socket is there as long as what is returned.
-async fn listen(arguments: &RunArgs, vitals: &Arc<Vitals>) -> io::Result<Socket> {
-    let told = |what: String| move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
-    let path = arguments.socket_path();
-    let (socket, listener) =
-        Socket::bind(&path).map_err(told(format!("cannot listen on {} (--socket)", path.display())))?;
-    tokio::spawn(api::serve(listener, Arc::clone(vitals)));
-    if let Some(address) = arguments.metrics_address {
-        let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(told(format!("cannot listen on {address} (--metrics-address)")))?;
-        tokio::spawn(metrics::serve(listener, Arc::clone(vitals)));
+/// Where the agent answers. Made before the first round, so that whoever finds it ready finds it listening.
+struct Listeners {
+    socket: Socket,
+    local: UnixListener,
+    metrics: Option<TcpListener>,
+}
+
+impl Listeners {
+    async fn bind(arguments: &RunArgs) -> io::Result<Self> {
+        let told = |what: String| move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
+        let path = arguments.socket_path();
+        let (socket, local) =
+            Socket::bind(&path).map_err(told(format!("cannot listen on {} (--socket)", path.display())))?;
+        let metrics = match arguments.metrics_address {
+            Some(address) => {
+                let listener = TcpListener::bind(address).await;
+                Some(listener.map_err(told(format!("cannot listen on {address} (--metrics-address)")))?)
+            }
+            None => None,
+        };
+        Ok(Self { socket, local, metrics })
     }
-    Ok(socket)
+
+    /// Begins to answer. The socket is there as long as what is returned.
+    fn serve(self, vitals: &Arc<Vitals>) -> Socket {
+        tokio::spawn(api::serve(self.local, Arc::clone(vitals)));
+        if let Some(listener) = self.metrics {
+            tokio::spawn(metrics::serve(listener, Arc::clone(vitals)));
+        }
+        self.socket
+    }
 }
 
 /// What was observed survives a kill but for the last seconds.

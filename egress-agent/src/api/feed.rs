@@ -128,13 +128,14 @@ mod tests {
     async fn a_slow_listener_is_told_how_many_events_it_missed() {
         let sender = tokio::sync::broadcast::Sender::new(2);
         let mut receiver = sender.subscribe();
+        let sent = Arc::new(sample());
         for _ in 0..5 {
-            sender.send(Arc::new(sample())).unwrap();
+            sender.send(Arc::clone(&sent)).unwrap();
         }
         let line = next(&mut receiver, &Filter::default()).await.unwrap();
         assert_eq!(line, "{\"missed\":3}\n");
         let line = next(&mut receiver, &Filter::default()).await.unwrap();
         let Line::Record(record) = serde_json::from_slice(&line).unwrap() else { panic!("{line:?}") };
-        assert_eq!(*record, sample());
+        assert_eq!(*record, *sent);
     }
 }

@@ -7,11 +7,9 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use egress_common::abi::capacity;
 
-use super::ask::{
-    self, CheckArgs, CompletionsArgs, DiffArgs, ManArgs, MonitorArgs, StatusArgs, SuggestArgs, TestArgs, TopArgs,
-    WhyArgs,
-};
+use super::ask::{self, CheckArgs, CompletionsArgs, DiffArgs, ManArgs, TestArgs, WhyArgs};
 use super::import::{self, ImportArgs};
+use super::live::{self, MonitorArgs, StatusArgs, SuggestArgs, TopArgs};
 
 /// Sizes of maps are at least one entry.
 fn size() -> RangedU64ValueParser<u32> {
@@ -64,16 +62,16 @@ pub(crate) enum Command {
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
     /// Say how the agent and its part in the kernel are doing.
-    #[command(after_help = ask::STATUS_EXAMPLES)]
+    #[command(after_help = live::STATUS_EXAMPLES)]
     Status(StatusArgs),
     /// Show refusals, and what policies under Audit would refuse, as they happen.
-    #[command(after_help = ask::MONITOR_EXAMPLES)]
+    #[command(after_help = live::MONITOR_EXAMPLES)]
     Monitor(MonitorArgs),
     /// Show who is refused what, by rate, on one screen.
-    #[command(after_help = ask::TOP_EXAMPLES)]
+    #[command(after_help = live::TOP_EXAMPLES)]
     Top(TopArgs),
     /// Write a policy that would have allowed what policies under Audit would have refused.
-    #[command(after_help = ask::SUGGEST_EXAMPLES)]
+    #[command(after_help = live::SUGGEST_EXAMPLES)]
     Suggest(SuggestArgs),
     /// Show what the kernel enforces.
     #[command(after_help = DUMP_EXAMPLES)]

@@ -7,6 +7,7 @@ mod args;
 mod ask;
 mod failure;
 mod import;
+mod live;
 mod shell;
 
 use std::process::ExitCode;
@@ -14,11 +15,12 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 pub(crate) use args::{Cli, Command, DumpArgs, LogFormat, Output, RunArgs, Subject};
-pub(crate) use ask::{CheckArgs, DiffArgs, MonitorArgs, StatusArgs, SuggestArgs, TestArgs, TopArgs, WhyArgs};
+pub(crate) use ask::{CheckArgs, DiffArgs, TestArgs, WhyArgs};
 #[cfg(test)]
 pub(crate) use failure::Exit;
 pub(crate) use failure::{Failure, Verdict, chain};
 pub(crate) use import::ImportArgs;
+pub(crate) use live::{MonitorArgs, StatusArgs, SuggestArgs, TopArgs};
 
 use crate::{agent, check, difference, dump, kubectl, logs, monitor, probes, status, suggest, top, why};
 

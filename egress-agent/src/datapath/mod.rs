@@ -215,8 +215,9 @@ impl Datapath {
     pub fn open(options: &Options) -> Result<Self, DatapathError> {
         let pins = Pins::new(&options.bpffs);
         let programs = Programs::load(&pins, &options.capacity)?;
-        let tables = Tables::adopt(&pins)?;
+        let mut tables = Tables::adopt(&pins)?;
         let endpoints = Endpoints::adopt(&pins)?;
+        tables.keep(&endpoints.tables())?;
         Ok(Self { pins, cgroup_root: options.cgroup_root.clone(), programs, tables, endpoints, attached: false })
     }
 

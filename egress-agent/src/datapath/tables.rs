@@ -85,6 +85,8 @@ pub(super) struct Tables {
     realized: BTreeMap<TableKey, RealizedTable>,
     /// Slots whose contents cannot be trusted: left by a crash, cleared before they are used.
     free: BTreeSet<u32>,
+    /// Tables that endpoints have and nobody can describe: see [`keep`](Self::keep).
+    unknown: BTreeMap<SlotGeneration, TableInfo>,
     next_generation: u32,
 }
 
@@ -102,6 +104,7 @@ impl Tables {
             free: (0..infos.len()).collect(),
             infos,
             realized: BTreeMap::new(),
+            unknown: BTreeMap::new(),
             next_generation: 1,
             pins: pins.clone(),
         };
@@ -111,8 +114,7 @@ impl Tables {
 
     fn read_infos(&mut self) -> Result<(), DatapathError> {
         for slot in 0..self.infos.len() {
-            let bytes = self.infos.get(&slot, 0).map_err(DatapathError::map(map::TABLE_INFO))?;
-            let info: TableInfo = zerocopy::transmute!(bytes);
+            let info = self.info(slot)?;
             if info.generation == 0 {
                 continue;
             }
@@ -135,6 +137,24 @@ impl Tables {
                 key,
                 RealizedTable { reference, info, description: Arc::new(pinned.description), leaves: None },
             );
+        }
+        Ok(())
+    }
+
+    fn info(&self, slot: u32) -> Result<TableInfo, DatapathError> {
+        let bytes = self.infos.get(&slot, 0).map_err(DatapathError::map(map::TABLE_INFO))?;
+        Ok(zerocopy::transmute!(bytes))
+    }
+
+    /// Keeps the tables that endpoints have although their description cannot be read, as that of another agent version may be:
+    /// packets are judged by them until their endpoints get others.
+    pub(super) fn keep(&mut self, used: &BTreeSet<SlotGeneration>) -> Result<(), DatapathError> {
+        for &(slot, generation) in used.iter().filter(|(_, generation)| *generation != 0) {
+            let info = self.info(slot)?;
+            if info.generation == generation && self.free.remove(&slot) {
+                self.counters.reserve(&info);
+                self.unknown.insert((slot, generation), info);
+            }
         }
         Ok(())
     }
@@ -227,8 +247,14 @@ impl Tables {
             .filter(|(_, table)| !used.contains(&(table.reference.slot, table.reference.generation)))
             .map(|(key, _)| *key)
             .collect();
-        if !unused.is_empty() {
+        let unknown: Vec<_> = self.unknown.extract_if(.., |table, _| !used.contains(table)).collect();
+        if !unused.is_empty() || !unknown.is_empty() {
             self.grace.wait()?;
+        }
+        for ((slot, _), info) in unknown {
+            self.remove(slot)?;
+            self.counters.release(&info);
+            self.free.insert(slot);
         }
         let mut retired = Vec::new();
         for key in &unused {

@@ -31,7 +31,7 @@ pub(super) const PORT: [&str; 3] = ["protocol", "port", "endPort"];
 /// Longest name of a rule.
 const MAX_RULE_NAME: usize = 253;
 /// The namespace of an object that names none.
-const DEFAULT_NAMESPACE: &str = "default";
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
 
 impl<'n> Report<'n> {
     /// A policy of `kind`. What comes back is complete only if the report has no problems.

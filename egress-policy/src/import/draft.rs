@@ -1,5 +1,6 @@
 //! A policy while it is written: our rules in order, each with the source rule that it comes from.
 
+use super::manifest::RuleSource;
 use super::report::{Judgement, Origin, Place, Row, SourceProblem};
 use crate::document::Problem;
 use crate::spec::EgressRule;
@@ -51,6 +52,16 @@ impl Draft {
             hint: "split it into several".to_owned(),
         };
         Some(SourceProblem { source: row.source.clone(), problem })
+    }
+
+    /// Where each rule comes from.
+    pub(super) fn sources(&self) -> Vec<RuleSource> {
+        let of = |row: &DraftRow| {
+            let count = row.rules.map_or(0, |(first, last)| last + 1 - first);
+            let source = RuleSource { source: row.row.source.clone(), document: row.row.document, line: row.row.line };
+            std::iter::repeat_n(source, count)
+        };
+        self.rows.iter().flat_map(of).collect()
     }
 
     pub(super) fn done(self) -> (Vec<EgressRule>, Vec<DraftRow>) {

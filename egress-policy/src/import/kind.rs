@@ -1,7 +1,7 @@
 //! The kinds that can be read. A new one is a file beside this one and a line in [`KINDS`].
 
 use super::gather::Foreign;
-use super::{Import, Source, cnp, egress_router, netpol, openshift, ovn};
+use super::{Import, Source, cnp, egress_router, netpol, openshift, ours, ovn};
 
 /// A kind of foreign rules.
 pub struct Kind {
@@ -38,6 +38,7 @@ pub const KINDS: &[&Kind] = &[
     &egress_router::REDIRECT,
     &egress_router::HTTP,
     &egress_router::DNS,
+    &ours::KIND,
 ];
 
 /// The kind of this name.

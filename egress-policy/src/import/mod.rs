@@ -16,19 +16,22 @@ mod manifest;
 mod netpol;
 mod openshift;
 mod ordered;
+mod ours;
 mod ovn;
 mod reading;
 mod report;
+mod to;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::draft::Draft;
 use self::gather::Foreign;
 pub use self::kind::{Api, KINDS, Kind, kind};
-pub use self::manifest::{Manifest, Metadata, Spec};
+pub use self::manifest::{Manifest, Metadata, RuleSource, Spec};
 use self::report::Origin;
 pub use self::report::{Judgement, Note, Outcome, Place, Report, Row, Skipped, SourceProblem};
-use crate::document::{Fields, Report as Reader};
+pub use self::to::{Target, export};
+use crate::document::{DEFAULT_NAMESPACE, Fields, Report as Reader};
 use crate::spec::{ClusterEgressPolicySpec, EgressConfigSpec, EgressNetworkPolicySpec, EgressRule, MAX_RULES};
 
 /// A text with objects or lists, and what messages call it.
@@ -87,7 +90,7 @@ pub struct Import<'o> {
     report: Report,
     config: Option<EgressConfigSpec>,
     /// Names of our objects that are taken: kind, namespace, name.
-    taken: BTreeSet<(&'static str, Option<String>, String)>,
+    taken: BTreeSet<(&'static str, String, String)>,
     /// The kinds that wrote into the namespace tier, by namespace.
     writers: BTreeMap<Option<String>, BTreeSet<&'static str>>,
 }
@@ -146,7 +149,6 @@ impl<'o> Import<'o> {
     }
 
     /// The `EgressConfig`, which is one for all kinds and is written if a kind asks for it.
-    #[expect(dead_code, reason = "for the kinds that set what happens by default")]
     fn config(&mut self) -> &mut EgressConfigSpec {
         self.config.get_or_insert_default()
     }
@@ -162,8 +164,9 @@ impl<'o> Import<'o> {
             self.report.problems.push(problem);
             return;
         }
+        let sources = draft.sources();
         let (rules, rows) = draft.done();
-        let mut object = Manifest::new(namespace, name, spec(rules));
+        let mut object = Manifest { sources, ..Manifest::new(namespace, name, spec(rules)) };
         self.name_apart(&mut object);
         let title = object.title();
         self.report.rows.extend(rows.into_iter().map(|row| row.into_object(&title)));
@@ -173,8 +176,10 @@ impl<'o> Import<'o> {
     /// Gives `object` a name that none of its kind has.
     fn name_apart(&mut self, object: &mut Manifest) {
         let wanted = object.metadata.name.clone();
+        // An object that names no namespace may end in the default one.
+        let namespace = object.metadata.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
         let mut number = 2;
-        while !self.taken.insert((object.kind, object.metadata.namespace.clone(), object.metadata.name.clone())) {
+        while !self.taken.insert((object.kind, namespace.clone(), object.metadata.name.clone())) {
             object.metadata.name = format!("{wanted}-{number}");
             number += 1;
         }
@@ -205,3 +210,6 @@ const fn policy_spec() -> EgressNetworkPolicySpec {
         mode: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use egress_reference::{Packet, Pod, Prefix, Random, Selector};
 use serde_json::{Value, json};
 
 use crate::netpol::NetworkPolicies;
-use crate::{Cluster, Foreign, Names, pool, without_one};
+use crate::{Cluster, Foreign, Names, one_less, pool};
 
 /// The objects of a cluster.
 #[derive(Clone, Debug)]
@@ -113,14 +113,8 @@ impl Foreign for ClusterPolicies {
 
     fn smaller(&self) -> Vec<Self> {
         let with = |cluster| Self { cluster, namespaced: self.namespaced.clone() };
-        let mut smaller: Vec<Self> = without_one(&self.cluster).map(with).collect();
-        for (at, policy) in self.cluster.iter().enumerate() {
-            smaller.extend(without_one(&policy.rules).map(|rules| {
-                let mut fewer = self.clone();
-                fewer.cluster[at].rules = rules;
-                fewer
-            }));
-        }
+        let mut smaller: Vec<Self> =
+            one_less(&self.cluster, |policy| &mut policy.rules).into_iter().map(with).collect();
         let namespaced = self.namespaced.smaller().into_iter();
         smaller.extend(namespaced.map(|namespaced| Self { cluster: self.cluster.clone(), namespaced }));
         smaller

@@ -58,3 +58,17 @@ pub fn without_one<T: Clone>(items: &[T]) -> impl Iterator<Item = Vec<T>> + '_ {
         fewer
     })
 }
+
+/// `objects` without each one of them in turn, and with each without one of its `rules` in turn.
+pub fn one_less<T: Clone, R: Clone>(objects: &[T], rules: impl Fn(&mut T) -> &mut Vec<R>) -> Vec<Vec<T>> {
+    let mut smaller: Vec<Vec<T>> = without_one(objects).collect();
+    for at in 0..objects.len() {
+        let all = rules(&mut objects[at].clone()).clone();
+        smaller.extend(without_one(&all).map(|fewer| {
+            let mut objects = objects.to_vec();
+            *rules(&mut objects[at]) = fewer;
+            objects
+        }));
+    }
+    smaller
+}

@@ -5,7 +5,7 @@ use egress_reference::{Packet, Pod, Prefix, Random, Selector};
 use serde_json::{Value, json};
 
 use crate::cluster::NAMESPACES;
-use crate::{Cluster, Foreign, pool, without_one};
+use crate::{Cluster, Foreign, one_less, pool};
 
 /// The objects of a cluster.
 #[derive(Clone, Debug, Default)]
@@ -89,15 +89,7 @@ impl Foreign for NetworkPolicies {
     }
 
     fn smaller(&self) -> Vec<Self> {
-        let mut smaller: Vec<Self> = without_one(&self.0).map(Self).collect();
-        for (at, policy) in self.0.iter().enumerate() {
-            smaller.extend(without_one(&policy.egress).map(|rules| {
-                let mut fewer = self.clone();
-                fewer.0[at].egress = rules;
-                fewer
-            }));
-        }
-        smaller
+        one_less(&self.0, |policy| &mut policy.egress).into_iter().map(Self).collect()
     }
 }
 

@@ -160,6 +160,12 @@ impl Lab {
         self.datapath.apply(desired).expect("applied")
     }
 
+    /// Opens the datapath anew from what is pinned, as the next agent would.
+    pub fn reopen(&mut self) {
+        self.datapath = Datapath::open(&self.place.options).expect("a datapath");
+        self.member = Some(Member::start(&self.place.container).expect("a process that knows the new programs"));
+    }
+
     /// What applies to the pods.
     pub fn policies(&self) -> &Policies {
         &self.policies
