@@ -128,7 +128,7 @@ fn slots(bytes: &[u8; size_of::<AddressNames>()]) -> impl Iterator<Item = Slot> 
 pub(super) fn read_addresses(pins: &Pins) -> Result<Vec<(IpAddr, Vec<Slot>)>, DatapathError> {
     let addresses: Addresses = maps::open(pins, map::ADDRESSES)?;
     let mut found = Vec::new();
-    for entry in addresses.iter() {
+    for entry in &addresses {
         match entry {
             Ok((address, names)) => found.push((IpAddr::from(address).to_canonical(), slots(&names).collect())),
             // Removed between its key and its value.
@@ -218,7 +218,7 @@ pub(super) fn forget_flows(pins: &Pins, reused: &[u32]) -> Result<(), DatapathEr
     let failed = DatapathError::map(map::FLOWS);
     let mut flows: Flows = maps::open(pins, map::FLOWS)?;
     let mut gone = Vec::new();
-    for entry in flows.iter() {
+    for entry in &flows {
         let (key, bytes) = entry.map_err(&failed)?;
         let flow: Flow = zerocopy::transmute!(bytes);
         if flow.origin == origin::NAME && reused.contains(&flow.name) {

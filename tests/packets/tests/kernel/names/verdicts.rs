@@ -183,9 +183,9 @@ fn an_address_holds_thirty_two_names_and_the_one_that_ends_first_gives_way() {
     if !is_root() {
         return;
     }
-    let rules: String = (0..40).map(|n| format!("  - {{type: Allow, to: {{dnsName: n{n}.test}}}}\n")).collect();
+    let rules: Vec<String> = (0..40).map(|n| format!("  - {{type: Allow, to: {{dnsName: n{n}.test}}}}\n")).collect();
     let (head, _) = POLICY.split_once("  egress:").expect("rules");
-    let mut lab = Lab::new(&(head.to_owned() + "  egress:\n" + &rules));
+    let mut lab = Lab::new(&(head.to_owned() + "  egress:\n" + &rules.concat()));
     for family in FAMILIES {
         let to = family.address(50);
         let before = lab.dns(Outcome::Evicted);
