@@ -7,6 +7,7 @@
 //! `exact` only if every verdict is equal, and where ours lets more through the row says `wider`.
 
 mod build;
+mod cilium;
 mod cnp;
 mod draft;
 mod egress_router;
@@ -18,6 +19,7 @@ mod openshift;
 mod ordered;
 mod ours;
 mod ovn;
+mod pods;
 mod reading;
 mod report;
 mod to;

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use egress_import::cilium::Cilium;
 use egress_import::cnp::ClusterPolicies;
 use egress_import::egress_router::Routers;
 use egress_import::netpol::NetworkPolicies;
@@ -42,6 +43,11 @@ fn cnp() {
 #[test]
 fn egress_router() {
     holds::<Routers>(&ALL);
+}
+
+#[test]
+fn cilium() {
+    holds::<Cilium>(&ALL);
 }
 
 /// Runs the property for a kind. `reached` is what an ordinary run must come upon: outcomes of rules; equal verdicts of exact imports;
