@@ -17,6 +17,7 @@ mod manifest;
 mod netpol;
 mod openshift;
 mod ordered;
+mod osm;
 mod ours;
 mod ovn;
 mod pods;

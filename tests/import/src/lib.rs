@@ -11,6 +11,7 @@ pub mod egress_router;
 mod names;
 pub mod netpol;
 pub mod openshift;
+pub mod osm;
 pub mod ovn;
 mod pool;
 

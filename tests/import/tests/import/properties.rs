@@ -9,6 +9,7 @@ use egress_import::cnp::ClusterPolicies;
 use egress_import::egress_router::Routers;
 use egress_import::netpol::NetworkPolicies;
 use egress_import::openshift::OpenShift;
+use egress_import::osm::Osm;
 use egress_import::ovn::Ovn;
 use egress_import::{Cluster, Foreign};
 use egress_policy::import::{Imported, Options, Outcome, Source, import};
@@ -48,6 +49,11 @@ fn egress_router() {
 #[test]
 fn cilium() {
     holds::<Cilium>(&ALL);
+}
+
+#[test]
+fn osm() {
+    holds::<Osm>(&ALL);
 }
 
 /// Runs the property for a kind. `reached` is what an ordinary run must come upon: outcomes of rules; equal verdicts of exact imports;
