@@ -237,6 +237,10 @@ impl Spec {
 impl Rule {
     fn matches(&self, all: &Cilium, cluster: &Cluster, packet: &Packet) -> bool {
         let to = self.to.as_ref();
+        // A rule with nothing in it names no destination, not every one (mergeEgress in pkg/policy).
+        if to.is_none() && matches!(self.ports, Ports::Any) {
+            return false;
+        }
         self.ports.matches(packet)
             && to.is_none_or(|peers| peers.iter().any(|peer| peer.contains(all, cluster, packet.destination)))
     }

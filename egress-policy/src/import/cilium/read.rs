@@ -92,6 +92,11 @@ fn rule<'n>(reader: &mut Reader<'n>, node: &'n Node, deny: bool, groups: &Groups
     let there: Vec<&str> = DESTINATIONS.into_iter().filter(|name| fields.get(name).is_some()).collect();
     let mut judgement = Judgement::exact();
     let to = match there.as_slice() {
+        // Without destination and ports a rule matches nothing: `egress: [{}]` is how all is refused there.
+        [] if !is_filled(fields, "toPorts") && !is_filled(fields, "icmps") => {
+            judgement.add(Outcome::Exact, "a rule without anything in it matches nothing there, and is left out");
+            Some(Destinations::default())
+        }
         [] => Some(Destinations { outside: EVERYTHING.map(to_cidr).to_vec(), nodes: vec![LabelSelector::default()] }),
         [name] => reader.optional(fields, name, |reader, node| {
             Reading { reader, deny, judgement: &mut judgement, groups }.destinations(name, node)
@@ -111,7 +116,11 @@ fn rule<'n>(reader: &mut Reader<'n>, node: &'n Node, deny: bool, groups: &Groups
     if !(to.outside.is_empty() && to.nodes.is_empty()) {
         judgement.merge(of_ports);
     }
-    let names = if there.is_empty() { "everything".to_owned() } else { to.words() };
+    let names = match there.as_slice() {
+        [] if to.outside.is_empty() => "nothing".to_owned(),
+        [] => "everything".to_owned(),
+        _ => to.words(),
+    };
     let action = if deny { Action::Deny } else { Action::Allow };
     let words = words(action, &names, ports.as_deref().filter(|ports| !ports.is_empty()));
     Some(Rule { deny, to, ports, judgement, words })
