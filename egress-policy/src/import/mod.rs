@@ -12,6 +12,7 @@ mod cnp;
 mod draft;
 mod egress_router;
 mod gather;
+mod istio;
 mod kind;
 mod manifest;
 mod netpol;

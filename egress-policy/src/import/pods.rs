@@ -2,7 +2,8 @@
 
 use super::policy_spec;
 use crate::model::NAMESPACE_NAME_LABEL;
-use crate::spec::{ClusterEgressPolicySpec, ClusterTier, EgressNetworkPolicySpec, LabelSelector};
+use crate::selector::LabelOperator;
+use crate::spec::{ClusterEgressPolicySpec, ClusterTier, EgressNetworkPolicySpec, LabelRequirement, LabelSelector};
 
 /// Pods by their namespace, their labels and their service account; all by default.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,6 +17,16 @@ impl Pods {
     /// Those of the selection that are in namespace `name`.
     pub(super) fn in_namespace(mut self, name: &str) -> Self {
         self.namespaces.match_labels.insert(NAMESPACE_NAME_LABEL.to_owned(), name.to_owned());
+        self
+    }
+
+    /// Those of the selection that are in one of the namespaces `names`.
+    pub(super) fn in_namespaces(mut self, names: Vec<String>) -> Self {
+        if let [name] = names.as_slice() {
+            return self.in_namespace(name);
+        }
+        let key = NAMESPACE_NAME_LABEL.to_owned();
+        self.namespaces.match_expressions.push(LabelRequirement { key, operator: LabelOperator::In, values: names });
         self
     }
 

@@ -8,6 +8,7 @@ pub mod cilium;
 mod cluster;
 pub mod cnp;
 pub mod egress_router;
+pub mod istio;
 mod names;
 pub mod netpol;
 pub mod openshift;

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use egress_import::cilium::Cilium;
 use egress_import::cnp::ClusterPolicies;
 use egress_import::egress_router::Routers;
+use egress_import::istio::Istio;
 use egress_import::netpol::NetworkPolicies;
 use egress_import::openshift::OpenShift;
 use egress_import::osm::Osm;
@@ -54,6 +55,11 @@ fn cilium() {
 #[test]
 fn osm() {
     holds::<Osm>(&ALL);
+}
+
+#[test]
+fn istio() {
+    holds::<Istio>(&ALL);
 }
 
 /// Runs the property for a kind. `reached` is what an ordinary run must come upon: outcomes of rules; equal verdicts of exact imports;
