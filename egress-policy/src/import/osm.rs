@@ -13,7 +13,7 @@ use super::draft::Draft;
 use super::gather::Foreign;
 use super::kind::{Api, Kind};
 use super::pods::Pods;
-use super::report::{Judgement, Outcome, Place};
+use super::report::{Judgement, NAME_OF_REQUEST, Outcome, Place};
 use crate::document::{Fields, Node, Report as Reader, Value};
 use crate::name::NamePattern;
 use crate::spec::{Action, EgressPeer, EgressPort, EgressRule, MAX_PRIORITY, Protocol};
@@ -198,7 +198,10 @@ fn peers_of_name(name: &str, judgement: &mut Judgement) -> Vec<EgressPeer> {
     }
     let text = name.strip_prefix("*.").map_or_else(|| name.to_owned(), |parent| format!("**.{parent}"));
     match NamePattern::parse(&text) {
-        Ok(name) => vec![to_name(&name)],
+        Ok(name) => {
+            judgement.add(Outcome::Wider, NAME_OF_REQUEST);
+            vec![to_name(&name)]
+        }
         Err(error) => {
             judgement.add(Outcome::Narrower, format!("{name:?} cannot be a dnsName here: {error}; left out"));
             Vec::new()
