@@ -7,17 +7,21 @@
 //! `exact` only if every verdict is equal, and where ours lets more through the row says `wider`.
 
 mod build;
+mod cilium;
 mod cnp;
 mod draft;
 mod egress_router;
 mod gather;
+mod istio;
 mod kind;
 mod manifest;
 mod netpol;
 mod openshift;
 mod ordered;
+mod osm;
 mod ours;
 mod ovn;
+mod pods;
 mod reading;
 mod report;
 mod to;

@@ -11,6 +11,9 @@ use crate::document::{Problem, Report as Reader};
 pub(super) const INGRESS: &str = "what comes into pods is not judged here";
 /// Of destinations that are pods or namespaces.
 pub(super) const INSIDE: &str = "pods and namespaces are inside the cluster, where nothing is judged here";
+/// Of names that are allowed where requests are looked into.
+pub(super) const NAME_OF_REQUEST: &str = "there the name in the request counts; here the addresses of the name are open, also to requests \
+                                          with another name";
 /// Of ports by name.
 pub(super) const NAMED_PORT: &str = "a port name is one of a pod, and matches nothing outside of the cluster";
 

@@ -4,12 +4,15 @@
 //! Invariant: nothing here depends on egress-policy, so that a mistake of an importer cannot repeat itself here. A kind is a file with an
 //! implementation of [`Foreign`]; `tests/import/properties.rs` has one line for each.
 
+pub mod cilium;
 mod cluster;
 pub mod cnp;
 pub mod egress_router;
+pub mod istio;
 mod names;
 pub mod netpol;
 pub mod openshift;
+pub mod osm;
 pub mod ovn;
 mod pool;
 

@@ -9,13 +9,12 @@ use ipnet::IpNet;
 use super::lines::{Read, is_host, named};
 use crate::import::build::{everything, protocol};
 use crate::import::ordered::{Ordered, To};
-use crate::import::report::{Judgement, Outcome};
+use crate::import::report::{Judgement, NAME_OF_REQUEST, Outcome};
 use crate::model::canonical;
 use crate::name::Wildcard;
 use crate::spec::{Action, EgressRule, Protocol};
 
-const ALLOWED_NAME: &str = "the proxy looks at the name in the request; here the addresses of the name are open, also to requests with another name";
-const DENIED_NAME: &str = "the proxy looks at the name in the request; here the addresses of the name are closed, also to requests with another name";
+const DENIED_NAME: &str = "there the name in the request counts; here the addresses of the name are closed, also to requests with another name";
 
 /// What the earlier lines said.
 #[derive(Default)]
@@ -44,7 +43,7 @@ impl Proxy {
             if matches!(&to, To::Name(_)) {
                 match action {
                     Action::Deny => judgement.add(Outcome::Narrower, DENIED_NAME),
-                    Action::Allow | Action::Pass => judgement.add(Outcome::Wider, ALLOWED_NAME),
+                    Action::Allow | Action::Pass => judgement.add(Outcome::Wider, NAME_OF_REQUEST),
                 }
             }
             let ports = Some(vec![protocol(Protocol::TCP)]);

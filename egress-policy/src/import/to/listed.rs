@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::{AUDIT, Ports, Rule, Target, Written, foreign, is_audit, networks, object, rules, shorter};
+use crate::document::DEFAULT_NAMESPACE;
 use crate::import::manifest::{Manifest, Spec};
 use crate::import::report::{Judgement, Outcome};
 use crate::name::{NamePattern, Wildcard};
@@ -39,6 +40,7 @@ pub(super) fn write(objects: &[Manifest], written: &mut Written) {
             Spec::Config(_) | Spec::Foreign(_) => {}
         }
     }
+    join_default(&mut namespaces);
     for (namespace, mut policies) in namespaces {
         if written.target == Target::OpenShift && namespace == Some("default") {
             for (_, object) in policies {
@@ -48,6 +50,14 @@ pub(super) fn write(objects: &[Manifest], written: &mut Written) {
         }
         policies.sort_by_key(|(priority, object)| (*priority, &object.metadata.name));
         namespace_object(namespace, policies.into_iter().map(|(_, object)| object), written);
+    }
+}
+
+/// Objects that name no namespace are read as of the default one, so they stand in one list with those that name it.
+fn join_default<T>(namespaces: &mut BTreeMap<Option<&str>, Vec<T>>) {
+    if namespaces.contains_key(&Some(DEFAULT_NAMESPACE)) {
+        let nowhere = namespaces.remove(&None).unwrap_or_default();
+        namespaces.entry(Some(DEFAULT_NAMESPACE)).or_default().extend(nowhere);
     }
 }
 

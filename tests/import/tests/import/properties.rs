@@ -4,10 +4,13 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use egress_import::cilium::Cilium;
 use egress_import::cnp::ClusterPolicies;
 use egress_import::egress_router::Routers;
+use egress_import::istio::Istio;
 use egress_import::netpol::NetworkPolicies;
 use egress_import::openshift::OpenShift;
+use egress_import::osm::Osm;
 use egress_import::ovn::Ovn;
 use egress_import::{Cluster, Foreign};
 use egress_policy::import::{Imported, Options, Outcome, Source, import};
@@ -42,6 +45,21 @@ fn cnp() {
 #[test]
 fn egress_router() {
     holds::<Routers>(&ALL);
+}
+
+#[test]
+fn cilium() {
+    holds::<Cilium>(&ALL);
+}
+
+#[test]
+fn osm() {
+    holds::<Osm>(&ALL);
+}
+
+#[test]
+fn istio() {
+    holds::<Istio>(&ALL);
 }
 
 /// Runs the property for a kind. `reached` is what an ordinary run must come upon: outcomes of rules; equal verdicts of exact imports;
