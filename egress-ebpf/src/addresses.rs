@@ -111,7 +111,8 @@ fn place(scratch: &mut Scratch, index: usize, slot: Slot, now: u32) -> Option<Ou
     let address = &scratch.answers[index].address;
     let Some(names) = ADDRESSES.get_ptr_mut(address) else {
         scratch.fresh.slots[0] = slot.to_bits();
-        return match ADDRESSES.insert(address, &scratch.fresh, u64::from(BPF_NOEXIST)) {
+        let fresh = &scratch.fresh;
+        return match ADDRESSES.insert(address, fresh, u64::from(BPF_NOEXIST)) {
             Ok(()) => Some(Outcome::Addresses),
             Err(EEXIST) => None,
             Err(_) => Some(Outcome::AddressesFull),

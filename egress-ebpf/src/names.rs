@@ -37,9 +37,10 @@ struct Context<'a> {
 /// The verdict at `address`, whose prefix says `state`, for (protocol, port) `key`.
 #[inline(always)]
 pub fn merge(endpoint: &Judged, address: &[u8; 16], state: &State, key: u32, named: &mut Named) -> Answer {
-    let Some(names) = ADDRESSES.get_ptr(address) else { return Answer::of_state(*state) };
+    let Some(learned) = ADDRESSES.get_ptr(address) else { return Answer::of_state(*state) };
     let now = (now() / 1_000_000_000) as u32;
-    let mut context = Context { names, endpoint, state: forget(*state, endpoint), key, now, id: 0, damaged: 0 };
+    let mut context =
+        Context { names: learned, endpoint, state: forget(*state, endpoint), key, now, id: 0, damaged: 0 };
     // SAFETY: the callback gets the context back, and it outlives the call.
     unsafe { bpf_loop(IDS_PER_ADDRESS as u32, visit as *mut c_void, (&raw mut context).cast(), 0) };
     if context.damaged != 0 {
