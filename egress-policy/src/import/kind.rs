@@ -1,7 +1,7 @@
 //! The kinds that can be read. A new one is a file beside this one and a line in [`KINDS`].
 
 use super::gather::Foreign;
-use super::{Import, Source, cilium, cnp, egress_router, istio, netpol, openshift, osm, ours, ovn};
+use super::{Import, Source, asm, cilium, cnp, egress_router, istio, netpol, openshift, osm, ours, ovn};
 
 /// A kind of foreign rules.
 pub struct Kind {
@@ -37,6 +37,7 @@ pub const KINDS: &[&Kind] = &[
     &cilium::KIND,
     &istio::KIND,
     &osm::KIND,
+    &asm::KIND,
     &egress_router::OBJECTS,
     &egress_router::REDIRECT,
     &egress_router::HTTP,
