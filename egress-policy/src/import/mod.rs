@@ -8,6 +8,7 @@
 
 mod asm;
 mod build;
+mod calico;
 mod cilium;
 mod cnp;
 mod draft;

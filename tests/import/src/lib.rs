@@ -5,6 +5,7 @@
 //! implementation of [`Foreign`]; `tests/import/properties.rs` has one line for each.
 
 pub mod asm;
+pub mod calico;
 pub mod cilium;
 mod cluster;
 pub mod cnp;
