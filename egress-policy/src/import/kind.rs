@@ -1,7 +1,7 @@
 //! The kinds that can be read. A new one is a file beside this one and a line in [`KINDS`].
 
 use super::gather::Foreign;
-use super::{Import, Source, cilium, cnp, egress_router, istio, netpol, openshift, osm, ours, ovn};
+use super::{Import, Source, asm, calico, cilium, cnp, egress_router, istio, netpol, openshift, osm, ours, ovn};
 
 /// A kind of foreign rules.
 pub struct Kind {
@@ -35,8 +35,10 @@ pub const KINDS: &[&Kind] = &[
     &netpol::KIND,
     &cnp::KIND,
     &cilium::KIND,
+    &calico::KIND,
     &istio::KIND,
     &osm::KIND,
+    &asm::KIND,
     &egress_router::OBJECTS,
     &egress_router::REDIRECT,
     &egress_router::HTTP,

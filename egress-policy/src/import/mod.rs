@@ -6,7 +6,9 @@
 //! our objects treat the traffic that it speaks of exactly as there. Invariant: traffic to outside of the cluster is compared; a rule is
 //! `exact` only if every verdict is equal, and where ours lets more through the row says `wider`.
 
+mod asm;
 mod build;
+mod calico;
 mod cilium;
 mod cnp;
 mod draft;

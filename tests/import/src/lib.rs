@@ -4,6 +4,8 @@
 //! Invariant: nothing here depends on egress-policy, so that a mistake of an importer cannot repeat itself here. A kind is a file with an
 //! implementation of [`Foreign`]; `tests/import/properties.rs` has one line for each.
 
+pub mod asm;
+pub mod calico;
 pub mod cilium;
 mod cluster;
 pub mod cnp;

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::document::{Fields, Node, Report as Reader, Value};
 use crate::import::build::{EVERYTHING, ports as port_range, rule, to_cidr, to_name, words};
-use crate::import::report::{Judgement, Outcome, Place};
+use crate::import::report::{Judgement, NAME_OF_REQUEST, Outcome, Place};
 use crate::name::NamePattern;
 use crate::spec::{Action, EgressPeer, EgressRule, Protocol};
 
@@ -76,6 +76,10 @@ impl Entry {
         let hosts: Vec<&str> = self.hosts.iter().map(String::as_str).filter(|host| is_seen(host)).collect();
         let mut judgement = Judgement::exact();
         let peers = if hosts.is_empty() { Vec::new() } else { self.peers(port, &hosts, &mut judgement) };
+        let by_request = matches!(port.protocol, Application::Http | Application::Tls) && !hosts.contains(&"*");
+        if by_request && !peers.is_empty() {
+            judgement.add(Outcome::Wider, NAME_OF_REQUEST);
+        }
         let rules = peers
             .into_iter()
             .map(|(peer, number)| rule(Action::Allow, peer, Some(vec![port_range(Protocol::TCP, number, number)])));

@@ -4,6 +4,8 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use egress_import::asm::Asm;
+use egress_import::calico::Calico;
 use egress_import::cilium::Cilium;
 use egress_import::cnp::ClusterPolicies;
 use egress_import::egress_router::Routers;
@@ -60,6 +62,16 @@ fn osm() {
 #[test]
 fn istio() {
     holds::<Istio>(&ALL);
+}
+
+#[test]
+fn asm() {
+    holds::<Asm>(&["exact", "not-expressed", "narrower", "equal allow", "equal deny", "less"]);
+}
+
+#[test]
+fn calico() {
+    holds::<Calico>(&ALL);
 }
 
 /// Runs the property for a kind. `reached` is what an ordinary run must come upon: outcomes of rules; equal verdicts of exact imports;
