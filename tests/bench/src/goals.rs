@@ -160,7 +160,7 @@ pub(crate) fn all(results: &Results) -> Vec<Goal> {
     let swap = results.swap.iter().map(|swap| Figure::new(format!("of {}", swap.packets), swap.wrong as f64)).collect();
     let load = vec![Figure::new("ms", results.load.median)];
     let connect = |found: &Connect| Figure::new("median", found.denied_us[1] / found.loopback_us[1]);
-    let learning = |found: &Dns| Figure::new("median", found.learn_ns[1] / found.none_ns[1]);
+    let learning = |found: &Dns| Figure::new("median", found.learn[1] / found.none[1]);
     let prefix = "m(ours) / m(kernel LPM), cold";
     vec![
         goal("P1", prefix, [0.45, 0.30], against_lpm(results, &["100k", "1M"]), "the array trie is issue 6"),

@@ -144,11 +144,11 @@ pub(crate) struct Swap {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Dns {
     /// A reply with two addresses that is learned from.
-    pub(crate) learn_ns: [f64; 2],
+    pub(crate) learn: [f64; 2],
     /// The query, judged, passed and remembered.
-    pub(crate) query_ns: [f64; 2],
+    pub(crate) query: [f64; 2],
     /// The empty program on the same packet.
-    pub(crate) none_ns: [f64; 2],
+    pub(crate) none: [f64; 2],
 }
 
 /// Microseconds of `connect()`.

@@ -251,9 +251,9 @@ fn single(page: &mut Page, results: &Results) {
         ));
     }
     if let Some(Dns {
-        learn_ns: [learn, learn_median],
-        query_ns: [query, query_median],
-        none_ns: [none, none_median],
+        learn: [learn, learn_median],
+        query: [query, query_median],
+        none: [none, none_median],
     }) = results.dns
     {
         page.line(&format!(
