@@ -3,16 +3,31 @@
 use std::net::{IpAddr, SocketAddr};
 
 use egress_world::probe::{self, Outcome};
-use egress_world::resolver::{self, RESOLVERS, Resolver};
-use egress_world::{Agent, Pod, eventually};
+use egress_world::resolver::{self, Dnsmasq, RESOLVERS, Resolver};
+use egress_world::{Agent, Pod, World, eventually};
 
 use crate::{PORT, config, document};
 
+/// A world with these pods and a host of name servers, or `None`, said so, where there can be none.
+pub fn names_world(pods: &[&str]) -> Option<(World, Resolver)> {
+    if cfg!(target_feature = "crt-static") {
+        eprintln!("SKIPPED: a static program has no resolver of the C library");
+        return None;
+    }
+    if !Dnsmasq::is_installed() {
+        eprintln!("SKIPPED: this machine has no dnsmasq");
+        return None;
+    }
+    let world = crate::world(pods)?;
+    let resolver = Resolver::new(&world);
+    Some((world, resolver))
+}
+
 /// A policy `default/office` of these rules, and settings that trust the resolvers; `dns` is more of them (`grace: 1s`).
 pub fn names_policy(dns: &str, rules: &[&str]) -> String {
-    let [resolver4, resolver6] = RESOLVERS;
-    let resolvers = format!("resolvers: [{resolver4}, '{resolver6}']");
-    config(&[&resolvers, &format!("dns: {{{dns}}}")]) + &document("office", &[], rules)
+    let [first, second] = RESOLVERS;
+    let trusted = format!("resolvers: [{first}, '{second}']");
+    config(&[&trusted, &format!("dns: {{{dns}}}")]) + &document("office", &[], rules)
 }
 
 /// What a process of the pod gets that looks `name` up by the C library and connects to each address at once.

@@ -4,9 +4,8 @@
 use std::process::Command;
 
 use egress_e2e::{
-    Evidence as _,
-    Lab, Way, at, held, holds, insist_reached_by_name, insist_refused_by_name, ip, look_up_and_connect, names_policy,
-    reaches, reaches_udp, wait_until_held, world,
+    Evidence as _, Lab, Way, at, held, holds, insist_reached_by_name, insist_refused_by_name, ip, look_up_and_connect,
+    names_policy, names_world, reaches, reaches_udp, wait_until_held,
 };
 use egress_world::eventually;
 use egress_world::packet::protocol;
@@ -22,10 +21,9 @@ fn only(rules: &[&str]) -> String {
 
 #[test]
 fn an_exact_name_is_allowed_before_any_pod_has_looked_it_up() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let resolver = Resolver::new(&world);
     let hosts = "1.2.3.40 www.foo.com\n2001:db8:1::40 www.foo.com\n1.2.3.41 foo.com\n2001:db8:1::41 foo.com\n";
     let _server = Dnsmasq::start(&resolver, hosts, 60, &[]);
     let mut lab = Lab::new(&world, &only(&["Allow www.foo.com"]));
@@ -49,10 +47,9 @@ fn host(number: u32, name: &str) -> String {
 
 #[test]
 fn wildcards_are_learned_from_the_pods_own_lookups_before_it_connects() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let resolver = Resolver::new(&world);
     let allowed = ["a.one.test", "b.any.test", "c.d.e.any.test"];
     let refused = ["one.test", "a.b.one.test", "any.test", "other.test"];
     let hosts: String = (60..).zip(allowed.iter().chain(&refused)).map(|(number, name)| host(number, name)).collect();
@@ -87,10 +84,9 @@ fn with_program(lab: &Lab<'_>, resolver: &Resolver, program: &[&str]) -> Option<
 
 #[test]
 fn dig_and_python_teach_as_the_c_library_does() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let resolver = Resolver::new(&world);
     let hosts: String = ["dig4", "dig6", "digtcp", "python", "nobody"]
         .iter()
         .zip(70..)
@@ -99,7 +95,8 @@ fn dig_and_python_teach_as_the_c_library_does() {
     let _server = Dnsmasq::start(&resolver, &hosts, 60, &[]);
     let lab = Lab::new(&world, &only(&["Allow *.any.test"]));
     let [server4, server6] = RESOLVERS.map(|address| format!("@{address}"));
-    let python = "import socket\nfor a in socket.getaddrinfo('python.any.test', 443, type=socket.SOCK_STREAM): print(a[4][0])";
+    let python =
+        "import socket\nfor a in socket.getaddrinfo('python.any.test', 443, type=socket.SOCK_STREAM): print(a[4][0])";
     let programs: [&[&str]; 4] = [
         &["dig", "+short", &server4, "dig4.any.test", "A"],
         &["dig", "+short", &server6, "dig6.any.test", "AAAA"],
@@ -123,10 +120,9 @@ fn dig_and_python_teach_as_the_c_library_does() {
 
 #[test]
 fn names_and_cidrs_compete_by_the_number_of_their_rule_only() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let resolver = Resolver::new(&world);
     let _server = Dnsmasq::start(&resolver, &host(80, "www.foo.com"), 60, &[]);
     let rules = |first: &[&'static str], then: &[&'static str]| names_policy("", &[first, then].concat());
     let (deny_name, allow_name) = (&["Deny www.foo.com"][..], &["Allow www.foo.com"][..]);
@@ -149,10 +145,9 @@ fn names_and_cidrs_compete_by_the_number_of_their_rule_only() {
 
 #[test]
 fn the_record_of_a_refusal_has_the_name_and_not_only_the_pattern() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let resolver = Resolver::new(&world);
     let _server = Dnsmasq::start(&resolver, &(host(80, "a.bad.test") + &host(81, "bad.com")), 60, &[]);
     let mut lab = Lab::new(&world, &names_policy("", &["Deny *.bad.test", "Deny bad.com"]));
     let pod = world.pod("client");
@@ -166,19 +161,17 @@ fn the_record_of_a_refusal_has_the_name_and_not_only_the_pattern() {
         let known = eventually(|| held(&lab.agent).iter().any(|(of, address, _)| of == name && *address == ip(remote)));
         assert!(known, "{:?}", held(&lab.agent));
         lab.insist_denied(pod, Way::Frame, remote, &format!("Deny {}", name.replace("a.bad", "*.bad")));
-        let names = |event: &serde_json::Value| {
-            event["destination.address"] == remote && event["dns.question.name"] == name
-        };
+        let names =
+            |event: &serde_json::Value| event["destination.address"] == remote && event["dns.question.name"] == name;
         lab.agent.wait_for_event(names);
     }
 }
 
 #[test]
 fn a_name_with_ports_is_open_at_these_only() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let resolver = Resolver::new(&world);
     let _server = Dnsmasq::start(&resolver, &host(90, "api.foo.com"), 60, &[]);
     let lab = Lab::new(&world, &only(&["Allow api.foo.com TCP/443 UDP/9000"]));
     let pod = world.pod("client");
@@ -194,10 +187,9 @@ fn a_name_with_ports_is_open_at_these_only() {
 
 #[test]
 fn the_addresses_behind_an_alias_belong_to_the_name_that_was_asked_for() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let resolver = Resolver::new(&world);
     let hosts = host(100, "edge1.cdn.test") + &host(101, "edge2.cdn.test") + &host(102, "edge3.cdn.test");
     let aliases = [
         "--cname=a.foo.test,middle.foo.example,edge1.cdn.test",
@@ -217,11 +209,23 @@ fn the_addresses_behind_an_alias_belong_to_the_name_that_was_asked_for() {
 
 #[test]
 fn a_truncated_reply_is_followed_over_tcp_and_all_its_addresses_are_learned() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let resolver = Resolver::new(&world);
-    let hosts: String = (1..=60).map(|n| format!("10.2.0.{n} many.any.test\n2001:db8:9::{n} many.any.test\n")).collect();
+    let hosts: String = (1..=60)
+        .flat_map(|n| {
+            [
+                format!(
+                    "10.2.0.{n} many.any.test
+"
+                ),
+                format!(
+                    "2001:db8:9::{n} many.any.test
+"
+                ),
+            ]
+        })
+        .collect();
     let hosts = hosts + "10.2.1.1 many.other.test\n2001:db8:a::1 many.other.test\n";
     let _server = Dnsmasq::start(&resolver, &hosts, 60, &[]);
     let lab = Lab::new(&world, &only(&["Allow *.any.test"]));

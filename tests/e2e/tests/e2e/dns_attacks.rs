@@ -5,12 +5,12 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use egress_e2e::{
     Evidence as _, Lab, Samples, at, held, holds, insist_reached_by_name, insist_refused_by_name, ip,
-    look_up_and_connect, names_policy, reaches, world,
+    look_up_and_connect, names_policy, names_world, reaches,
 };
 use egress_world::packet::{Ip, protocol};
 use egress_world::probe;
 use egress_world::resolver::message::{Question, flag, kind};
-use egress_world::resolver::{self, RESOLVERS, Resolver, STRANGERS, Scripted, Sent, Transport};
+use egress_world::resolver::{self, RESOLVERS, STRANGERS, Scripted, Sent, Transport};
 use egress_world::{Agent, World, eventually};
 
 const METRICS: &str = "127.0.0.1:9478";
@@ -20,6 +20,20 @@ const TRUE: [&str; 2] = ["1.2.3.10", "2001:db8:1::10"];
 const UNTOLD: [&str; 2] = ["1.2.3.77", "2001:db8:1::77"];
 /// What false replies claim.
 const FALSE: [&str; 2] = ["1.2.3.66", "2001:db8:1::66"];
+
+/// What no server outside can be at.
+const INSIDE: [&str; 10] = [
+    "10.244.0.99",
+    "127.0.0.1",
+    "169.254.9.9",
+    "224.0.0.1",
+    "0.0.0.0",
+    "fd00:10:244::99",
+    "::1",
+    "fe80::9",
+    "ff02::1",
+    "::",
+];
 
 fn addresses(texts: [&str; 2]) -> [IpAddr; 2] {
     texts.map(ip)
@@ -72,10 +86,9 @@ fn insist_only_the_truth(lab: &Lab<'_>) {
 
 #[test]
 fn false_replies_teach_nothing_and_the_true_one_does() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let resolver = Resolver::new(&world);
     let _server = Scripted::start(&resolver, script);
     let lab = lab(&world);
     let pod = world.pod("client");
@@ -100,10 +113,9 @@ fn false_replies_teach_nothing_and_the_true_one_does() {
 
 #[test]
 fn a_reply_with_an_error_code_teaches_nothing_whatever_it_holds() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let resolver = Resolver::new(&world);
     let _server = Scripted::start(&resolver, script);
     let lab = lab(&world);
     let before = counted(&world, "negative");
@@ -114,10 +126,9 @@ fn a_reply_with_an_error_code_teaches_nothing_whatever_it_holds() {
 
 #[test]
 fn a_reply_that_nobody_asked_for_teaches_nothing() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let resolver = Resolver::new(&world);
     let lab = lab(&world);
     let pod = world.pod("client");
     for (index, (server, kind)) in RESOLVERS.into_iter().zip([kind::A, kind::AAAA]).enumerate() {
@@ -153,10 +164,9 @@ fn forge(world: &World, server: &str, port: u16) {
 
 #[test]
 fn a_pod_cannot_play_its_own_resolver_by_forged_packets() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, _resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let _resolver = Resolver::new(&world);
     let lab = lab(&world);
     let pod = world.pod("client");
     for (server, kind) in RESOLVERS.into_iter().zip([kind::A, kind::AAAA]) {
@@ -172,10 +182,9 @@ fn a_pod_cannot_play_its_own_resolver_by_forged_packets() {
 
 #[test]
 fn a_pod_that_gives_itself_the_resolvers_address_learns_nothing_from_itself() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let resolver = Resolver::new(&world);
     let _server = Scripted::start(&resolver, script);
     let lab = lab(&world);
     let pod = world.pod("client");
@@ -199,14 +208,9 @@ fn a_pod_that_gives_itself_the_resolvers_address_learns_nothing_from_itself() {
 
 #[test]
 fn answers_that_point_inside_are_delivered_and_not_learned() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    const INSIDE: [&str; 10] = [
-        "10.244.0.99", "127.0.0.1", "169.254.9.9", "224.0.0.1", "0.0.0.0",
-        "fd00:10:244::99", "::1", "fe80::9", "ff02::1", "::",
-    ];
-    let resolver = Resolver::new(&world);
     let everything = |question: &Question, _| {
         let inside = INSIDE.map(ip);
         vec![Sent::Reply(question.answered(60, &[&inside[..], &addresses(TRUE)].concat()))]
@@ -221,17 +225,17 @@ fn answers_that_point_inside_are_delivered_and_not_learned() {
     });
     assert!(found.contains(&ip(INSIDE[0])), "delivered as it was: {found:?}");
     assert!(TRUE.iter().all(|address| reaches(pod, at(address, 443))));
-    let inside: Vec<_> = held(&lab.agent).into_iter().filter(|(_, address, _)| INSIDE.map(ip).contains(address)).collect();
+    let inside: Vec<_> =
+        held(&lab.agent).into_iter().filter(|(_, address, _)| INSIDE.map(ip).contains(address)).collect();
     assert!(inside.is_empty(), "{inside:?}");
     assert!(counted(&world, "internal-address") > 9.5);
 }
 
 #[test]
 fn replies_in_two_segments_are_delivered_and_the_agent_asks_for_itself() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let resolver = Resolver::new(&world);
     let _server = Scripted::start(&resolver, script);
     let lab = lab(&world);
     let pod = world.pod("client");
@@ -244,10 +248,9 @@ fn replies_in_two_segments_are_delivered_and_the_agent_asks_for_itself() {
 
 #[test]
 fn an_address_outside_of_the_trusted_ones_is_no_resolver() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let resolver = Resolver::new(&world);
     let lab = lab(&world);
     let pod = world.pod("client");
     for (server, kind) in STRANGERS.into_iter().zip([kind::A, kind::AAAA]) {

@@ -6,11 +6,11 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use egress_e2e::{
-    Lab, at, held, holds, insist_reached_by_name, insist_refused_by_name, ip, names_policy, reaches, wait_until_held,
-    world,
+    Lab, at, held, holds, insist_reached_by_name, insist_refused_by_name, ip, names_policy, names_world, reaches,
+    wait_until_held,
 };
 use egress_world::probe::{PATIENCE, SILENCE};
-use egress_world::resolver::{Dnsmasq, Resolver};
+use egress_world::resolver::Dnsmasq;
 use egress_world::{Pod, eventually};
 
 /// Short lives: an answer with TTL 1 holds for three seconds.
@@ -34,10 +34,9 @@ fn reached(pod: &Pod, remotes: [&str; 2]) -> [bool; 2] {
 
 #[test]
 fn a_name_that_moves_is_reached_at_both_places_until_the_old_one_has_ended() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let resolver = Resolver::new(&world);
     let server = Dnsmasq::start(&resolver, &hosts(OLD, "www.foo.com"), 1, &[]);
     let lab = Lab::new(&world, &only("minTTL: 1s, grace: 5s", &["Allow www.foo.com"]));
     let pod = world.pod("client");
@@ -53,10 +52,9 @@ fn a_name_that_moves_is_reached_at_both_places_until_the_old_one_has_ended() {
 
 #[test]
 fn a_ttl_of_zero_counts_as_the_least_that_is_set() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let resolver = Resolver::new(&world);
     let _server = Dnsmasq::start(&resolver, &hosts(OLD, "a.any.test"), 0, &[]);
     let lab = Lab::new(&world, &only("minTTL: 40s, maxTTL: 50s, grace: 10s", &["Allow *.any.test"]));
     let pod = world.pod("client");
@@ -68,10 +66,9 @@ fn a_ttl_of_zero_counts_as_the_least_that_is_set() {
 
 #[test]
 fn a_learned_address_ends_with_its_time_and_comes_back_with_the_next_lookup() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let resolver = Resolver::new(&world);
     let _server = Dnsmasq::start(&resolver, &hosts(OLD, "a.any.test"), 1, &[]);
     let lab = Lab::new(&world, &only(SHORT, &["Allow *.any.test"]));
     let pod = world.pod("client");
@@ -83,10 +80,9 @@ fn a_learned_address_ends_with_its_time_and_comes_back_with_the_next_lookup() {
 
 #[test]
 fn without_a_server_the_last_addresses_stay_and_with_nxdomain_they_end() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let resolver = Resolver::new(&world);
     let server = Dnsmasq::start(&resolver, &hosts(OLD, "www.foo.com"), 1, &[]);
     let lab = Lab::new(&world, &only(SHORT, &["Allow www.foo.com", "Allow later.foo.com"]));
     let pod = world.pod("client");
@@ -109,10 +105,9 @@ fn without_a_server_the_last_addresses_stay_and_with_nxdomain_they_end() {
 
 #[test]
 fn the_kernel_learns_on_while_the_agent_is_dead_and_a_restart_forgets_nothing() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let resolver = Resolver::new(&world);
     let more = hosts(["1.2.3.30", "2001:db8:1::30"], "c.other.test");
     let lines = hosts(OLD, "a.any.test") + &hosts(NEW, "b.any.test") + &more;
     let server = Dnsmasq::start(&resolver, &lines, 600, &[]);
@@ -136,10 +131,9 @@ fn echoed(stream: &mut TcpStream, patience: Duration) -> bool {
 
 #[test]
 fn a_connection_outlives_its_address_and_ends_with_its_rule() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
-    let resolver = Resolver::new(&world);
     let _server = Dnsmasq::start(&resolver, &hosts(OLD, "a.any.test"), 1, &[]);
     let policy = only(SHORT, &["Allow *.any.test"]);
     let lab = Lab::new(&world, &policy);

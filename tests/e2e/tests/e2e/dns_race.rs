@@ -6,9 +6,9 @@
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 
-use egress_e2e::{Evidence as _, Lab, names_policy, world};
+use egress_e2e::{Evidence as _, Lab, names_policy, names_world};
 use egress_world::probe::PATIENCE;
-use egress_world::resolver::{self, Dnsmasq, Resolver};
+use egress_world::resolver::{self, Dnsmasq};
 
 const NAMES: usize = 10_000;
 
@@ -44,11 +44,10 @@ fn run(names: &[String]) -> (usize, usize) {
 
 #[test]
 fn ten_thousand_fresh_names_are_called_right_after_their_lookup_and_none_is_refused() {
-    let Some(world) = world(&["default/client"]) else {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
         return;
     };
     let count = std::env::var("EGRESS_RACE_NAMES").map_or(NAMES, |text| text.parse().expect("a number of names"));
-    let resolver = Resolver::new(&world);
     let names: Vec<String> = (0..count).map(|number| format!("n{number}.apps.test")).collect();
     let twins: Vec<String> = (0..20).map(|number| format!("n{number}.others.test")).collect();
     let lines = names.iter().chain(&twins).enumerate().map(|(number, name)| {

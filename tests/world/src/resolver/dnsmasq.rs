@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -17,6 +17,12 @@ pub struct Dnsmasq {
 }
 
 impl Dnsmasq {
+    /// Whether there is one.
+    pub fn is_installed() -> bool {
+        let quiet = |name: &str| Command::new(name).arg("--version").stdout(Stdio::null()).status();
+        quiet("dnsmasq").is_ok_and(|status| status.success())
+    }
+
     /// Serves `hosts` (lines of hosts(5)) with a TTL in seconds, and NXDOMAIN for every other name
     /// below `com` and `test`. `options` are more of its
     /// command line.
@@ -26,7 +32,14 @@ impl Dnsmasq {
         let mut command = resolver.network().command("dnsmasq");
         command
             .args(["--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--user=root", "--group=root"])
-            .args(["--no-hosts", "--no-resolv", "--local=/com/test/", "--cache-size=0", "--bind-interfaces", "--log-facility=-"])
+            .args([
+                "--no-hosts",
+                "--no-resolv",
+                "--local=/com/test/",
+                "--cache-size=0",
+                "--bind-interfaces",
+                "--log-facility=-",
+            ])
             .args(RESOLVERS.map(|address| format!("--listen-address={address}")))
             .arg(format!("--addn-hosts={}", path.display()))
             .arg(format!("--local-ttl={ttl}"))
@@ -34,8 +47,8 @@ impl Dnsmasq {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().expect("`dnsmasq` of dnsmasq-base is needed");
         let mut server = Self { process, hosts: path };
-        let served = eventually(|| resolver.is_served() || !server.is_running());
-        assert!(served && server.is_running(), "dnsmasq does not start");
+        let ready = eventually(|| resolver.is_served() || !server.is_running());
+        assert!(ready && server.is_running(), "dnsmasq does not start");
         server
     }
 

@@ -17,7 +17,7 @@ use crate::namespace::Namespace;
 use crate::world::World;
 
 pub use dnsmasq::Dnsmasq;
-pub use scripted::{Sent, Scripted, Transport};
+pub use scripted::{Scripted, Sent, Transport};
 pub use stub::{lookup, use_resolvers};
 
 /// The addresses at which the servers answer.
@@ -56,11 +56,9 @@ impl Resolver {
              route add ::/0 via 2001:db8:53::1 dev eth0\n"
         ));
         let resolver = Self { network, files: world.files().to_path_buf() };
-        for (file, servers) in [("resolv.conf", &RESOLVERS[..]), ("resolv4.conf", &RESOLVERS[..1]), ("resolv6.conf", &RESOLVERS[1..])] {
-            let lines: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
-            let options = "options timeout:2 attempts:5\n";
-            std::fs::write(resolver.files.join(file), lines + options).expect("a file of the world");
-        }
+        let [resolver4, resolver6] = RESOLVERS;
+        let text = format!("nameserver {resolver4}\nnameserver {resolver6}\noptions timeout:2 attempts:5\n");
+        std::fs::write(resolver.conf(), text).expect("a file of the world");
         resolver
     }
 
@@ -72,11 +70,6 @@ impl Resolver {
     /// A `resolv.conf` that names it, for [`use_resolvers`].
     pub fn conf(&self) -> PathBuf {
         self.files.join("resolv.conf")
-    }
-
-    /// One that names only its IPv4 (`false`) or IPv6 address.
-    pub fn conf_of(&self, ipv6: bool) -> PathBuf {
-        self.files.join(if ipv6 { "resolv6.conf" } else { "resolv4.conf" })
     }
 
     /// Folder for files.
