@@ -24,7 +24,7 @@ impl Dnsmasq {
     }
 
     /// Serves `hosts` (lines of hosts(5)) with a TTL in seconds, and NXDOMAIN for every other name
-    /// below `com` and `test`. `options` are more of its
+    /// below `com`, `test` and `example`. `options` are more of its
     /// command line.
     pub fn start(resolver: &Resolver, hosts: &str, ttl: u32, options: &[&str]) -> Self {
         let path = resolver.files().join("hosts");
@@ -35,7 +35,7 @@ impl Dnsmasq {
             .args([
                 "--no-hosts",
                 "--no-resolv",
-                "--local=/com/test/",
+                "--local=/com/test/example/",
                 "--cache-size=0",
                 "--bind-interfaces",
                 "--log-facility=-",
