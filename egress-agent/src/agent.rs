@@ -72,6 +72,7 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let _pins = Lock::take(&arguments.bpffs).map_err(Failure::runtime)?;
     let listeners = runtime.block_on(Listeners::bind(arguments)).map_err(Failure::runtime)?;
     let mut datapath = Datapath::open(&options(arguments, cgroup_root.clone())).map_err(Failure::runtime)?;
+    datapath.tell_allowed(arguments.flow_log_allowed).map_err(Failure::runtime)?;
     let ring = datapath.take_events().map_err(Failure::runtime)?;
     let (wake, wakes) = mpsc::channel();
     let names_changed = wake.clone();

@@ -214,7 +214,7 @@ impl Case<'_> {
             return if self.endpoint.info.flags & flag::REJECT == 0 { verdict } else { Verdict::Refuse };
         }
         if !decision.is_internal() {
-            flow::remember_sent(self.endpoint.id, self.packet, &named);
+            self.remember(decision, &named);
         }
         dns::sent(self.skb, self.endpoint, self.packet, self.start, self.hook);
         Verdict::Pass
@@ -275,25 +275,36 @@ impl Case<'_> {
         }
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn drop(&self, reason: DropReason, rank: u32, name: u32) -> Verdict {
         report::count_drop(reason, self.length);
-        self.tell(outcome::DENIED, reason, rank, name);
+        self.tell(outcome::DENIED, reason as u8, rank, name);
         Verdict::Drop
     }
 
     /// Counts and tells what Audit policies would have done.
-    #[inline(never)]
+    #[inline(always)]
     fn tell_audit(&self, decision: Decision, audit: Decision, name: u32) {
         report::count_rule(self.endpoint, audit, self.length);
         if audit.is_deny() != decision.is_deny() {
             let would = if audit.is_deny() { outcome::WOULD_DENY } else { outcome::WOULD_ALLOW };
-            self.tell(would, DropReason::Policy, audit.rank(), name);
+            self.tell(would, DropReason::Policy as u8, audit.rank(), name);
         }
     }
 
-    #[inline(always)]
-    fn tell(&self, outcome: u8, reason: DropReason, rank: u32, name: u32) {
+    /// Remembers a packet that passes, and tells of it if it is the first of its connection. A call: with its key on the stack of
+    /// the caller 6.1 would refuse the program.
+    #[inline(never)]
+    fn remember(&self, decision: Decision, named: &Named) {
+        let begins = flow::remember_sent(self.endpoint.id, self.packet, named);
+        if begins && self.endpoint.info.flags & flag::TELL_ALLOWED != 0 {
+            self.tell(outcome::ALLOWED, 0, decision.rank(), named.id);
+        }
+    }
+
+    /// One call for every kind of event: another one between would be too much for 6.1's stack.
+    #[inline(never)]
+    fn tell(&self, outcome: u8, reason: u8, rank: u32, name: u32) {
         let packet = self.packet;
         let is_icmp = matches!(packet.protocol, packet::protocol::ICMP | packet::protocol::ICMPV6);
         let told = Told {

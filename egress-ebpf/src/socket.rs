@@ -81,7 +81,7 @@ fn judge(ctx: *mut bpf_sock_addr, endpoint: &Judged, remote: [u8; 16], hook: Hoo
     let mut told = Told {
         hook,
         outcome: outcome::DENIED,
-        reason,
+        reason: reason as u8,
         rank,
         remote: &remote,
         local: &[0; 16],

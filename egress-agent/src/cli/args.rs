@@ -130,6 +130,9 @@ pub(crate) struct RunArgs {
     /// Where refusals are written, one JSON object per line; - is standard output [default: events.jsonl in --state-dir].
     #[arg(long, value_name = "FILE", help_heading = "Flow log")]
     pub(crate) flow_log: Option<PathBuf>,
+    /// Write the first packet of every allowed connection too; --events-per-second limits them likewise.
+    #[arg(long, help_heading = "Flow log")]
+    pub(crate) flow_log_allowed: bool,
     /// Bytes after which the flow log is put aside as FILE.1, and that one as FILE.2.
     #[arg(long, value_name = "BYTES", default_value_t = 10 << 20, help_heading = "Flow log", value_parser = bytes())]
     pub(crate) flow_log_size: u64,

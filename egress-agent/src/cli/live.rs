@@ -58,6 +58,7 @@ others are counted as repeats.
 Exit codes: 0 --limit is reached, 3 no agent runs, or it ended.";
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct MonitorArgs {
     /// Only what was refused.
     #[arg(long)]
@@ -65,6 +66,12 @@ pub(crate) struct MonitorArgs {
     /// Only what policies under Audit would have refused, or would have allowed.
     #[arg(long)]
     pub(crate) audit: bool,
+    /// Only first packets of allowed connections, if the agent runs with --flow-log-allowed; nothing else shows them.
+    #[arg(long, conflicts_with_all = ["denied", "audit"])]
+    pub(crate) allowed: bool,
+    /// Only destinations of which a DNS name is known.
+    #[arg(long)]
+    pub(crate) dns: bool,
     /// Only pods of this namespace.
     #[arg(short, long, value_name = "NS")]
     pub(crate) namespace: Option<String>,

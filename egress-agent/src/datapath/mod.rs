@@ -351,6 +351,11 @@ impl Datapath {
         Ok([config.min_ttl, config.max_ttl, config.grace])
     }
 
+    /// Lets the first packet of every allowed connection be told from now on, or not.
+    pub fn tell_allowed(&mut self, tell: bool) -> Result<(), DatapathError> {
+        self.tables.tell_allowed(tell)
+    }
+
     /// The rules of a table version, while the kernel holds it.
     pub fn description(&self, generation: u32) -> Option<Arc<TableDescription>> {
         self.tables.of_generation(generation).map(|table| Arc::clone(&table.description))

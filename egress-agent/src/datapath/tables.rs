@@ -88,6 +88,8 @@ pub(super) struct Tables {
     /// Tables that endpoints have and nobody can describe: see [`keep`](Self::keep).
     unknown: BTreeMap<SlotGeneration, TableInfo>,
     next_generation: u32,
+    /// Whether tables are made to tell of allowed connections.
+    tell_allowed: bool,
 }
 
 impl Tables {
@@ -106,6 +108,7 @@ impl Tables {
             realized: BTreeMap::new(),
             unknown: BTreeMap::new(),
             next_generation: 1,
+            tell_allowed: false,
             pins: pins.clone(),
         };
         tables.read_infos()?;
@@ -159,6 +162,23 @@ impl Tables {
         Ok(())
     }
 
+    /// Lets the first packet of every allowed connection be told, or not, also by the tables that are there.
+    pub(super) fn tell_allowed(&mut self, tell: bool) -> Result<(), DatapathError> {
+        self.tell_allowed = tell;
+        for table in self.realized.values_mut() {
+            let flags =
+                if tell { table.info.flags | flag::TELL_ALLOWED } else { table.info.flags & !flag::TELL_ALLOWED };
+            if flags != table.info.flags {
+                table.info.flags = flags;
+                // The same constants but for one bit, which no verdict depends on.
+                let bytes: [u8; size_of::<TableInfo>()] = zerocopy::transmute!(table.info);
+                let stored = self.infos.set(table.reference.slot, bytes, 0);
+                stored.map_err(DatapathError::map(map::TABLE_INFO))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The table of a generation, if the kernel has it.
     pub(super) fn of_generation(&self, generation: u32) -> Option<&RealizedTable> {
         self.realized.values().find(|table| table.reference.generation == generation)
@@ -190,6 +210,9 @@ impl Tables {
         let mut flags = if desired.reject { flag::REJECT } else { 0 };
         if shared {
             flags |= flag::SHARED_COUNTERS;
+        }
+        if self.tell_allowed {
+            flags |= flag::TELL_ALLOWED;
         }
         if desired.table.has_names() {
             flags |= flag::NAMES;

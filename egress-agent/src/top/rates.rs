@@ -113,6 +113,7 @@ impl Rates {
         self.since.get_or_insert(now);
         match line {
             Line::Missed { missed } => self.missed += missed,
+            Line::Record(record) if record.is_allowed() => {}
             Line::Record(record) => {
                 let to = record.name.as_ref().map_or_else(|| record.to(), |name| format!("{} ({name})", record.to()));
                 add(&mut self.pods, record.full_pod(), record, now);

@@ -97,6 +97,17 @@ fn what_is_renewed_is_what_ends_soon() {
 }
 
 #[test]
+fn a_failure_does_not_bring_back_what_had_ended_before_the_last_answer() {
+    let (mut known, registry) = polled();
+    known.answered("a.com", POLLED, &found(&["192.0.2.2"], 10), LIFETIMES, at(91));
+    known.lookup_answered("a.com", Family::V4, None, at(91));
+    known.lookup_due("a.com", Family::V6, at(600));
+    known.lookup_failed("a.com", Family::V4, "SERVFAIL".to_owned());
+    assert_eq!(known.renew(&registry, LIFETIMES, at(92)), []);
+    assert_eq!(known.renew(&registry, LIFETIMES, at(130)), [ToStore { id: 1, answers: found(&["192.0.2.2"], 0) }]);
+}
+
+#[test]
 fn a_name_that_is_answered_in_time_is_not_renewed() {
     let (mut known, registry) = polled();
     for family in Family::ALL {
