@@ -250,11 +250,8 @@ fn single(page: &mut Page, results: &Results) {
              {loopback_median:.1} µs (least {loopback:.1})"
         ));
     }
-    if let Some(Dns {
-        learn: [learn, learn_median],
-        query: [query, query_median],
-        none: [none, none_median],
-    }) = results.dns
+    if let Some(Dns { learn: [learn, learn_median], query: [query, query_median], none: [none, none_median] }) =
+        results.dns
     {
         page.line(&format!(
             "  DNS, a packet at a time        reply learned {learn_median:.0} ns (least {learn:.0}), query remembered \
