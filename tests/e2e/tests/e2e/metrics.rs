@@ -89,7 +89,7 @@ fn maps_pods_rounds_and_events_are_told() {
     assert!(samples.sum("egress_apply_duration_seconds_count", &[]) > 0.5);
     assert!(samples.sum("egress_verdicts_total", &["policy=\"default/trial\"", "verdict=\"audit-deny\""]) > 0.5);
     assert!(samples.sum("egress_denials_total", &["reason=\"policy\""]) > 0.5);
-    lab.agent.apply(&policy(&["Allow nonsense"]));
+    lab.agent.apply(&policy(&["Allow non/sense"]));
     assert!(Samples::scrape(&world, address()).sum("egress_problems", &[]) > 0.5);
 }
 

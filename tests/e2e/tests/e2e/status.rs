@@ -51,7 +51,7 @@ fn problems_and_pods_that_wait_for_their_rules_are_a_no() {
     assert_eq!((code, &status["pods"]["pending"]), (1, &json!(["default/ghost"])), "{status}");
     lab.agent.change(|| lab.agent.write_endpoints(&[world.pod("client").endpoint()]));
     assert_eq!(lab.agent.ask(&["status"]).0, 0);
-    lab.agent.apply(&policy(&["Allow nonsense"]));
+    lab.agent.apply(&policy(&["Allow non/sense"]));
     let (code, status) = lab.agent.ask(&["status"]);
     assert_eq!((code, &status["problems"][0]["path"]), (1, &json!("spec.egress[0].to.cidrSelector")), "{status}");
     assert_eq!(status["policies"]["kept"], 1);

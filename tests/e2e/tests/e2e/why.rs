@@ -101,7 +101,7 @@ fn why_answers_for_a_dead_agent_and_says_so_and_when_files_say_something_else() 
     let pod = world.pod("client");
     assert_eq!(why(&lab, "default/client", "1.2.3.4:443").1["agent"]["running"], true);
     assert_eq!(why(&lab, "default/client", "1.2.3.4:443").1["differs"], serde_json::json!([]));
-    lab.agent.apply(&policy(&["Allow nonsense"]));
+    lab.agent.apply(&policy(&["Allow non/sense"]));
     let (code, answer) = why(&lab, "default/client", "5.6.7.8:443");
     assert_eq!((code, &answer["differs"][0]["path"]), (1, &"spec.egress[0].to.cidrSelector".into()));
     lab.agent.kill();
