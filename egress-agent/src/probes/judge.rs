@@ -1,9 +1,11 @@
 //! Two judges of one rule list: the compiled table, which is what the kernel gets, and the explanation, which walks the rules.
 
+use egress_common::names::NameLeaf;
 use egress_common::table::Decision;
 use egress_policy::compile::{CompileError, Limits, Lookup, Table, compile};
-use egress_policy::explain::{Explanation, Verdict, explain};
+use egress_policy::explain::{Explanation, Verdict, explain_named};
 use egress_policy::model::{NodeContext, PodIdentity, PolicySet};
+use egress_policy::places::Place;
 use egress_policy::ports::KeyRange;
 use egress_policy::rules::RuleList;
 
@@ -39,10 +41,10 @@ impl Judge {
         &self.list
     }
 
-    /// The verdict of both, if they agree.
-    pub(super) fn ask(&self, to: Destination) -> Result<Explanation, Disagreement> {
-        let explanation = explain(&self.list, to.address, to.protocol, to.port);
-        let lookups = self.lookups(to);
+    /// The verdict of both, if they agree, while the address belongs to `names`.
+    pub(super) fn ask(&self, to: Destination, names: &[String]) -> Result<Explanation, Disagreement> {
+        let explanation = explain_named(&self.list, to.address, names, to.protocol, to.port);
+        let lookups = self.lookups(to, names);
         let table = verdict(&lookups);
         let rules = (Some(explanation.verdict), explanation.rank);
         if table != rules || !audits_agree(&lookups, explanation.audit) {
@@ -53,12 +55,14 @@ impl Judge {
     }
 
     /// What the table says of every port that is meant.
-    fn lookups(&self, to: Destination) -> Vec<Lookup> {
+    fn lookups(&self, to: Destination, names: &[String]) -> Vec<Lookup> {
+        let leaves: Vec<NameLeaf> = names.iter().map(|name| self.table.name_leaf(&Place::of_name(name))).collect();
         let KeyRange { first, last } = to.keys();
         if let Some(port) = to.port {
-            return vec![self.table.lookup(to.address, to.protocol, port)];
+            return vec![self.table.lookup_with(to.address, to.protocol, port, &leaves)];
         }
-        let intervals = self.table.leaf(to.address).map(|leaf| self.table.intervals(leaf)).unwrap_or_default();
+        let leaf = self.table.leaf(to.address);
+        let intervals = leaf.map(|leaf| self.table.intervals_with(leaf, &leaves)).unwrap_or_default();
         let after = intervals.partition_point(|(from, _)| *from <= first);
         let inside = intervals.iter().skip(after.saturating_sub(1)).take_while(|(from, _)| *from <= last);
         inside.map(|(_, lookup)| *lookup).collect()

@@ -12,7 +12,9 @@ use std::path::Path;
 
 use egress_policy::model::{PodIdentity, PolicySet};
 
+use crate::answers::Answers;
 use crate::cli::{Failure, TestArgs, Verdict};
+use crate::destination::{Asked, Destination};
 use crate::output;
 use crate::pods::ListedPods;
 use crate::policy_files::PolicyFiles;
@@ -29,7 +31,8 @@ pub(crate) fn run(arguments: &TestArgs) -> Result<Verdict, Failure> {
         Some(path) => cases::read(path, listed.as_ref())?,
         None => asked(arguments, listed.as_ref())?,
     };
-    let rows = judge_all(&files.set, &probes, arguments.explain)?;
+    let answers = arguments.dns.as_deref().map(Answers::read).transpose()?;
+    let rows = judge_all(&files.set, &probes, answers.as_ref(), arguments.explain)?;
     let tested = Tested::new(rows, arguments.cases.is_some());
     output::print(&tested, arguments.output)?;
     Ok(if tested.passed() { Verdict::Yes } else { Verdict::No })
@@ -47,10 +50,11 @@ fn asked(arguments: &TestArgs, listed: Option<&ListedPods>) -> Result<Vec<Probe>
             service_account: arguments.service_account.clone(),
         },
     };
-    Ok(arguments.to.iter().map(|to| Probe { pod: pod.clone(), to: *to, expected: None }).collect())
+    Ok(arguments.to.iter().map(|to| Probe { pod: pod.clone(), to: to.clone(), expected: None }).collect())
 }
 
-fn judge_all(set: &PolicySet, probes: &[Probe], explain: bool) -> Result<Vec<Row>, Failure> {
+/// One row for each address that a probe asks for.
+fn judge_all(set: &PolicySet, probes: &[Probe], answers: Option<&Answers>, explain: bool) -> Result<Vec<Row>, Failure> {
     let mut judges: BTreeMap<&PodIdentity, Judge> = BTreeMap::new();
     let mut rows = Vec::new();
     for probe in probes {
@@ -58,10 +62,30 @@ fn judge_all(set: &PolicySet, probes: &[Probe], explain: bool) -> Result<Vec<Row
             judges.insert(&probe.pod, Judge::new(set, &probe.pod).map_err(Failure::usage)?);
         }
         let Some(judge) = judges.get(&probe.pod) else { continue };
-        let explanation = judge.ask(probe.to).map_err(Failure::runtime)?;
-        rows.push(Row::new(probe, judge.list(), explanation, explain));
+        for to in destinations(&probe.to, answers).map_err(Failure::usage)? {
+            let names = answers.map(|answers| answers.names_of(to.address)).unwrap_or_default();
+            let explanation = judge.ask(to, &names).map_err(Failure::runtime)?;
+            rows.push(Row::new(probe, to, names, judge.list(), explanation).explained(explain));
+        }
     }
     Ok(rows)
+}
+
+/// The addresses that are asked for.
+fn destinations(asked: &Asked, answers: Option<&Answers>) -> Result<Vec<Destination>, String> {
+    let named = match asked {
+        Asked::Address(to) => return Ok(vec![*to]),
+        Asked::Name(named) => named,
+    };
+    let answers = answers.ok_or_else(|| {
+        format!("{named} is a name, and names are not resolved here; say which addresses it has with --dns FILE")
+    })?;
+    let found: Vec<Destination> =
+        answers.addresses(&named.name)?.iter().filter_map(|address| named.at(*address)).collect();
+    if found.is_empty() {
+        return Err(format!("no address of {} is of the family that {named} needs", named.name));
+    }
+    Ok(found)
 }
 
 /// Reads a file of the command line as text.
