@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use egress_policy::compile::Limits;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info};
 
 use crate::api::{self, Socket};
@@ -23,6 +25,7 @@ use crate::datapath::{self, Applied, Capacity, Datapath, DatapathError, Desired,
 use crate::discovery::{self, Discovery};
 use crate::events::{self, FlowLog, Names, Target};
 use crate::metrics;
+use crate::names::{self, NameReport};
 use crate::reconcile::{self, Kernel, Planner, Reconciler, Sources, StatusFile, Wake, Work};
 use crate::sources::watch::{Targets, Watcher};
 use crate::sources::{EndpointSource, PolicySource, node, policies, read_regular};
@@ -30,20 +33,31 @@ use crate::startup::{self, Lock};
 use crate::status::node_name;
 use crate::vitals::{Place, Totals, Vitals};
 
+/// How often what was observed under Audit is stored.
+const SAVE: Duration = Duration::from_secs(10);
+
 /// The datapath, shared with the event reader, which needs names for its numbers.
 struct SharedDatapath {
     datapath: Arc<Mutex<Datapath>>,
     names: Names,
+    dns: names::Service,
     vitals: Arc<Vitals>,
 }
 
 impl Kernel for SharedDatapath {
     fn apply(&mut self, desired: &Desired) -> Result<Applied, DatapathError> {
+        let mut desired = desired.clone();
+        self.dns.number(&mut desired);
         let mut datapath = self.datapath.lock().unwrap_or_else(PoisonError::into_inner);
-        let applied = datapath.apply(desired)?;
-        self.names.note(&datapath, desired);
+        let applied = datapath.apply(&desired)?;
+        self.dns.follow(&desired);
+        self.names.note(&datapath, &desired);
         self.vitals.applied(&applied);
         Ok(applied)
+    }
+
+    fn names(&self) -> NameReport {
+        self.dns.report()
     }
 }
 
@@ -56,18 +70,28 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let cgroup_root = startup::check(&arguments.bpffs, arguments.cgroup_root.as_deref()).map_err(Failure::runtime)?;
     let _state = Lock::take(&arguments.state_dir).map_err(Failure::runtime)?;
     let _pins = Lock::take(&arguments.bpffs).map_err(Failure::runtime)?;
+    let listeners = runtime.block_on(Listeners::bind(arguments)).map_err(Failure::runtime)?;
     let mut datapath = Datapath::open(&options(arguments, cgroup_root.clone())).map_err(Failure::runtime)?;
+    datapath.tell_allowed(arguments.flow_log_allowed).map_err(Failure::runtime)?;
     let ring = datapath.take_events().map_err(Failure::runtime)?;
-    let datapath = Arc::new(Mutex::new(datapath));
-    let names = Names::new(Arc::clone(&datapath));
-
     let (wake, wakes) = mpsc::channel();
+    let names_changed = wake.clone();
+    let names_changed = Box::new(move || {
+        let _ = names_changed.send(Wake::Names);
+    });
+    let (dns, dns_thread) =
+        names::Service::start(&datapath, &arguments.state_dir, names_changed).map_err(Failure::runtime)?;
+    let datapath = Arc::new(Mutex::new(datapath));
+    let names = Names::new(Arc::clone(&datapath), dns.directory().clone());
+
     // Watching begins before the first reading, so that no change falls between the two.
     let watcher = watch(&files, &wake).map_err(Failure::runtime)?;
     let node = arguments.node_name.clone().unwrap_or_else(node_name);
     let place = Place { node: &node, bpffs: &arguments.bpffs, state_dir: &arguments.state_dir };
     let vitals = Arc::new(Vitals::new(&place, Arc::clone(&datapath), watcher.health()));
-    let kernel = SharedDatapath { datapath: Arc::clone(&datapath), names: names.clone(), vitals: Arc::clone(&vitals) };
+    vitals.know_names(dns.directory());
+    let kernel =
+        SharedDatapath { datapath: Arc::clone(&datapath), names: names.clone(), dns, vitals: Arc::clone(&vitals) };
     let mut reconciler = reconciler(arguments, &files, cgroup_root, kernel).map_err(Failure::runtime)?;
     let first = reconciler.round(Work::ALL);
     vitals.ended(&first);
@@ -84,13 +108,17 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let thread = follow(reconciler, wakes, Arc::clone(&vitals), ended).map_err(Failure::runtime)?;
     let result = runtime.block_on(async {
         crate::kernel_log::follow(&mut datapath.lock().unwrap_or_else(PoisonError::into_inner));
-        let _socket = listen(arguments, &vitals).await?;
-        let reader = events::Reader::new(ring, names, FlowLog::new(flow_log(arguments)), vitals)?;
+        let _socket = listeners.serve(&vitals);
+        let reader = events::Reader::new(ring, names, FlowLog::new(flow_log(arguments)), Arc::clone(&vitals))?;
+        tokio::spawn(save_now_and_then(Arc::clone(&vitals)));
         serve(reader, signals, &watcher, reconciler_ended).await
     });
+    vitals.save();
     // An apply that has begun is finished: half of one would leave work for the next agent.
     let _ = wake.send(Wake::Stop);
     let finished = thread.join();
+    // The reconciler had the last handle of the names.
+    let _ = dns_thread.join();
     runtime.shutdown_background();
     result.map_err(Failure::runtime)?;
     finished.map_err(|_| Failure::runtime("the reconciler died; this is a bug, please report it with the log"))?;
@@ -193,19 +221,48 @@ fn reconciler(
     Ok(Reconciler::new(sources, planner, kernel, StatusFile::new(state_dir)))
 }
 
-/// Begins to answer, on the socket and for Prometheus. The socket is there as long as what is returned.
-async fn listen(arguments: &RunArgs, vitals: &Arc<Vitals>) -> io::Result<Socket> {
-    let told = |what: String| move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
-    let path = arguments.socket_path();
-    let (socket, listener) =
-        Socket::bind(&path).map_err(told(format!("cannot listen on {} (--socket)", path.display())))?;
-    tokio::spawn(api::serve(listener, Arc::clone(vitals)));
-    if let Some(address) = arguments.metrics_address {
-        let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(told(format!("cannot listen on {address} (--metrics-address)")))?;
-        tokio::spawn(metrics::serve(listener, Arc::clone(vitals)));
+/// Where the agent answers. Made before the first round, so that whoever finds it ready finds it listening.
+struct Listeners {
+    socket: Socket,
+    local: UnixListener,
+    metrics: Option<TcpListener>,
+}
+
+impl Listeners {
+    async fn bind(arguments: &RunArgs) -> io::Result<Self> {
+        let told = |what: String| move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
+        let path = arguments.socket_path();
+        let (socket, local) =
+            Socket::bind(&path).map_err(told(format!("cannot listen on {} (--socket)", path.display())))?;
+        let metrics = match arguments.metrics_address {
+            Some(address) => {
+                let listener = TcpListener::bind(address).await;
+                Some(listener.map_err(told(format!("cannot listen on {address} (--metrics-address)")))?)
+            }
+            None => None,
+        };
+        Ok(Self { socket, local, metrics })
     }
-    Ok(socket)
+
+    /// Begins to answer. The socket is there as long as what is returned.
+    fn serve(self, vitals: &Arc<Vitals>) -> Socket {
+        tokio::spawn(api::serve(self.local, Arc::clone(vitals)));
+        if let Some(listener) = self.metrics {
+            tokio::spawn(metrics::serve(listener, Arc::clone(vitals)));
+        }
+        self.socket
+    }
+}
+
+/// What was observed survives a kill but for the last seconds.
+async fn save_now_and_then(vitals: Arc<Vitals>) {
+    let mut ticks = interval(SAVE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let vitals = Arc::clone(&vitals);
+        let _ = tokio::task::spawn_blocking(move || vitals.save()).await;
+    }
 }
 
 fn flow_log(arguments: &RunArgs) -> Target {

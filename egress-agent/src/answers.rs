@@ -67,11 +67,6 @@ impl Answers {
     pub(crate) fn names_of(&self, address: IpAddr) -> Vec<String> {
         self.0.iter().filter(|(_, addresses)| addresses.contains(&address)).map(|(name, _)| name.clone()).collect()
     }
-
-    /// The names with their addresses, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &BTreeSet<IpAddr>)> {
-        self.0.iter()
-    }
 }
 
 /// What one record says of its owner.
@@ -136,7 +131,7 @@ mod tests {
     use super::*;
 
     fn texts(answers: &Answers) -> Vec<String> {
-        answers.iter().map(|(name, addresses)| format!("{name} {addresses:?}")).collect()
+        answers.0.iter().map(|(name, addresses)| format!("{name} {addresses:?}")).collect()
     }
 
     #[test]

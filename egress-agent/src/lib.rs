@@ -18,6 +18,7 @@ mod dump;
 mod events;
 mod import;
 mod kernel_log;
+mod kubectl;
 mod logs;
 mod metrics;
 mod monitor;
@@ -30,6 +31,8 @@ mod reconcile;
 mod sources;
 mod startup;
 mod status;
+mod suggest;
+mod top;
 mod vitals;
 mod why;
 

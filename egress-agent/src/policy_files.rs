@@ -3,12 +3,13 @@
 //! Unlike [`sources`](crate::sources) nothing is remembered: an object with a problem is absent here. So commands that judge
 //! ([`PolicyFiles::read_valid`]) refuse files with problems; `check` shows the problems ([`PolicyFiles::read`]).
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use egress_policy::document::{self, Object};
+use egress_policy::document::{self, Object, Positions};
 use egress_policy::model::{PolicyKey, PolicySet};
 use egress_policy::warnings::Warning;
 
@@ -29,6 +30,14 @@ pub(crate) struct PolicyFiles {
     pub(crate) problems: Vec<Problem>,
     /// Which file holds the object of a title.
     owners: BTreeMap<Identity, String>,
+    texts: BTreeMap<String, Text>,
+}
+
+/// A file's text, and where its fields stand as soon as anybody asks.
+#[derive(Debug)]
+struct Text {
+    text: String,
+    positions: OnceCell<Positions>,
 }
 
 /// An OpenShift policy and one of ours may have one title and are two objects.
@@ -63,6 +72,12 @@ impl PolicyFiles {
         self.owners.get(&identity).map(String::as_str)
     }
 
+    /// The line of what a warning is about, in the file that holds it.
+    pub(crate) fn line(&self, warning: &Warning) -> Option<usize> {
+        let Text { text, positions } = self.texts.get(self.owner(warning)?)?;
+        positions.get_or_init(|| Positions::of(text)).line(warning.policy.as_deref(), &warning.path)
+    }
+
     /// What validation noticed and did not refuse, in all objects.
     pub(crate) fn warnings(&self) -> impl Iterator<Item = &Warning> {
         self.set.policies.values().flat_map(|policy| &policy.warnings).chain(&self.set.config.warnings)
@@ -74,6 +89,7 @@ impl PolicyFiles {
             let hint = "write a policy into it, or remove it; an agent would keep what the file held before";
             self.problems.push(Problem::new(file, "the file is empty").hint(hint));
         }
+        self.texts.insert(file.to_owned(), Text { text: text.to_owned(), positions: OnceCell::new() });
         let documents = document::read(text);
         self.problems.extend(documents.problems.iter().map(|problem| described(file, problem)));
         for object in documents.objects {

@@ -29,6 +29,8 @@ fn help_has_examples_and_ends_well() {
         (vec!["dump", "--help"], "egress-agent dump rules"),
         (vec!["status", "--help"], "egress-agent status -o json"),
         (vec!["monitor", "--help"], "egress-agent monitor --denied --pod shop/web"),
+        (vec!["top", "--help"], "egress-agent top --namespace shop"),
+        (vec!["suggest", "--help"], "egress-agent suggest --namespace shop --since 1h"),
         (vec!["check", "--help"], "egress-agent check --strict"),
         (vec!["test", "--help"], "egress-agent test policies/ --cases cases.yaml"),
         (vec!["diff", "--help"], "egress-agent diff old/ new/"),
@@ -57,6 +59,10 @@ fn wrong_arguments_are_usage_errors() {
         vec!["monitor", "--limit", "0"],
         vec!["monitor", "--namespace", "a", "--pod", "a/b"],
         vec!["run", "--policies", "p", "--endpoints", "e", "--flow-log-size", "10"],
+        vec!["suggest"],
+        vec!["suggest", "-n", "shop", "--since", "soon"],
+        vec!["suggest", "-n", "Shop: {"],
+        vec!["top"],
         vec!["completions", "tcl"],
         vec!["run", "--policies", "p", "--endpoints", "e", "--max-endpoints", "0"],
     ] {
@@ -138,6 +144,31 @@ fn where_neither_agent_nor_pins_are_status_and_monitor_say_so() {
     let output = agent(&["monitor", "--socket", "/no/such/agent.sock"]);
     assert_eq!(code(&output), 3);
     assert!(errors(&output).contains("no agent listens on /no/such/agent.sock"), "{}", errors(&output));
+}
+
+#[test]
+fn without_root_the_kernel_is_not_asked_and_with_it_nothing_is_left_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.yaml");
+    let policy = "apiVersion: egress.rs/v1alpha1\nkind: EgressNetworkPolicy\nmetadata: {name: p}\n\
+                  spec: {egress: [{type: Deny, to: {cidrSelector: 1.2.3.0/24}, ports: [{protocol: TCP, port: 443}]}]}\n";
+    fs::write(&file, policy).unwrap();
+    let question = ["--from", "default/a", "--to", "1.2.3.4/TCP", "--to", "[2001:db8::1]:53/UDP", "--kernel"];
+    let output = agent(&[&["test", text(&file)], &question[..]].concat());
+    if errors(&output).contains("run it as root") {
+        return assert_eq!(code(&output), 3);
+    }
+    assert_eq!(code(&output), 1, "{}", errors(&output));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    // TCP before 443, 443 and after it, and one datagram.
+    assert!(said.contains("the kernel's programs judged 4 packets, each as the table says"), "{said}");
+    let left = fs::read_dir("/sys/fs/bpf").unwrap().flatten();
+    // Others may be at it, but not long.
+    let ended = |name: &str| !Path::new("/proc").join(name).exists();
+    assert!(
+        left.filter_map(|entry| entry.file_name().into_string().ok())
+            .all(|name| { name.strip_prefix("egress-try-").is_none_or(|process| !ended(process)) })
+    );
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn every_problem_has_its_line_document_and_field_and_what_to_do() {
          write an address and a length, such as 1.2.3.0/24 or 2001:db8::/32\n\
          shop.yaml:15: error: (document 2) EgressNetworkPolicy shop/api: spec.egress[1].type: \
          \"Maybe\" is not one of Allow, Deny\n    write one of Allow, Deny\n\
-         shop.yaml: warning: EgressNetworkPolicy shop/web: spec.egress[0].to.cidrSelector: \
+         shop.yaml:6: warning: EgressNetworkPolicy shop/web: spec.egress[0].to.cidrSelector: \
          1.2.3.4/24 has host bits and is read as 1.2.3.0/24; write 1.2.3.0/24 [HostBitsMasked]\n\
          1 file, 1 valid object: 2 problems, 1 warning\n"
     );
@@ -74,6 +74,7 @@ fn programs_get_the_same_with_a_version() {
         json["warnings"],
         serde_json::json!([{
             "source": "shop.yaml",
+            "line": 6,
             "object": "EgressNetworkPolicy shop/web",
             "path": "spec.egress[0].to.cidrSelector",
             "reason": "HostBitsMasked",

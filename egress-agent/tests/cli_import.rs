@@ -79,6 +79,20 @@ fn programs_get_objects_and_report_with_a_version() {
 }
 
 #[test]
+fn what_is_written_for_another_firewall_can_be_imported_from_it() {
+    let files = Files::new(&[("old.yaml", OPENSHIFT)]);
+    let ours = files.agent(&["import", "old.yaml", "--namespace", "shop"]);
+    for target in ["openshift", "ovn", "cnp"] {
+        let there = files.agent_reading(&["import", "-", "--to", target], &ours.out);
+        assert_eq!(there.code, 0, "{there:?}");
+        let back = files.agent_reading(&["import", "-", "--from", target], &there.out);
+        assert_eq!(back.code, 0, "{target}: {back:?}");
+        assert!(back.out.contains("cidrSelector: 203.0.113.0/24"), "{target}: {back:?}");
+    }
+    assert_eq!(files.agent(&["import", "old.yaml", "--to", "iptables"]).code, 2);
+}
+
+#[test]
 fn a_missing_file_is_a_wrong_argument_and_a_broken_one_a_negative_answer() {
     let files = Files::new(&[("broken.yaml", "apiVersion: [\n")]);
     assert_eq!(files.agent(&["import", "missing.yaml"]).code, 2);

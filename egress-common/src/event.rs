@@ -65,6 +65,8 @@ pub mod outcome {
     pub const WOULD_DENY: u8 = 2;
     /// It was refused; with Audit policies enforced it would have been passed.
     pub const WOULD_ALLOW: u8 = 3;
+    /// The first packet of a connection, which passed. Only from tables with [`flag::TELL_ALLOWED`](crate::table::flag::TELL_ALLOWED).
+    pub const ALLOWED: u8 = 4;
 }
 
 /// One refusal, or one verdict that Audit policies would change.
@@ -95,7 +97,7 @@ pub struct Event {
     pub hook: u8,
     /// One of [`outcome`].
     pub outcome: u8,
-    /// [`DropReason`](crate::reason::DropReason) number.
+    /// [`DropReason`](crate::reason::DropReason) number; 0 for [`outcome::ALLOWED`].
     pub reason: u8,
     /// Process id of the caller; 0 where the hook does not know it.
     pub pid: u32,
@@ -125,7 +127,8 @@ pub struct LimitKey {
     pub rank: u32,
     /// Generation of the table.
     pub generation: u32,
-    /// [`DropReason`](crate::reason::DropReason) number and [`outcome`].
+    /// From the lowest byte: [`DropReason`](crate::reason::DropReason) number, [`outcome`], and for events that are no refusal a hash of the
+    /// destination, so that a busy one does not hide the others from who asks what a pod needs.
     pub reason: u32,
 }
 const _: () = assert!(size_of::<LimitKey>() == 16);

@@ -91,6 +91,8 @@ pub mod flag {
     pub const SHARED_COUNTERS: u32 = 2;
     /// Rules of the table name DNS names: destinations are looked up among the learned addresses, and replies of resolvers are read.
     pub const NAMES: u32 = 4;
+    /// The first packet of every connection that passes is told.
+    pub const TELL_ALLOWED: u32 = 8;
     /// Never set. The verifier cannot know that: see `forget` in the programs.
     pub const NEVER: u32 = 1 << 31;
 }

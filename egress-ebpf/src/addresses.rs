@@ -54,7 +54,7 @@ pub fn lesson(skb: &Skb) -> Option<u32> {
         if count == 0 || count > Lesson::MAX_ANSWERS as u32 {
             return None;
         }
-        let bytes = count * size_of::<Answer>() as u32;
+        let bytes = opaque(&mut scratch.lesson.count, count, Lesson::MAX_ANSWERS as u32) * size_of::<Answer>() as u32;
         if bpf_skb_load_bytes(skb.raw().cast(), head, scratch.answers.as_mut_ptr().cast(), bytes) != 0 {
             return None;
         }
@@ -63,6 +63,17 @@ pub fn lesson(skb: &Skb) -> Option<u32> {
     let name = scratch.lesson.name;
     learn(&Judged::NOBODY, scratch, name);
     Some(scratch.lesson.count)
+}
+
+/// `value`, which is between 1 and `limit`, a power of two, in a way that the verifier of 6.1 sees it too. Uses `memory` of a map.
+#[inline(always)]
+pub fn opaque(memory: &mut u32, value: u32, limit: u32) -> u32 {
+    let memory: *mut u32 = memory;
+    // SAFETY: a live reference. Volatile, so that the compiler does not take out what it knows.
+    unsafe {
+        memory.write_volatile(value.wrapping_sub(1));
+        (memory.read_volatile() & (limit - 1)) + 1
+    }
 }
 
 unsafe extern "C" fn store(index: u64, context: *mut Context<'_>) -> i64 {
@@ -100,7 +111,8 @@ fn place(scratch: &mut Scratch, index: usize, slot: Slot, now: u32) -> Option<Ou
     let address = &scratch.answers[index].address;
     let Some(names) = ADDRESSES.get_ptr_mut(address) else {
         scratch.fresh.slots[0] = slot.to_bits();
-        return match ADDRESSES.insert(address, &scratch.fresh, u64::from(BPF_NOEXIST)) {
+        let fresh = &scratch.fresh;
+        return match ADDRESSES.insert(address, fresh, u64::from(BPF_NOEXIST)) {
             Ok(()) => Some(Outcome::Addresses),
             Err(EEXIST) => None,
             Err(_) => Some(Outcome::AddressesFull),

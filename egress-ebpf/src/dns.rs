@@ -153,7 +153,7 @@ fn reply(skb: &Skb, endpoint: &Judged, packet: &Packet, start: u32, hook: u32) -
     scratch.open_reply(message.length)?;
     let read = read(scratch);
     if scratch.state.question != question {
-        return Err(Outcome::WrongQuestion);
+        return Err(read.err().unwrap_or(Outcome::WrongQuestion));
     }
     // One reply for each query: a second one is not asked for.
     let _ = QUERIES.remove(key);
@@ -227,6 +227,7 @@ fn load(skb: &Skb, message: &Message, scratch: &mut Scratch) -> Result<(), Outco
     if length > MAX_MESSAGE as u32 {
         return Err(Outcome::TooLong);
     }
+    let length = addresses::opaque(&mut scratch.lesson.count, length, MAX_MESSAGE as u32);
     let to: *mut c_void = scratch.message.as_mut_ptr().cast();
     // SAFETY: the buffer is longer than the length just checked; the helper checks the packet's end.
     let status = unsafe { bpf_skb_load_bytes(skb.raw().cast(), message.offset, to, length) };

@@ -23,17 +23,36 @@ pub struct Judged {
     /// The table.
     pub table: TableRef,
     /// Its constants; `generation` differs from `table.generation` if the table is gone, and then nothing is allowed.
-    pub info: TableInfo,
+    pub info: Info,
+}
+
+/// What is needed of a [`TableInfo`]: less, because stacks are short.
+#[derive(Clone, Copy)]
+pub struct Info {
+    /// See [`TableInfo`].
+    pub generation: u32,
+    /// See [`TableInfo`].
+    pub counter_base: u32,
+    /// See [`TableInfo`].
+    pub flags: u32,
+    /// See [`TableInfo`].
+    pub head_rules: u32,
+}
+
+impl Info {
+    /// Of no table.
+    const NONE: Self = Self { generation: 0, counter_base: 0, flags: 0, head_rules: 0 };
+
+    #[inline(always)]
+    fn of(info: &TableInfo) -> Self {
+        let TableInfo { generation, counter_base, flags, head_rules, .. } = *info;
+        Self { generation, counter_base, flags, head_rules }
+    }
 }
 
 impl Judged {
     /// No endpoint: its number is 0.
-    pub const NOBODY: Self = Self {
-        id: 0,
-        flags: 0,
-        table: TableRef { slot: 0, generation: 0 },
-        info: TableInfo { generation: 0, counter_base: 0, rules: 0, flags: 0, head_rules: 0, padding: 0 },
-    };
+    pub const NOBODY: Self = Self { id: 0, flags: 0, table: TableRef { slot: 0, generation: 0 }, info: Info::NONE };
 }
 
 /// The endpoint behind a host-side interface.
@@ -92,6 +111,6 @@ fn lookup(kind: u32, id: u64) -> Option<Judged> {
     if table.generation == 0 {
         return None;
     }
-    let info = TABLE_INFO.get(table.slot).copied().unwrap_or_default();
+    let info = TABLE_INFO.get(table.slot).map_or(Info::NONE, Info::of);
     Some(Judged { id, flags, table, info })
 }

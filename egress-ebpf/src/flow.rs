@@ -8,7 +8,7 @@
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use egress_common::event::Stat;
 use egress_common::flow::{Flow, FlowKey, origin, timeout};
-use egress_common::packet::{Packet, Quoted, flag, protocol, unmapped};
+use egress_common::packet::{Packet, Quoted, flag, protocol};
 
 use crate::endpoint::Judged;
 use crate::maps::FLOWS;
@@ -99,10 +99,7 @@ pub fn lives_on(key: &FlowKey, endpoint: &Judged, class_key: u32) -> bool {
     let lives = match known(key) {
         Known::No => false,
         Known::Outside => true,
-        Known::Name(id) => {
-            let family = if unmapped(key.remote).is_some() { 4 } else { 6 };
-            table::would_allow(endpoint, family, &key.remote, class_key, id)
-        }
+        Known::Name(id) => table::would_allow(endpoint, &key.remote, class_key, id),
     };
     if lives {
         report::stat(Stat::Replies);
@@ -110,16 +107,20 @@ pub fn lives_on(key: &FlowKey, endpoint: &Judged, class_key: u32) -> bool {
     lives
 }
 
-/// Remembers that the pod began this connection, where the protocol does not show it or only a name allows it.
+/// Remembers that the pod began this connection, where the protocol does not show it or only a name allows it. Returns whether it
+/// begins with this packet.
 #[inline(always)]
-pub fn remember_sent(endpoint: u32, packet: &Packet, named: &Named) {
+pub fn remember_sent(endpoint: u32, packet: &Packet, named: &Named) -> bool {
     let key = sent(endpoint, packet);
     if !shows_opening(packet.protocol) {
         let (origin, name) = if named.grants == 0 { (origin::INSIDE, 0) } else { (origin::NAME, named.id) };
-        remember(&key, origin, name);
-    } else if named.grants != 0 && packet.has(flag::OPENS) && !is_icmp(packet.protocol) {
+        return remember(&key, origin, name);
+    }
+    let opens = packet.has(flag::OPENS);
+    if named.grants != 0 && opens && !is_icmp(packet.protocol) {
         insert(&key, origin::NAME, named.id, now());
     }
+    opens
 }
 
 #[inline(always)]
@@ -144,9 +145,9 @@ pub fn shows_opening(protocol: u8) -> bool {
     matches!(protocol, protocol::TCP | protocol::SCTP | protocol::ICMP | protocol::ICMPV6)
 }
 
-/// The first packet decides who began; later ones keep the entry alive.
+/// The first packet decides who began; later ones keep the entry alive. Returns whether this is the first.
 #[inline(never)]
-fn remember(key: &FlowKey, origin: u32, name: u32) {
+fn remember(key: &FlowKey, origin: u32, name: u32) -> bool {
     let now = now();
     if let Some(flow) = FLOWS.get_ptr_mut(key) {
         // SAFETY: as in `began_outside`.
@@ -161,11 +162,12 @@ fn remember(key: &FlowKey, origin: u32, name: u32) {
                     (*flow).name = name;
                     (*flow).origin = origin;
                 }
-                return;
+                return false;
             }
         }
     }
     insert(key, origin, name, now);
+    true
 }
 
 #[inline(always)]

@@ -5,7 +5,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
-use egress_common::names::{AddressNames, Effect, IDS_PER_ADDRESS, Slot, State, name_state};
+use egress_common::names::{AddressNames, Effect, IDS_PER_ADDRESS, NameLeaf, Slot, State, name_state};
 use egress_common::table::flag;
 
 use crate::endpoint::Judged;
@@ -37,9 +37,10 @@ struct Context<'a> {
 /// The verdict at `address`, whose prefix says `state`, for (protocol, port) `key`.
 #[inline(always)]
 pub fn merge(endpoint: &Judged, address: &[u8; 16], state: &State, key: u32, named: &mut Named) -> Answer {
-    let Some(names) = ADDRESSES.get_ptr(address) else { return Answer::of_state(*state) };
+    let Some(learned) = ADDRESSES.get_ptr(address) else { return Answer::of_state(*state) };
     let now = (now() / 1_000_000_000) as u32;
-    let mut context = Context { names, endpoint, state: forget(*state, endpoint), key, now, id: 0, damaged: 0 };
+    let mut context =
+        Context { names: learned, endpoint, state: forget(*state, endpoint), key, now, id: 0, damaged: 0 };
     // SAFETY: the callback gets the context back, and it outlives the call.
     unsafe { bpf_loop(IDS_PER_ADDRESS as u32, visit as *mut c_void, (&raw mut context).cast(), 0) };
     if context.damaged != 0 {
@@ -88,16 +89,45 @@ fn forget(state: State, endpoint: &Judged) -> State {
 /// What the rules about a name say. `None`: the table is damaged.
 #[inline(always)]
 pub fn of_name(endpoint: &Judged, id: u32, key: u32) -> Option<State> {
-    let slot = endpoint.table.slot;
-    // A name that came after the table: the agent has not yet said what it means here.
-    let leaf = NAME_LEAVES.get(slot)?.get(id).copied().unwrap_or_default();
-    name_state(&ClassMap(slot), leaf, key, endpoint.info.head_rules)
+    name_state(&ClassMap(endpoint.table.slot), leaf(endpoint, id)?, key, endpoint.info.head_rules)
+}
+
+/// What the table says of a name id. `None`: the table is damaged. Of a name that came after the table it says nothing until the agent
+/// has stored its leaf.
+#[inline(always)]
+fn leaf(endpoint: &Judged, id: u32) -> Option<NameLeaf> {
+    Some(NAME_LEAVES.get(endpoint.table.slot)?.get(id).copied().unwrap_or_default())
+}
+
+/// What the loop that looks for any name works with.
+#[repr(C)]
+struct Search<'a> {
+    names: *const AddressNames,
+    endpoint: &'a Judged,
+    now: u32,
+    found: u32,
 }
 
 /// Whether any rule of the table is about a live name of the address.
-#[inline(never)]
+#[inline(always)]
 pub fn concern(endpoint: &Judged, address: &[u8; 16]) -> bool {
-    let mut named = Named::default();
-    let _ = merge(endpoint, address, &State::EMPTY, 0, &mut named);
-    named.id != 0
+    let Some(names) = ADDRESSES.get_ptr(address) else { return false };
+    let mut context = Search { names, endpoint, now: (now() / 1_000_000_000) as u32, found: 0 };
+    // SAFETY: the callback gets the context back, and it outlives the call.
+    unsafe { bpf_loop(IDS_PER_ADDRESS as u32, look as *mut c_void, (&raw mut context).cast(), 0) };
+    context.found != 0
+}
+
+unsafe extern "C" fn look(index: u64, context: *mut Search<'_>) -> i64 {
+    // SAFETY: `concern` passes its context.
+    let context = unsafe { &mut *context };
+    let index = index as usize & (IDS_PER_ADDRESS - 1);
+    // SAFETY: a live map element; one aligned 64-bit load.
+    let bits = unsafe { (&raw const (*context.names).slots[index]).read_volatile() };
+    let Some(slot) = Slot::from_bits(bits) else { return 1 };
+    if slot.expiry > context.now && leaf(context.endpoint, slot.id).is_none_or(|leaf| leaf.open().is_some()) {
+        context.found = 1;
+        return 1;
+    }
+    0
 }

@@ -1,6 +1,6 @@
 //! Counts and tells: rule and drop counters, figures, and the event ring with its limiter.
 
-use egress_common::event::{Event, Hook, Limit, LimitKey, Stat};
+use egress_common::event::{Event, Hook, Limit, LimitKey, Stat, outcome};
 use egress_common::reason::DropReason;
 use egress_common::table::{Decision, flag};
 
@@ -51,8 +51,8 @@ pub struct Told<'a> {
     pub hook: Hook,
     /// One of `egress_common::event::outcome`.
     pub outcome: u8,
-    /// Why.
-    pub reason: DropReason,
+    /// Why: a [`DropReason`] number, 0 if it passed.
+    pub reason: u8,
     /// Which rule.
     pub rank: u32,
     /// Remote address.
@@ -100,7 +100,7 @@ pub fn tell(endpoint: &Judged, told: &Told<'_>, caller: Option<&Caller>) {
         (*event).protocol = told.protocol;
         (*event).hook = told.hook as u8;
         (*event).outcome = told.outcome;
-        (*event).reason = told.reason as u8;
+        (*event).reason = told.reason;
         (*event).pid = caller.map_or(0, |caller| caller.pid);
         (*event).comm = caller.map_or([0; 16], |caller| caller.comm);
         (*event).length = told.length;
@@ -111,11 +111,11 @@ pub fn tell(endpoint: &Judged, told: &Told<'_>, caller: Option<&Caller>) {
     #[cfg(feature = "log")]
     aya_log_ebpf::info!(
         endpoint,
-        "endpoint {} table {} rank {}: {} on hook {}, protocol {}, remote {:i} port {}",
+        "endpoint {} table {} rank {}: reason {} on hook {}, protocol {}, remote {:i} port {}",
         endpoint.id,
         endpoint.table.generation,
         told.rank,
-        told.reason.name(),
+        told.reason,
         told.hook as u8,
         told.protocol,
         *told.remote,
@@ -123,14 +123,25 @@ pub fn tell(endpoint: &Judged, told: &Told<'_>, caller: Option<&Caller>) {
     );
 }
 
+/// Eight bits of the destination, so that at most 256 of them have a limit each.
+#[inline(always)]
+fn spread(told: &Told<'_>) -> u32 {
+    let mut hash = u32::from(u16::from_ne_bytes(told.remote_port));
+    for word in told.remote.as_chunks::<4>().0 {
+        hash ^= u32::from_ne_bytes(*word);
+    }
+    (hash ^ hash >> 8 ^ hash >> 16 ^ hash >> 24) & 0xff
+}
+
 /// The repeats to report with this event, or `None` if it is one too many this second.
 #[inline(always)]
 fn admit(endpoint: &Judged, told: &Told<'_>) -> Option<u32> {
+    let spread = if told.outcome == outcome::DENIED { 0 } else { spread(told) };
     let key = LimitKey {
         endpoint: endpoint.id,
         rank: told.rank,
         generation: endpoint.table.generation,
-        reason: u32::from(told.reason as u8) | u32::from(told.outcome) << 8,
+        reason: u32::from(told.reason) | u32::from(told.outcome) << 8 | spread << 16,
     };
     let now = now();
     let Some(limit) = EVENT_LIMITS.get_ptr_mut(key) else {

@@ -62,6 +62,13 @@ impl Skb {
         // SAFETY: as above.
         unsafe { (*self.0).len }
     }
+
+    /// An offset below 32, of which the verifier does not know any more which it is, so that it follows the parser once and not
+    /// once per number of VLAN tags. Changes nothing at run time: no packet has 128 MiB.
+    #[inline(always)]
+    fn hidden(&self, offset: u32) -> u32 {
+        (offset + (self.length() >> 27)) & 31
+    }
 }
 
 impl PacketBytes for Skb {
@@ -95,7 +102,11 @@ fn has_ethernet(hook: Hook) -> bool {
 #[inline(always)]
 fn network(skb: &Skb, hook: Hook) -> Result<Network, DropReason> {
     if has_ethernet(hook) {
-        return packet::ethernet(skb);
+        return packet::ethernet(skb).map(|network| match network {
+            Network::V4(start) => Network::V4(skb.hidden(start)),
+            Network::V6(start) => Network::V6(skb.hidden(start)),
+            Network::Arp => Network::Arp,
+        });
     }
     // What goes on the wire: a raw socket may write any version into the header.
     match skb.ethertype() {
@@ -182,8 +193,7 @@ impl Case<'_> {
             return self.drop(DropReason::SpoofedResolver, Event::NO_RANK, 0);
         }
         let mut named = Named::default();
-        let (family, key) = (self.packet.family, self.packet.egress_key());
-        let answer = table::ask(self.endpoint, family, &self.packet.destination, key, &mut named);
+        let answer = table::ask(self.endpoint, &self.packet.destination, self.packet.egress_key(), &mut named);
         let Some(decision) = answer.decision() else {
             return self.drop(DropReason::NoTable, Event::NO_RANK, 0);
         };
@@ -204,7 +214,7 @@ impl Case<'_> {
             return if self.endpoint.info.flags & flag::REJECT == 0 { verdict } else { Verdict::Refuse };
         }
         if !decision.is_internal() {
-            flow::remember_sent(self.endpoint.id, self.packet, &named);
+            self.remember(decision, &named);
         }
         dns::sent(self.skb, self.endpoint, self.packet, self.start, self.hook);
         Verdict::Pass
@@ -235,7 +245,7 @@ impl Case<'_> {
     #[inline(never)]
     fn judge_later_fragment(&self) -> Verdict {
         let protocol = if self.packet.has(packet::flag::TRANSPORT_HIDDEN) { None } else { Some(self.packet.protocol) };
-        let answer = table::ask_any_port(self.endpoint, self.packet.family, &self.packet.destination, protocol);
+        let answer = table::ask_any_port(self.endpoint, &self.packet.destination, protocol);
         let decided = match answer.decision() {
             _ if answer.depends() => None,
             None => return self.drop(DropReason::NoTable, Event::NO_RANK, 0),
@@ -265,25 +275,36 @@ impl Case<'_> {
         }
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn drop(&self, reason: DropReason, rank: u32, name: u32) -> Verdict {
         report::count_drop(reason, self.length);
-        self.tell(outcome::DENIED, reason, rank, name);
+        self.tell(outcome::DENIED, reason as u8, rank, name);
         Verdict::Drop
     }
 
     /// Counts and tells what Audit policies would have done.
-    #[inline(never)]
+    #[inline(always)]
     fn tell_audit(&self, decision: Decision, audit: Decision, name: u32) {
         report::count_rule(self.endpoint, audit, self.length);
         if audit.is_deny() != decision.is_deny() {
             let would = if audit.is_deny() { outcome::WOULD_DENY } else { outcome::WOULD_ALLOW };
-            self.tell(would, DropReason::Policy, audit.rank(), name);
+            self.tell(would, DropReason::Policy as u8, audit.rank(), name);
         }
     }
 
-    #[inline(always)]
-    fn tell(&self, outcome: u8, reason: DropReason, rank: u32, name: u32) {
+    /// Remembers a packet that passes, and tells of it if it is the first of its connection. A call: with its key on the stack of
+    /// the caller 6.1 would refuse the program.
+    #[inline(never)]
+    fn remember(&self, decision: Decision, named: &Named) {
+        let begins = flow::remember_sent(self.endpoint.id, self.packet, named);
+        if begins && self.endpoint.info.flags & flag::TELL_ALLOWED != 0 {
+            self.tell(outcome::ALLOWED, 0, decision.rank(), named.id);
+        }
+    }
+
+    /// One call for every kind of event: another one between would be too much for 6.1's stack.
+    #[inline(never)]
+    fn tell(&self, outcome: u8, reason: u8, rank: u32, name: u32) {
         let packet = self.packet;
         let is_icmp = matches!(packet.protocol, packet::protocol::ICMP | packet::protocol::ICMPV6);
         let told = Told {
@@ -324,7 +345,7 @@ fn remember_opening(endpoint: &Judged, packet: &Packet) {
     if packet.has(packet::flag::LATER_FRAGMENT) || (!opens && flow::shows_opening(packet.protocol)) {
         return;
     }
-    let answer = table::ask(endpoint, packet.family, &packet.source, packet.reply_key(), &mut Named::default());
+    let answer = table::ask(endpoint, &packet.source, packet.reply_key(), &mut Named::default());
     if answer.decision().is_some_and(|decision| !decision.is_internal()) {
         flow::remember_received(endpoint.id, packet);
     }

@@ -7,7 +7,7 @@ use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
 use egress_common::class;
 use egress_common::event::{Event, Hook, outcome};
 use egress_common::flow::FlowKey;
-use egress_common::packet::{mapped, protocol, unmapped};
+use egress_common::packet::{mapped, protocol};
 use egress_common::reason::DropReason;
 
 use crate::endpoint::{self, Judged};
@@ -26,7 +26,7 @@ pub fn allows4(ctx: *mut bpf_sock_addr, hook: Hook) -> bool {
     };
     // SAFETY: the context is valid while the program runs; the field is the address in network order.
     let address = unsafe { (*ctx).user_ip4 }.to_ne_bytes();
-    judge(ctx, &endpoint, mapped(address), 4, hook)
+    judge(ctx, &endpoint, mapped(address), hook)
 }
 
 /// Judges a call with an IPv6 address. An IPv4-mapped one is an IPv4 destination.
@@ -41,8 +41,7 @@ pub fn allows6(ctx: *mut bpf_sock_addr, hook: Hook) -> bool {
         let word = unsafe { (&raw const (*ctx).user_ip6[index]).read_volatile() };
         chunk.copy_from_slice(&word.to_ne_bytes());
     }
-    let family = if unmapped(address).is_some() { 4 } else { 6 };
-    judge(ctx, &endpoint, address, family, hook)
+    judge(ctx, &endpoint, address, hook)
 }
 
 /// The unspecified address leads to the pod itself: the kernel replaces it by loopback.
@@ -52,7 +51,7 @@ fn is_unspecified(address: &[u8; 16]) -> bool {
 }
 
 #[inline(always)]
-fn judge(ctx: *mut bpf_sock_addr, endpoint: &Judged, remote: [u8; 16], family: u8, hook: Hook) -> bool {
+fn judge(ctx: *mut bpf_sock_addr, endpoint: &Judged, remote: [u8; 16], hook: Hook) -> bool {
     if is_unspecified(&remote) {
         return true;
     }
@@ -66,7 +65,7 @@ fn judge(ctx: *mut bpf_sock_addr, endpoint: &Judged, remote: [u8; 16], family: u
         _ => ([0; 2], class::key(protocol, 0)),
     };
     let mut named = Named::default();
-    let answer = table::ask(endpoint, family, &remote, key, &mut named);
+    let answer = table::ask(endpoint, &remote, key, &mut named);
     let (rank, reason) = match answer.decision() {
         Some(decision) if !decision.is_deny() => return true,
         Some(decision) => {
@@ -82,7 +81,7 @@ fn judge(ctx: *mut bpf_sock_addr, endpoint: &Judged, remote: [u8; 16], family: u
     let mut told = Told {
         hook,
         outcome: outcome::DENIED,
-        reason,
+        reason: reason as u8,
         rank,
         remote: &remote,
         local: &[0; 16],

@@ -100,30 +100,26 @@ impl Answer {
 
 /// What the endpoint's table says of (protocol, port) `key` at `address`, and what names had to do with it.
 #[inline(always)]
-pub fn ask(endpoint: &Judged, family: u8, address: &[u8; 16], key: u32, named: &mut Named) -> Answer {
-    Answer(table_ask(endpoint, u32::from(family), address, key, named))
+pub fn ask(endpoint: &Judged, address: &[u8; 16], key: u32, named: &mut Named) -> Answer {
+    let [high, low] = zerocopy::transmute!(*address);
+    Answer(table_ask(endpoint, high, low, key, named))
 }
 
-/// [`ask`], as a function that the verifier checks by itself: once in a program, whatever is known at its calls.
+/// [`ask`], as a function that the verifier checks by itself: once in a program, whatever is known at its calls. The address comes by
+/// value, because before 6.8 no map takes a key from a caller's memory.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn table_ask(
-    endpoint: *const Judged,
-    family: u32,
-    address: *const [u8; 16],
-    key: u32,
-    named: *mut Named,
-) -> u64 {
+extern "C" fn table_ask(endpoint: *const Judged, high: u64, low: u64, key: u32, named: *mut Named) -> u64 {
     // SAFETY: the verifier lets only whole values in, or null.
-    match unsafe { (endpoint.as_ref(), address.as_ref(), named.as_mut()) } {
-        (Some(endpoint), Some(address), Some(named)) => find(endpoint, family as u8, address, key, named).0,
+    match unsafe { (endpoint.as_ref(), named.as_mut()) } {
+        (Some(endpoint), Some(named)) => find(endpoint, &zerocopy::transmute!([high, low]), key, named).0,
         _ => Answer::NONE.0,
     }
 }
 
 #[inline(always)]
-fn find(endpoint: &Judged, family: u8, address: &[u8; 16], key: u32, named: &mut Named) -> Answer {
-    let Some(leaf) = leaf(endpoint, family, address) else { return Answer::NONE };
+fn find(endpoint: &Judged, address: &[u8; 16], key: u32, named: &mut Named) -> Answer {
+    let Some(leaf) = leaf(endpoint, address) else { return Answer::NONE };
     if endpoint.info.flags & flag::NAMES != 0 {
         return match state(endpoint, leaf, key) {
             Some(state) => names::merge(endpoint, address, &state, key, named),
@@ -147,11 +143,11 @@ fn state(endpoint: &Judged, leaf: Leaf, key: u32) -> Option<State> {
 
 /// Whether the verdict would be Allow if the address had the name `id` now (§5.7).
 #[inline(never)]
-pub fn would_allow(endpoint: &Judged, family: u8, address: &[u8; 16], key: u32, id: u32) -> bool {
+pub fn would_allow(endpoint: &Judged, address: &[u8; 16], key: u32, id: u32) -> bool {
     if endpoint.info.flags & flag::NAMES == 0 {
         return false;
     }
-    let prefix = leaf(endpoint, family, address).and_then(|leaf| state(endpoint, leaf, key));
+    let prefix = leaf(endpoint, address).and_then(|leaf| state(endpoint, leaf, key));
     match (prefix, names::of_name(endpoint, id, key)) {
         (Some(prefix), Some(name)) => !Answer::of_state(prefix.merge(name)).denies(),
         _ => false,
@@ -161,14 +157,13 @@ pub fn would_allow(endpoint: &Judged, family: u8, address: &[u8; 16], key: u32, 
 /// Whether the address is internal for the endpoint (§1.2).
 #[inline(never)]
 pub fn is_internal(endpoint: &Judged, address: &[u8; 16]) -> bool {
-    let family = if unmapped(*address).is_some() { 4 } else { 6 };
-    matches!(leaf(endpoint, family, address).map(Leaf::open), Some(Ok(decision)) if decision.is_internal())
+    matches!(leaf(endpoint, address).map(Leaf::open), Some(Ok(decision)) if decision.is_internal())
 }
 
 /// What the endpoint's table says of `protocol` at `address` whatever the port; of every protocol if `protocol` is `None`.
 #[inline(never)]
-pub fn ask_any_port(endpoint: &Judged, family: u8, address: &[u8; 16], protocol: Option<u8>) -> Answer {
-    let Some(leaf) = leaf(endpoint, family, address) else { return Answer::NONE };
+pub fn ask_any_port(endpoint: &Judged, address: &[u8; 16], protocol: Option<u8>) -> Answer {
+    let Some(leaf) = leaf(endpoint, address) else { return Answer::NONE };
     // Rules about names may have ports of their own; the first fragment was judged by them.
     if endpoint.info.flags & flag::NAMES != 0 && names::concern(endpoint, address) {
         return Answer::DEPENDS;
@@ -184,14 +179,14 @@ pub fn ask_any_port(endpoint: &Judged, family: u8, address: &[u8; 16], protocol:
 }
 
 #[inline(always)]
-fn leaf(endpoint: &Judged, family: u8, address: &[u8; 16]) -> Option<Leaf> {
+fn leaf(endpoint: &Judged, address: &[u8; 16]) -> Option<Leaf> {
     if endpoint.info.generation != endpoint.table.generation {
         return None;
     }
     let slot = endpoint.table.slot;
-    if family == 4 {
-        TABLES4.get(slot)?.get(&Key::new(32, unmapped(*address)?)).copied()
-    } else {
-        TABLES6.get(slot)?.get(&Key::new(128, *address)).copied()
+    // No IPv6 packet has an IPv4-mapped address: the parser refuses it.
+    match unmapped(*address) {
+        Some(v4) => TABLES4.get(slot)?.get(&Key::new(32, v4)).copied(),
+        None => TABLES6.get(slot)?.get(&Key::new(128, *address)).copied(),
     }
 }

@@ -7,6 +7,9 @@
 use std::collections::HashMap;
 use std::fmt;
 
+/// Ranges of keys at which two tables differ, with what each says.
+type Changes = Vec<(KeyRange, Lookup, Lookup)>;
+
 use egress_common::names::NameLeaf;
 use egress_common::table::{Decision, Leaf};
 use ipnet::IpNet;
@@ -108,7 +111,7 @@ fn changes(
 ) -> Vec<Change> {
     let mut changes = Vec::new();
     // Few pairs of leaves stand for many regions.
-    let mut known: HashMap<(Leaf, Leaf), Vec<(KeyRange, Lookup, Lookup)>> = HashMap::new();
+    let mut known: HashMap<(Leaf, Leaf), Changes> = HashMap::new();
     for region in regions(old, new).into_iter().filter(|region| !region.is_empty) {
         let differences = known.entry((region.old, region.new)).or_insert_with(|| {
             let said = (old.intervals_with(region.old, &[before]), new.intervals_with(region.new, &[after]));

@@ -151,6 +151,8 @@ pub struct DnsConfig {
     pub grace: Duration,
     /// Whether port 53 of resolvers and of the node is always allowed (§1.3).
     pub allow_resolvers: bool,
+    /// Whether names may have internal, link-local and multicast addresses (§5.6).
+    pub allow_internal: bool,
 }
 
 impl Default for DnsConfig {
@@ -160,6 +162,7 @@ impl Default for DnsConfig {
             max_ttl: Duration::from_hours(1),
             grace: Duration::from_secs(30),
             allow_resolvers: true,
+            allow_internal: false,
         }
     }
 }
@@ -169,6 +172,8 @@ impl Default for DnsConfig {
 pub struct Config {
     /// For traffic that no rule matches.
     pub default_action: DefaultAction,
+    /// Whether policies and the default action decide anything; if not, all of them are under Audit.
+    pub enforcement: Mode,
     /// Always allowed.
     pub excluded_cidrs: Vec<IpNet>,
     /// Never judged; `None` if nobody said (§1.2).

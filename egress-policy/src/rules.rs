@@ -1,11 +1,13 @@
 //! The rules of one pod in the order of evaluation (§2): a rule's index in the list is its rank, and the first match wins.
 //!
 //! Order: builtin rules, Admin tier, Namespace tier, Baseline tier, default action. Invariant: the last rule is the default action and
-//! matches everything. Pods with equal lists (same [`RuleList::fingerprint`]) share one compiled table.
+//! matches everything. Under `enforcement: Audit` every policy is one under Audit, and so is a default action that denies: an Audit rule
+//! before the last one, which then allows. Pods with equal lists (same [`RuleList::fingerprint`]) share one compiled table.
 
 mod builtin;
 mod fingerprint;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -249,27 +251,29 @@ impl PolicySet {
     pub fn rule_list_of(&self, policies: &[&Policy], node: &NodeContext) -> RuleList {
         let mut rules = builtin_rules(&self.config, node);
         for policy in policies {
-            rules.extend(policy.rules.iter().zip(1..).map(|(rule, number)| ranked(policy, rule, number, node)));
+            let mode = self.mode(policy);
+            rules.extend(policy.rules.iter().zip(1..).map(|(rule, number)| ranked(policy, mode, rule, number, node)));
         }
-        let action = match self.config.default_action {
-            DefaultAction::Allow => Action::Allow,
-            DefaultAction::Deny => Action::Deny,
-        };
-        rules.push(RankedRule {
-            origin: RuleOrigin::Default,
-            tier: Tier::Default,
-            action,
-            mode: Mode::Enforce,
-            peer: RankedPeer::Any,
-            ports: Ports::Any,
-        });
+        let audited = self.config.enforcement == Mode::Audit;
+        match (self.config.default_action, audited) {
+            (DefaultAction::Allow, _) => rules.push(default_rule(Action::Allow, Mode::Enforce)),
+            (DefaultAction::Deny, false) => rules.push(default_rule(Action::Deny, Mode::Enforce)),
+            (DefaultAction::Deny, true) => {
+                rules.extend([default_rule(Action::Deny, Mode::Audit), default_rule(Action::Allow, Mode::Enforce)]);
+            }
+        }
         let selected = |policy: &&Policy| SelectedPolicy {
             key: Arc::clone(&policy.key),
             tier: policy.tier,
             priority: policy.priority,
-            mode: policy.mode,
+            mode: self.mode(policy),
         };
         RuleList { rules, policies: policies.iter().map(selected).collect() }
+    }
+
+    /// §2.5, for one policy or for all.
+    fn mode(&self, policy: &Policy) -> Mode {
+        if self.config.enforcement == Mode::Audit { Mode::Audit } else { policy.mode }
     }
 
     /// §2.6.
@@ -300,7 +304,18 @@ fn order(policy: &Policy) -> (Tier, u16, &str, &PolicyKey) {
     (policy.tier, policy.priority, &policy.key.name, &policy.key)
 }
 
-fn ranked(policy: &Policy, rule: &Rule, number: u32, node: &NodeContext) -> RankedRule {
+fn default_rule(action: Action, mode: Mode) -> RankedRule {
+    RankedRule {
+        origin: RuleOrigin::Default,
+        tier: Tier::Default,
+        action,
+        mode,
+        peer: RankedPeer::Any,
+        ports: Ports::Any,
+    }
+}
+
+fn ranked(policy: &Policy, mode: Mode, rule: &Rule, number: u32, node: &NodeContext) -> RankedRule {
     let peer = match &rule.peer {
         Peer::Cidr { cidr, except } => RankedPeer::Cidr { cidr: *cidr, except: Arc::clone(except) },
         Peer::DnsName(name) => RankedPeer::DnsName(Arc::clone(name)),
@@ -314,16 +329,26 @@ fn ranked(policy: &Policy, rule: &Rule, number: u32, node: &NodeContext) -> Rank
         origin: RuleOrigin::Policy { key: Arc::clone(&policy.key), number, name: rule.name.clone() },
         tier: policy.tier,
         action: rule.action,
-        mode: policy.mode,
+        mode,
         peer,
         ports: rule.ports.clone(),
     }
 }
 
 impl RuleList {
+    /// The names that rules of the list are about, each once.
+    pub fn patterns(&self) -> BTreeSet<Arc<NamePattern>> {
+        let of_rule = |rule: &RankedRule| match &rule.peer {
+            RankedPeer::DnsName(name) => Some(Arc::clone(name)),
+            RankedPeer::Any | RankedPeer::Networks(_) | RankedPeer::Cidr { .. } | RankedPeer::Nodes { .. } => None,
+        };
+        self.rules.iter().filter_map(of_rule).collect()
+    }
+
     /// Whether the list says nothing: no policy selects the pod and the default is Allow. Such a pod needs no endpoint (performance.md).
     pub fn is_trivial(&self) -> bool {
-        self.policies.is_empty() && self.rules.last().is_some_and(|rule| rule.action == Action::Allow)
+        let denies = |rule: &RankedRule| rule.tier == Tier::Default && rule.action == Action::Deny;
+        self.policies.is_empty() && !self.rules.iter().rev().take(2).any(denies)
     }
 }
 

@@ -42,7 +42,7 @@ impl Action {
     }
 }
 
-/// Whether a policy decides or is only recorded.
+/// Whether a policy, or in the configuration every one, decides or is only recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
     /// The policy decides.
@@ -265,6 +265,9 @@ pub struct EgressConfigSpec {
     /// For traffic that no rule matches. Default Allow. Deny needs `internalCIDRs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_action: Option<DefaultAction>,
+    /// Audit: nothing is refused by a policy or by the default action; what they would refuse is recorded. Default Enforce.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<Mode>,
     /// External prefixes that are always allowed, whatever the policies say.
     #[serde(default, rename = "excludedCIDRs", skip_serializing_if = "Option::is_none")]
     pub excluded_cidrs: Option<Vec<String>>,
@@ -304,4 +307,8 @@ pub struct DnsSpec {
     /// Whether pods may always ask the trusted resolvers and their own node (port 53). Default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_resolvers: Option<bool>,
+    /// Whether names may have internal, link-local and multicast addresses. Default false: such answers are ignored, because whoever
+    /// controls an external name could otherwise point it inwards (DNS rebinding).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_internal_answers: Option<bool>,
 }

@@ -123,10 +123,10 @@ fn unmatched(rule: &RankedRule) -> Option<Warning> {
 }
 
 /// The numbers of the rules about names in which something is noticed, by policy.
-fn by_policy<'l>(
-    list: &'l RuleList,
+fn by_policy(
+    list: &RuleList,
     noticed: impl Fn(&NamePattern, &RankedRule, u32) -> bool,
-) -> BTreeMap<&'l Arc<PolicyKey>, Vec<u32>> {
+) -> BTreeMap<&Arc<PolicyKey>, Vec<u32>> {
     let mut numbers: BTreeMap<&Arc<PolicyKey>, Vec<u32>> = BTreeMap::new();
     for (rule, rank) in list.rules.iter().zip(0..) {
         if let (RuleOrigin::Policy { key, number, .. }, RankedPeer::DnsName(name)) = (&rule.origin, &rule.peer)

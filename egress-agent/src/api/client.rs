@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use http_body_util::{BodyExt as _, Collected, Empty};
@@ -13,6 +14,10 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+
+/// Longest that an answer may take. An agent answers when its first apply is done.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Why the agent gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -47,10 +52,12 @@ impl Client {
 
     /// Asks for `target` and reads the answer.
     pub(crate) fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
-        let bytes = self.runtime.block_on(async {
+        let answer = async {
             let response = self.ask(target).await?;
             self.whole(response).await
-        })?;
+        };
+        let late = || self.failed(io::Error::new(io::ErrorKind::TimedOut, "it does not answer; see its log"));
+        let bytes = self.runtime.block_on(async { timeout(PATIENCE, answer).await }).map_err(|_| late())??;
         serde_json::from_slice(&bytes).map_err(ClientError::Answer)
     }
 

@@ -20,7 +20,7 @@ use crate::vitals::Vitals;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Filter {
-    /// `denied`; `audit` for both `would-deny` and `would-allow`.
+    /// `denied`; `audit` for both `would-deny` and `would-allow`; `allowed`. All but the last if nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) outcome: Option<Outcome>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,6 +31,9 @@ pub(crate) struct Filter {
     /// `default/curl`, or the name of a cluster policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) policy: Option<String>,
+    /// Only destinations of which a name is known.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) dns: bool,
 }
 
 /// Kinds of events.
@@ -39,6 +42,7 @@ pub(crate) struct Filter {
 pub(crate) enum Outcome {
     Denied,
     Audit,
+    Allowed,
 }
 
 /// A line of the feed.
@@ -57,11 +61,13 @@ impl Filter {
         let is =
             |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|wanted| found == Some(wanted));
         let outcome = match self.outcome {
-            None => true,
+            None => !record.is_allowed(),
+            Some(Outcome::Allowed) => record.is_allowed(),
             Some(Outcome::Denied) => record.outcome == "denied",
             Some(Outcome::Audit) => record.outcome.starts_with("would-"),
         };
         outcome
+            && (!self.dns || record.name.is_some())
             && is(&self.namespace, record.namespace.as_deref())
             && is(&self.pod, Some(&record.pod))
             && is(&self.policy, record.policy.as_deref())
@@ -121,6 +127,9 @@ mod tests {
             assert!(!filter(other).admits(&record), "{other}");
         }
         assert!(filter("outcome=audit").admits(&Record { outcome: "would-deny".into(), ..record }));
+        let allowed = Record { outcome: "allowed".into(), name: Some("www.foo.com".into()), ..sample() };
+        assert!(!filter("").admits(&allowed) && filter("outcome=allowed").admits(&allowed));
+        assert!(filter("outcome=allowed&dns=true").admits(&allowed) && !filter("dns=true").admits(&sample()));
         assert!(serde_urlencoded::from_str::<Filter>("nonsense=1").is_err());
     }
 
@@ -128,13 +137,14 @@ mod tests {
     async fn a_slow_listener_is_told_how_many_events_it_missed() {
         let sender = tokio::sync::broadcast::Sender::new(2);
         let mut receiver = sender.subscribe();
+        let sent = Arc::new(sample());
         for _ in 0..5 {
-            sender.send(Arc::new(sample())).unwrap();
+            sender.send(Arc::clone(&sent)).unwrap();
         }
         let line = next(&mut receiver, &Filter::default()).await.unwrap();
         assert_eq!(line, "{\"missed\":3}\n");
         let line = next(&mut receiver, &Filter::default()).await.unwrap();
         let Line::Record(record) = serde_json::from_slice(&line).unwrap() else { panic!("{line:?}") };
-        assert_eq!(*record, sample());
+        assert_eq!(*record, *sent);
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Checked {
 pub(super) struct WarningRow {
     /// The file.
     source: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
     /// The object.
     object: String,
     /// The field; empty for the whole object.
@@ -45,6 +47,7 @@ impl Checked {
             };
             WarningRow {
                 source: files.owner(&warning).unwrap_or_default().to_owned(),
+                line: files.line(&warning),
                 object,
                 path: warning.path,
                 reason: format!("{:?}", warning.reason),
@@ -80,7 +83,8 @@ impl Answer for Checked {
             }
         }
         for warning in &self.warnings {
-            write!(out, "{}: {}: ", warning.source, paint("warning", Style::new().yellow().bold()))?;
+            let line = warning.line.map(|line| format!(":{line}")).unwrap_or_default();
+            write!(out, "{}{line}: {}: ", warning.source, paint("warning", Style::new().yellow().bold()))?;
             place(out, Some(&warning.object), Some(&warning.path))?;
             writeln!(out, "{} [{}]", warning.message, warning.reason)?;
         }

@@ -7,8 +7,9 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use egress_common::abi::capacity;
 
-use super::ask::{self, CheckArgs, CompletionsArgs, DiffArgs, ManArgs, MonitorArgs, StatusArgs, TestArgs, WhyArgs};
+use super::ask::{self, CheckArgs, CompletionsArgs, DiffArgs, ManArgs, TestArgs, WhyArgs};
 use super::import::{self, ImportArgs};
+use super::live::{self, MonitorArgs, StatusArgs, SuggestArgs, TopArgs};
 
 /// Sizes of maps are at least one entry.
 fn size() -> RangedU64ValueParser<u32> {
@@ -41,6 +42,7 @@ const DUMP_EXAMPLES: &str = "\
 Examples:
   egress-agent dump                 # who is covered, by which table
   egress-agent dump rules           # every rule with its counters
+  egress-agent dump names           # DNS names, their addresses and for how long
   egress-agent dump tables -o json  # prefixes, classes and decisions, for programs
 
 Works whether the agent runs or not: everything is read from the pinned maps.
@@ -60,11 +62,17 @@ pub(crate) enum Command {
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
     /// Say how the agent and its part in the kernel are doing.
-    #[command(after_help = ask::STATUS_EXAMPLES)]
+    #[command(after_help = live::STATUS_EXAMPLES)]
     Status(StatusArgs),
     /// Show refusals, and what policies under Audit would refuse, as they happen.
-    #[command(after_help = ask::MONITOR_EXAMPLES)]
+    #[command(after_help = live::MONITOR_EXAMPLES)]
     Monitor(MonitorArgs),
+    /// Show who is refused what, by rate, on one screen.
+    #[command(after_help = live::TOP_EXAMPLES)]
+    Top(TopArgs),
+    /// Write a policy that would have allowed what policies under Audit would have refused.
+    #[command(after_help = live::SUGGEST_EXAMPLES)]
+    Suggest(SuggestArgs),
     /// Show what the kernel enforces.
     #[command(after_help = DUMP_EXAMPLES)]
     Dump(DumpArgs),
@@ -122,6 +130,9 @@ pub(crate) struct RunArgs {
     /// Where refusals are written, one JSON object per line; - is standard output [default: events.jsonl in --state-dir].
     #[arg(long, value_name = "FILE", help_heading = "Flow log")]
     pub(crate) flow_log: Option<PathBuf>,
+    /// Write the first packet of every allowed connection too; --events-per-second limits them likewise.
+    #[arg(long, help_heading = "Flow log")]
+    pub(crate) flow_log_allowed: bool,
     /// Bytes after which the flow log is put aside as FILE.1, and that one as FILE.2.
     #[arg(long, value_name = "BYTES", default_value_t = 10 << 20, help_heading = "Flow log", value_parser = bytes())]
     pub(crate) flow_log_size: u64,
@@ -174,6 +185,9 @@ pub(crate) struct DumpArgs {
     /// Folder on a BPF file system where programs and maps are pinned.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
     pub(crate) bpffs: PathBuf,
+    /// Folder of the agent's names.json, which says which concrete names the addresses belong to.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
+    pub(crate) state_dir: PathBuf,
     /// Format of the answer.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
@@ -191,6 +205,8 @@ pub(crate) enum Subject {
     Counters,
     /// Remembered connections.
     Flows,
+    /// DNS names of the rules, their addresses and how long these count.
+    Names,
     /// Settings of the programs.
     Config,
     /// Node-wide figures of the programs.

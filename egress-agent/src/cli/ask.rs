@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Output;
-use super::args::{DEFAULT_BPFFS, DEFAULT_STATE_DIR, SOCKET};
+use super::args::{DEFAULT_BPFFS, DEFAULT_STATE_DIR};
 use crate::destination::{Asked, Destination};
 use crate::pods::{Label, PodName};
 
@@ -38,6 +38,7 @@ Examples:
   egress-agent test policies/ --from shop/web --to 8.8.8.8:443 --explain
   egress-agent test policies/ --cases cases.yaml      # for continuous integration
   dig +noall +answer www.foo.com A www.foo.com AAAA | egress-agent test policies/ --dns /dev/stdin --from shop/web --to www.foo.com:443
+  egress-agent test policies/ --cases cases.yaml --kernel   # the same through the programs of the kernel, as root
 
 A destination is ADDRESS[:PORT][/PROTOCOL]. Without a protocol TCP is meant, without a port every port. For ICMP the port is the type.
 With --dns the address may be a name, which means each of its addresses. Nothing is resolved: ANSWERS says which addresses are known,
@@ -46,7 +47,8 @@ address is judged with all the names that ANSWERS gives it, also where it is ask
 A file of cases is a list of {from, to, expect: Allow|Deny}, each with these if you like: rule (what decides: its name, its text, or
 \"rule 2 of shop/web\"), and without --endpoints: labels, serviceAccount.
 Nothing of this machine is looked at: DNS to the resolvers of its resolv.conf, which an agent always allows, is judged like the rest.
-Exit codes: 0 everything is allowed (or as expected), 1 something is not, 2 wrong arguments or policies, 3 the judges disagree (a bug).";
+Exit codes: 0 everything is allowed (or as expected), 1 something is not, 2 wrong arguments or policies, 3 the judges disagree (a bug),
+or --kernel cannot load the programs.";
 
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
@@ -74,6 +76,9 @@ pub(crate) struct TestArgs {
     /// File with a list of probes and what is expected of each.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to", "labels", "service_account"])]
     pub(crate) cases: Option<PathBuf>,
+    /// Let the real programs judge too, a packet per probe and interval of ports, and fail where they differ. Needs root.
+    #[arg(long)]
+    pub(crate) kernel: bool,
     /// Show each rule that is considered and what it has to do with the verdict.
     #[arg(long)]
     pub(crate) explain: bool,
@@ -131,81 +136,6 @@ pub(crate) struct WhyArgs {
     #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
     pub(crate) state_dir: PathBuf,
     /// Format of the answer.
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    pub(crate) output: Output,
-}
-
-/// Where the running agent is found.
-#[derive(Debug, Args)]
-pub(crate) struct Connection {
-    /// Folder of the agent's state, as given to `run`.
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
-    pub(crate) state_dir: PathBuf,
-    /// The agent's socket [default: agent.sock in --state-dir].
-    #[arg(long, value_name = "FILE")]
-    pub(crate) socket: Option<PathBuf>,
-}
-
-impl Connection {
-    /// The socket.
-    pub(crate) fn path(&self) -> PathBuf {
-        self.socket.clone().unwrap_or_else(|| self.state_dir.join(SOCKET))
-    }
-}
-
-pub(super) const STATUS_EXAMPLES: &str = "\
-Examples:
-  egress-agent status
-  egress-agent status -o json
-
-The running agent answers; where none runs, the pinned maps and what it last wrote are read, and the answer says so.
-Exit codes: 0 well, 1 there are problems, pods wait for their rules, or no agent runs; 3 neither agent nor maps can be asked.";
-
-#[derive(Debug, Args)]
-pub(crate) struct StatusArgs {
-    #[command(flatten)]
-    pub(crate) connection: Connection,
-    /// Folder on a BPF file system where programs and maps are pinned, for when no agent runs.
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
-    pub(crate) bpffs: PathBuf,
-    /// Format of the answer.
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    pub(crate) output: Output,
-}
-
-pub(super) const MONITOR_EXAMPLES: &str = "\
-Examples:
-  egress-agent monitor                              # everything that is refused, or would be under Audit
-  egress-agent monitor --denied --pod shop/web
-  egress-agent monitor --audit --policy shop/trial -o json | jq .
-
-The running agent passes them on; docs/flow-log.md documents the fields. Of more than --events-per-second (of `run`) equal ones the
-others are counted as repeats.
-Exit codes: 0 --limit is reached, 3 no agent runs, or it ended.";
-
-#[derive(Debug, Args)]
-pub(crate) struct MonitorArgs {
-    /// Only what was refused.
-    #[arg(long)]
-    pub(crate) denied: bool,
-    /// Only what policies under Audit would have refused, or would have allowed.
-    #[arg(long)]
-    pub(crate) audit: bool,
-    /// Only pods of this namespace.
-    #[arg(short, long, value_name = "NS")]
-    pub(crate) namespace: Option<String>,
-    /// Only this pod.
-    #[arg(long, value_name = "NS/POD", conflicts_with = "namespace")]
-    pub(crate) pod: Option<PodName>,
-    /// Only rules of this policy: NAMESPACE/NAME, or the name of a cluster policy.
-    #[arg(long, value_name = "POLICY")]
-    pub(crate) policy: Option<String>,
-    /// End after this many events.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) limit: Option<u64>,
-    #[command(flatten)]
-    pub(crate) connection: Connection,
-    /// Format of the events; json is one object per line.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use egress_policy::import::KINDS;
+use egress_policy::import::{KINDS, Target};
 
 use super::Output;
 
@@ -14,6 +14,7 @@ Examples:
   oc get egressnetworkpolicy -A -o yaml | egress-agent import -
   egress-agent import --strict --namespace shop old/      # fails unless every rule means the same
   egress-agent import -o table old/                       # only the report, with every rule
+  egress-agent import --to ovn policies/                  # our policies as EgressFirewall objects
 
 Objects go to standard output, the report to standard error; -o json has both. What a rule of the report may be:
   exact          every verdict on traffic to outside of the cluster is the same
@@ -33,6 +34,9 @@ pub(crate) struct ImportArgs {
     /// Namespace of objects that name none.
     #[arg(short, long, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
+    /// Write the objects of another firewall instead, as far as it can say them; our own objects are read too.
+    #[arg(long, value_name = "TARGET", value_parser = PossibleValuesParser::new(Target::NAMES.map(|(name, _)| name)))]
+    pub(crate) to: Option<String>,
     /// Exit with 1 unless every rule is exact.
     #[arg(long)]
     pub(crate) strict: bool,

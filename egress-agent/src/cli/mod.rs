@@ -7,6 +7,7 @@ mod args;
 mod ask;
 mod failure;
 mod import;
+mod live;
 mod shell;
 
 use std::process::ExitCode;
@@ -14,17 +15,25 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 pub(crate) use args::{Cli, Command, DumpArgs, LogFormat, Output, RunArgs, Subject};
-pub(crate) use ask::{CheckArgs, DiffArgs, MonitorArgs, StatusArgs, TestArgs, WhyArgs};
+pub(crate) use ask::{CheckArgs, DiffArgs, TestArgs, WhyArgs};
 #[cfg(test)]
 pub(crate) use failure::Exit;
 pub(crate) use failure::{Failure, Verdict, chain};
 pub(crate) use import::ImportArgs;
+pub(crate) use live::{MonitorArgs, StatusArgs, SuggestArgs, TopArgs};
 
-use crate::{agent, check, difference, dump, logs, monitor, probes, status, why};
+use crate::{agent, check, difference, dump, kubectl, logs, monitor, probes, status, suggest, top, why};
 
-/// Parses the arguments of this process and does what they say.
+/// Parses the arguments of this process and does what they say; under the name `kubectl-egress`, as a plugin of kubectl.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    if kubectl::is_plugin(std::env::args_os().next().as_ref()) {
+        return kubectl::main();
+    }
+    run(&Cli::parse())
+}
+
+/// Does what the arguments say.
+pub(crate) fn run(cli: &Cli) -> ExitCode {
     match obey(&cli.command) {
         Ok(verdict) => verdict.code(),
         Err(failure) => {
@@ -42,6 +51,8 @@ fn obey(command: &Command) -> Result<Verdict, Failure> {
         }
         Command::Status(arguments) => status::run(arguments),
         Command::Monitor(arguments) => monitor::run(arguments),
+        Command::Top(arguments) => top::run(arguments),
+        Command::Suggest(arguments) => suggest::run(arguments),
         Command::Dump(arguments) => dump::run(arguments).map(|()| Verdict::Yes),
         Command::Why(arguments) => why::run(arguments),
         Command::Check(arguments) => check::run(arguments),

@@ -33,7 +33,8 @@ pub struct Attached {
 }
 
 /// Maps whose entries come and go with keys.
-const KEYED: [&str; 4] = [map::ENDPOINT_IDS, map::FLOWS, map::FRAGMENTS, map::EVENT_LIMITS];
+const KEYED: [&str; 6] =
+    [map::ENDPOINT_IDS, map::FLOWS, map::FRAGMENTS, map::EVENT_LIMITS, map::ADDRESSES, map::QUERIES];
 
 impl Inspector {
     /// How full each map is that can be full. Costs a system call per entry of the keyed ones.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aya::maps::MapData;
 use egress_common::abi::{Config, map};
-use egress_common::endpoint::{EndpointKey, TableRef, key_kind};
+use egress_common::endpoint::{EndpointKey, TableRef, flag, key_kind};
 
 use super::DesiredEndpoint;
 use super::error::DatapathError;
@@ -105,6 +105,7 @@ impl Endpoints {
     pub(super) fn publish(&mut self, endpoint: &DesiredEndpoint, table: TableRef) -> Result<bool, DatapathError> {
         let keys = keys(endpoint);
         let Some(known) = self.realized.get(&endpoint.name).cloned() else { return Ok(false) };
+        self.array.store_flags(known.slot, if endpoint.is_resolver { flag::RESOLVER } else { 0 });
         let changed = known.table != table || known.keys != keys;
         if known.table != table {
             self.array.store_table(known.slot, table.to_bits());

@@ -1,5 +1,7 @@
 //! The pins, read without touching anything: what `egress-agent dump` and `why` show, with the agent alive or dead.
 
+mod names;
+
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;

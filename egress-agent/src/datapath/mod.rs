@@ -10,8 +10,10 @@ mod endpoints;
 mod error;
 mod grace;
 pub mod inspect;
+mod leaves;
 mod links;
 mod maps;
+mod names;
 mod pins;
 mod programs;
 mod seed;
@@ -19,16 +21,23 @@ mod syscall;
 mod tables;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
-use egress_common::abi::{self, Config, capacity, map};
+use egress_common::abi::{self, Config, capacity, config_flag, map};
 use egress_common::endpoint::TableRef;
 use egress_policy::compile::Table;
 use egress_policy::describe::TableDescription;
+use egress_policy::model::DnsConfig;
+use egress_policy::name::NamePattern;
+use ipnet::IpNet;
 
 pub use self::error::DatapathError;
+pub(crate) use self::names::bytes;
+pub use self::names::{DesiredNames, NameMaps, Swept};
 pub use self::programs::{ProgramFigures, Programs};
 pub use self::tables::Counted;
 
@@ -96,6 +105,21 @@ pub struct Desired {
     pub endpoints: Vec<DesiredEndpoint>,
     /// Events per second and (endpoint, rule).
     pub events_per_second: u32,
+    /// What DNS depends on.
+    pub dns: DesiredDns,
+    /// What names mean.
+    pub names: DesiredNames,
+}
+
+/// DNS settings of the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DesiredDns {
+    /// Trusted resolvers.
+    pub resolvers: Vec<IpAddr>,
+    /// Lifetimes of addresses (§5.3).
+    pub lifetimes: DnsConfig,
+    /// Prefixes whose addresses no name has (§5.6).
+    pub internal: Vec<IpNet>,
 }
 
 /// One pod.
@@ -111,6 +135,8 @@ pub struct DesiredEndpoint {
     pub namespace: Option<PathBuf>,
     /// Where `cgroup_skb` programs go if there is no interface; without `netns`, the socket hooks know it by this.
     pub cgroup: Option<Cgroup>,
+    /// Whether the pod is a trusted resolver, and may send from a resolver's address.
+    pub is_resolver: bool,
     /// What judges it.
     pub table: Arc<DesiredTable>,
     /// What judges it if `table` does not fit and the pod has none yet (§6.6).
@@ -124,6 +150,8 @@ pub struct DesiredTable {
     pub fingerprint: [u8; 32],
     /// The prefixes and classes.
     pub table: Table,
+    /// The names that its rules are about.
+    pub patterns: BTreeSet<Arc<NamePattern>>,
     /// Its rules, for people; pinned beside it.
     pub description: TableDescription,
     /// Whether refusals are answered (`denyResponse: Reject`).
@@ -187,8 +215,9 @@ impl Datapath {
     pub fn open(options: &Options) -> Result<Self, DatapathError> {
         let pins = Pins::new(&options.bpffs);
         let programs = Programs::load(&pins, &options.capacity)?;
-        let tables = Tables::adopt(&pins)?;
+        let mut tables = Tables::adopt(&pins)?;
         let endpoints = Endpoints::adopt(&pins)?;
+        tables.keep(&endpoints.tables())?;
         Ok(Self { pins, cgroup_root: options.cgroup_root.clone(), programs, tables, endpoints, attached: false })
     }
 
@@ -196,6 +225,8 @@ impl Datapath {
     pub fn apply(&mut self, desired: &Desired) -> Result<Applied, DatapathError> {
         let mut applied = Applied::default();
         self.configure(desired)?;
+        names::set_resolvers(&self.pins, &desired.dns.resolvers)?;
+        names::forget_flows(&self.pins, &desired.names.reused)?;
         let tables_before = self.tables.len();
         let kept: BTreeSet<String> = desired.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect();
         // Departed endpoints go last, so that a key that moves to another endpoint is never without one; only where the new ones would
@@ -205,13 +236,15 @@ impl Datapath {
         }
         let mut admitted = Vec::new();
         for endpoint in &desired.endpoints {
-            match self.realize(endpoint, &mut admitted) {
+            match self.realize(endpoint, &desired.names, &mut admitted) {
                 Ok(true) => applied.endpoints_changed += 1,
                 Ok(false) => {}
                 Err(error) => applied.problem(endpoint, &error),
             }
         }
         applied.tables_built = self.tables.len() - tables_before;
+        // Every table already says what the ids mean that replies are learned under from now on.
+        names::set_names(&self.pins, &desired.names.entries)?;
         self.attach(desired, &mut applied)?;
         // Once more for clients that came between the first look and the attachment.
         for (endpoint, id) in admitted {
@@ -229,13 +262,14 @@ impl Datapath {
     fn realize<'a>(
         &mut self,
         endpoint: &'a DesiredEndpoint,
+        names: &DesiredNames,
         admitted: &mut Vec<(&'a DesiredEndpoint, u32)>,
     ) -> Result<bool, DatapathError> {
-        let (table, refused) = match (self.tables.realize(&endpoint.table), &endpoint.fallback) {
+        let (table, refused) = match (self.tables.realize(&endpoint.table, names), &endpoint.fallback) {
             (Ok(table), _) => (table, None),
             // An endpoint that has a table keeps it; a new one is held rather than left open.
             (Err(error), Some(fallback)) if !self.endpoints.has(&endpoint.name) => {
-                (self.tables.realize(fallback)?, Some(error))
+                (self.tables.realize(fallback, names)?, Some(error))
             }
             (Err(error), _) => return Err(error),
         };
@@ -261,7 +295,10 @@ impl Datapath {
             cgroup_levels: levels.fold(0, |levels, level| levels | 1 << level),
             events_per_second: desired.events_per_second,
             next_endpoint: self.endpoints.next_id(desired.endpoints.len()),
-            ..Config::default()
+            min_ttl: seconds(desired.dns.lifetimes.min_ttl),
+            max_ttl: seconds(desired.dns.lifetimes.max_ttl),
+            grace: seconds(desired.dns.lifetimes.grace),
+            flags: if desired.dns.lifetimes.allow_internal { config_flag::LEARN_INTERNAL } else { 0 },
         };
         let bytes: [u8; size_of::<Config>()] = zerocopy::transmute!(config);
         configs.set(0, bytes, 0).map_err(DatapathError::map(map::CONFIG))
@@ -301,6 +338,24 @@ impl Datapath {
         maps::open(&self.pins, map::EVENTS)
     }
 
+    /// The maps of names and addresses.
+    pub fn name_maps(&self) -> Result<NameMaps, DatapathError> {
+        Ok(NameMaps::new(&self.pins, self.programs.learn()?))
+    }
+
+    /// The DNS lifetimes that the kernel works with: (least TTL, greatest TTL, grace), in seconds.
+    pub fn lifetimes(&self) -> Result<[u32; 3], DatapathError> {
+        let configs: maps::Configs = maps::open(&self.pins, map::CONFIG)?;
+        let bytes = configs.get(&0, 0).map_err(DatapathError::map(map::CONFIG))?;
+        let config: Config = zerocopy::transmute!(bytes);
+        Ok([config.min_ttl, config.max_ttl, config.grace])
+    }
+
+    /// Lets the first packet of every allowed connection be told from now on, or not.
+    pub fn tell_allowed(&mut self, tell: bool) -> Result<(), DatapathError> {
+        self.tables.tell_allowed(tell)
+    }
+
     /// The rules of a table version, while the kernel holds it.
     pub fn description(&self, generation: u32) -> Option<Arc<TableDescription>> {
         self.tables.of_generation(generation).map(|table| Arc::clone(&table.description))
@@ -325,6 +380,10 @@ impl Datapath {
     pub fn programs_mut(&mut self) -> &mut Programs {
         &mut self.programs
     }
+}
+
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// Depth of a cgroup below the cgroup v2 root, as `bpf_skb_ancestor_cgroup_id` counts.

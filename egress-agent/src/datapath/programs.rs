@@ -1,6 +1,8 @@
 //! The loaded programs, and the object they come from.
 
 use std::fs;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 
 use aya::programs::{Program, ProgramError, TcAttachType};
 use aya::{Btf, Ebpf, EbpfLoader};
@@ -95,6 +97,15 @@ impl Programs {
     {
         let program = self.ebpf.program_mut(name).ok_or(DatapathError::Missing(name))?;
         program.try_into().map_err(DatapathError::program(name))
+    }
+
+    /// The program that stores addresses, by a descriptor of its own.
+    pub(super) fn learn(&self) -> Result<OwnedFd, DatapathError> {
+        let program = self.ebpf.program(LEARN).ok_or(DatapathError::Missing(LEARN))?;
+        let fd = program.fd().map_err(DatapathError::program(LEARN))?;
+        fd.as_fd()
+            .try_clone_to_owned()
+            .map_err(DatapathError::path("duplicating the descriptor of", PathBuf::from(LEARN)))
     }
 
     /// What the verifier and the JIT made of each program.

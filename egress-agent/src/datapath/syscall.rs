@@ -22,6 +22,7 @@ const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_LINK_UPDATE: libc::c_long = 29;
@@ -68,6 +69,40 @@ pub(super) fn open_pin(path: &Path) -> Result<Option<OwnedFd>, DatapathError> {
         Err(DatapathError::Syscall { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Runs a program once on `data` and returns its return value.
+pub(super) fn test_run(program: BorrowedFd<'_>, data: &[u8]) -> Result<u32, DatapathError> {
+    #[repr(C)]
+    #[derive(IntoBytes, FromBytes, Immutable, KnownLayout)]
+    struct Attributes {
+        program: u32,
+        result: u32,
+        data_size_in: u32,
+        data_size_out: u32,
+        data_in: u64,
+        data_out: u64,
+        repeat: u32,
+        duration: u32,
+    }
+    let mut attributes = Attributes {
+        program: raw(program),
+        result: 0,
+        data_size_in: u32::try_from(data.len()).unwrap_or(u32::MAX),
+        data_size_out: 0,
+        data_in: address(data.as_ptr()),
+        data_out: 0,
+        repeat: 1,
+        duration: 0,
+    };
+    // SAFETY: as in `bpf`; the kernel also writes the result into the attributes, which are ours.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, attributes.as_mut_bytes().as_mut_ptr(), size_of::<Attributes>())
+    };
+    if result < 0 {
+        return Err(DatapathError::Syscall { call: "BPF_PROG_TEST_RUN", source: io::Error::last_os_error() });
+    }
+    Ok(attributes.result)
 }
 
 /// Makes an array of maps whose members are like `inner`.

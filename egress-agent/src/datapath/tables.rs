@@ -18,13 +18,14 @@ use egress_policy::describe::TableDescription;
 use serde::{Deserialize, Serialize};
 use zerocopy::{Immutable, IntoBytes, Unaligned};
 
-use super::DesiredTable;
 use super::counters::CounterRegions;
 use super::error::DatapathError;
 use super::grace::Grace;
+use super::leaves::{self, NameLeaves};
 use super::maps::{self, TableInfos};
 use super::pins::{self, Pins};
 use super::syscall;
+use super::{DesiredNames, DesiredTable};
 
 const BPF_F_NO_PREALLOC: u32 = 1;
 const BPF_F_INNER_MAP: u32 = 0x1000;
@@ -48,6 +49,8 @@ pub(super) struct RealizedTable {
     pub(super) reference: TableRef,
     pub(super) info: TableInfo,
     pub(super) description: Arc<TableDescription>,
+    /// What its array of leaves holds, by name id; `None` if that is not known.
+    leaves: Option<Vec<NameLeaf>>,
 }
 
 /// What a table counted.
@@ -75,13 +78,18 @@ pub(super) struct Tables {
     tables4: ArrayOfMaps<MapData>,
     tables6: ArrayOfMaps<MapData>,
     classes: ArrayOfMaps<MapData>,
+    leaves: NameLeaves,
     infos: TableInfos,
     counters: CounterRegions,
     grace: Grace,
     realized: BTreeMap<TableKey, RealizedTable>,
     /// Slots whose contents cannot be trusted: left by a crash, cleared before they are used.
     free: BTreeSet<u32>,
+    /// Tables that endpoints have and nobody can describe: see [`keep`](Self::keep).
+    unknown: BTreeMap<SlotGeneration, TableInfo>,
     next_generation: u32,
+    /// Whether tables are made to tell of allowed connections.
+    tell_allowed: bool,
 }
 
 impl Tables {
@@ -92,12 +100,15 @@ impl Tables {
             tables4: maps::open(pins, map::TABLES4)?,
             tables6: maps::open(pins, map::TABLES6)?,
             classes: maps::open(pins, map::CLASSES)?,
+            leaves: NameLeaves::open(pins)?,
             counters: CounterRegions::open(pins)?,
             grace: Grace::new()?,
             free: (0..infos.len()).collect(),
             infos,
             realized: BTreeMap::new(),
+            unknown: BTreeMap::new(),
             next_generation: 1,
+            tell_allowed: false,
             pins: pins.clone(),
         };
         tables.read_infos()?;
@@ -106,8 +117,7 @@ impl Tables {
 
     fn read_infos(&mut self) -> Result<(), DatapathError> {
         for slot in 0..self.infos.len() {
-            let bytes = self.infos.get(&slot, 0).map_err(DatapathError::map(map::TABLE_INFO))?;
-            let info: TableInfo = zerocopy::transmute!(bytes);
+            let info = self.info(slot)?;
             if info.generation == 0 {
                 continue;
             }
@@ -126,7 +136,45 @@ impl Tables {
             let reference = TableRef { slot, generation: info.generation };
             self.counters.reserve(&info);
             self.free.remove(&slot);
-            self.realized.insert(key, RealizedTable { reference, info, description: Arc::new(pinned.description) });
+            self.realized.insert(
+                key,
+                RealizedTable { reference, info, description: Arc::new(pinned.description), leaves: None },
+            );
+        }
+        Ok(())
+    }
+
+    fn info(&self, slot: u32) -> Result<TableInfo, DatapathError> {
+        let bytes = self.infos.get(&slot, 0).map_err(DatapathError::map(map::TABLE_INFO))?;
+        Ok(zerocopy::transmute!(bytes))
+    }
+
+    /// Keeps the tables that endpoints have although their description cannot be read, as that of another agent version may be:
+    /// packets are judged by them until their endpoints get others.
+    pub(super) fn keep(&mut self, used: &BTreeSet<SlotGeneration>) -> Result<(), DatapathError> {
+        for &(slot, generation) in used.iter().filter(|(_, generation)| *generation != 0) {
+            let info = self.info(slot)?;
+            if info.generation == generation && self.free.remove(&slot) {
+                self.counters.reserve(&info);
+                self.unknown.insert((slot, generation), info);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the first packet of every allowed connection be told, or not, also by the tables that are there.
+    pub(super) fn tell_allowed(&mut self, tell: bool) -> Result<(), DatapathError> {
+        self.tell_allowed = tell;
+        for table in self.realized.values_mut() {
+            let flags =
+                if tell { table.info.flags | flag::TELL_ALLOWED } else { table.info.flags & !flag::TELL_ALLOWED };
+            if flags != table.info.flags {
+                table.info.flags = flags;
+                // The same constants but for one bit, which no verdict depends on.
+                let bytes: [u8; size_of::<TableInfo>()] = zerocopy::transmute!(table.info);
+                let stored = self.infos.set(table.reference.slot, bytes, 0);
+                stored.map_err(DatapathError::map(map::TABLE_INFO))?;
+            }
         }
         Ok(())
     }
@@ -142,9 +190,13 @@ impl Tables {
     }
 
     /// Puts a table into the kernel, unless it is there, and returns where.
-    pub(super) fn realize(&mut self, desired: &DesiredTable) -> Result<TableRef, DatapathError> {
+    pub(super) fn realize(&mut self, desired: &DesiredTable, names: &DesiredNames) -> Result<TableRef, DatapathError> {
         let key = desired.key();
-        if let Some(table) = self.realized.get(&key) {
+        if let Some(table) = self.realized.get_mut(&key) {
+            if desired.table.has_names() {
+                table.leaves =
+                    Some(self.leaves.update(table.reference.slot, table.leaves.take(), &desired.table, names)?);
+            }
             return Ok(table.reference);
         }
         let slot = self.free.first().copied().ok_or(DatapathError::Full {
@@ -159,26 +211,42 @@ impl Tables {
         if shared {
             flags |= flag::SHARED_COUNTERS;
         }
+        if self.tell_allowed {
+            flags |= flag::TELL_ALLOWED;
+        }
+        if desired.table.has_names() {
+            flags |= flag::NAMES;
+        }
         let info = TableInfo {
             generation: reference.generation,
             counter_base,
             rules: desired.table.rules,
             flags,
-            ..TableInfo::default()
+            head_rules: desired.table.head_rules,
+            padding: 0,
         };
-        if let Err(error) = self.install(slot, info, desired) {
-            self.counters.release(&info);
-            let _ = self.remove(slot);
-            return Err(error);
-        }
+        let leaves = match self.install(slot, info, desired, names) {
+            Ok(leaves) => leaves,
+            Err(error) => {
+                self.counters.release(&info);
+                let _ = self.remove(slot);
+                return Err(error);
+            }
+        };
         self.free.remove(&slot);
         self.next_generation += 1;
         let description = Arc::new(desired.description.clone());
-        self.realized.insert(key, RealizedTable { reference, info, description });
+        self.realized.insert(key, RealizedTable { reference, info, description, leaves });
         Ok(reference)
     }
 
-    fn install(&mut self, slot: u32, info: TableInfo, desired: &DesiredTable) -> Result<(), DatapathError> {
+    fn install(
+        &mut self,
+        slot: u32,
+        info: TableInfo,
+        desired: &DesiredTable,
+        names: &DesiredNames,
+    ) -> Result<Option<Vec<NameLeaf>>, DatapathError> {
         let prefixes4 = prefixes4(&desired.table)?;
         let prefixes6 = prefixes6(&desired.table)?;
         let classes = classes(&desired.table)?;
@@ -186,8 +254,11 @@ impl Tables {
         self.tables4.set(slot, &prefixes4, 0).map_err(DatapathError::map(map::TABLES4))?;
         self.tables6.set(slot, &prefixes6, 0).map_err(DatapathError::map(map::TABLES6))?;
         self.classes.set(slot, &classes, 0).map_err(DatapathError::map(map::CLASSES))?;
+        let leaves =
+            desired.table.has_names().then(|| self.leaves.update(slot, None, &desired.table, names)).transpose()?;
         let bytes: [u8; size_of::<TableInfo>()] = zerocopy::transmute!(info);
-        self.infos.set(slot, bytes, 0).map_err(DatapathError::map(map::TABLE_INFO))
+        self.infos.set(slot, bytes, 0).map_err(DatapathError::map(map::TABLE_INFO))?;
+        Ok(leaves)
     }
 
     /// Frees the tables that no endpoint uses any more, when the last packet that was to be judged by them is through. Returns what they
@@ -199,8 +270,14 @@ impl Tables {
             .filter(|(_, table)| !used.contains(&(table.reference.slot, table.reference.generation)))
             .map(|(key, _)| *key)
             .collect();
-        if !unused.is_empty() {
+        let unknown: Vec<_> = self.unknown.extract_if(.., |table, _| !used.contains(table)).collect();
+        if !unused.is_empty() || !unknown.is_empty() {
             self.grace.wait()?;
+        }
+        for ((slot, _), info) in unknown {
+            self.remove(slot)?;
+            self.counters.release(&info);
+            self.free.insert(slot);
         }
         let mut retired = Vec::new();
         for key in &unused {
@@ -243,7 +320,7 @@ pub(super) fn create_outer_maps(pins: &Pins, entries: u32) -> Result<(), Datapat
         (map::TABLES4, trie::<4>(map::TABLES4, &[], &[])?),
         (map::TABLES6, trie::<16>(map::TABLES6, &[], &[])?),
         (map::CLASSES, class_array(1)?),
-        (map::NAME_LEAVES, leaf_array(1)?),
+        (map::NAME_LEAVES, leaves::array(1)?),
     ] {
         let path = pins.map(name);
         if !path.exists() {
@@ -256,11 +333,6 @@ pub(super) fn create_outer_maps(pins: &Pins, entries: u32) -> Result<(), Datapat
 fn class_array(entries: u32) -> Result<MapData, DatapathError> {
     let sizes = (size_of::<u32>(), size_of::<ClassEntry>());
     maps::create(BPF_MAP_TYPE_ARRAY, map::CLASSES, sizes, entries, BPF_F_INNER_MAP)
-}
-
-fn leaf_array(entries: u32) -> Result<MapData, DatapathError> {
-    let sizes = (size_of::<u32>(), size_of::<NameLeaf>());
-    maps::create(BPF_MAP_TYPE_ARRAY, map::NAME_LEAVES, sizes, entries, BPF_F_INNER_MAP)
 }
 
 /// Slot and generation, ordered.

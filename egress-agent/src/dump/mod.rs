@@ -3,6 +3,7 @@
 //! Two steps: [`view`] turns what the inspector returns into serializable structs (also the JSON and YAML output, which has a
 //! version), [`text`] lays them out in columns.
 
+mod names;
 mod ports;
 mod text;
 mod view;
@@ -18,6 +19,7 @@ use crate::cli::{DumpArgs, Failure, Subject};
 use crate::datapath::DatapathError;
 use crate::datapath::inspect::{Inspector, TableView};
 use crate::events::monotonic_now;
+use crate::names::{self as directory, Snapshot};
 use crate::output::{self, Answer};
 
 use view::Dump;
@@ -25,7 +27,8 @@ use view::Dump;
 /// Prints what was asked for.
 pub(crate) fn run(arguments: &DumpArgs) -> Result<(), Failure> {
     let inspector = open(&arguments.bpffs)?;
-    let dump = read(&inspector, arguments.subject).map_err(Failure::runtime)?;
+    let snapshot = Snapshot::read(&arguments.state_dir);
+    let dump = read(&inspector, arguments.subject, snapshot.as_ref()).map_err(Failure::runtime)?;
     output::print(&dump, arguments.output)
 }
 
@@ -57,7 +60,7 @@ fn is_absence(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-fn read(inspector: &Inspector, subject: Subject) -> Result<Dump, DatapathError> {
+fn read(inspector: &Inspector, subject: Subject, snapshot: Option<&Snapshot>) -> Result<Dump, DatapathError> {
     let wants = |other| subject == other || subject == Subject::All;
     let endpoints = inspector.endpoints()?;
     let interfaces = interface_names();
@@ -88,6 +91,10 @@ fn read(inspector: &Inspector, subject: Subject) -> Result<Dump, DatapathError> 
     if wants(Subject::Flows) {
         let now = monotonic_now().unwrap_or(0);
         dump.flows = Some(view::flows(&inspector.flows()?, &endpoints, now));
+    }
+    if wants(Subject::Names) {
+        let held = names::Held { trie: inspector.names()?, addresses: inspector.name_addresses()? };
+        dump.names = Some(names::view(&held, snapshot, directory::now().as_secs()));
     }
     if wants(Subject::Config) {
         dump.config = Some(view::config(&inspector.config()?, &inspector.capacities()?));

@@ -141,3 +141,96 @@ fn what_was_not_asked_for_is_absent() {
     let json = serde_json::to_value(Dump::default()).unwrap();
     assert_eq!(json, serde_json::json!({"version": 1}));
 }
+
+mod names {
+    use std::net::IpAddr;
+
+    use egress_common::names::{NameEntry, NameKey, Slot};
+
+    use super::super::names::{HEADERS, Held, rows, view};
+    use crate::columns;
+    use crate::names::Snapshot;
+
+    /// a.com has one id, two labels and more in front of foo.com another one; an id that is gone still has an address.
+    fn held() -> Held {
+        let key = |name| NameKey::new(name).unwrap();
+        let address = |text: &str, slots: &[(u32, u32)]| -> (IpAddr, Vec<Slot>) {
+            (text.parse().unwrap(), slots.iter().map(|(id, expiry)| Slot { id: *id, expiry: *expiry }).collect())
+        };
+        Held {
+            trie: vec![
+                (key("a.com"), NameEntry { exact: 1, one: 0, more: 0, labels: 2 }),
+                (key("b.com"), NameEntry { exact: 4, one: 0, more: 0, labels: 2 }),
+                (key("foo.com"), NameEntry { exact: 0, one: 0, more: 2, labels: 2 }),
+            ],
+            addresses: vec![
+                address("192.0.2.1", &[(1, 1060), (2, 1030)]),
+                address("192.0.2.2", &[(1, 1000)]),
+                address("2001:db8::1", &[(2, 1010), (9, 1020)]),
+            ],
+        }
+    }
+
+    fn table(snapshot: Option<&Snapshot>) -> String {
+        let mut out = Vec::new();
+        columns::write(&mut out, "names", &HEADERS, &rows(&view(&held(), snapshot, 1000)), false).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_pins_alone_tell_the_places_and_their_living_addresses() {
+        assert_eq!(
+            table(None),
+            "names\n\
+             \x20 name                                   id  address      left s  source  lookups\n\
+             \x20 **.*.foo.com                            2  192.0.2.1        30  -       -\n\
+             \x20                                            2001:db8::1      10  -\n\
+             \x20 a.com                                   1  192.0.2.1        60  -       -\n\
+             \x20 b.com                                   4  -            -       -       -\n\
+             \x20 id 9, which no rule is about any more   9  2001:db8::1      20  -       -\n"
+        );
+    }
+
+    #[test]
+    fn the_agent_tells_which_names_they_are_and_how_its_lookups_go() {
+        let snapshot: Snapshot = serde_json::from_value(serde_json::json!({
+            "version": 1, "time": "", "figures": {},
+            "names": [
+                { "name": "a.com", "id": 1, "addresses": [
+                    { "address": "192.0.2.1", "ends": 1060, "source": "polled" },
+                    { "address": "192.0.2.2", "ends": 1000, "source": "polled" } ],
+                  "lookups": [
+                    { "records": "A", "lastSuccess": 990, "failures": 0, "next": 1050 },
+                    { "records": "AAAA", "failures": 2, "lastError": "10.0.0.53:53 did not answer", "next": 1003 } ] },
+                { "name": "b.com", "id": 4, "addresses": [], "lookups": [
+                    { "records": "A", "lastSuccess": 999, "absence": "the name does not exist (NXDOMAIN)", "failures": 0, "next": 1050 },
+                    { "records": "AAAA", "lastSuccess": 999, "absence": "the name does not exist (NXDOMAIN)", "failures": 0, "next": 1050 } ] },
+                { "name": "x.y.foo.com", "id": 2, "lookups": [], "addresses": [
+                    { "address": "2001:db8::1", "ends": 1010, "source": "learned" } ] },
+            ],
+        }))
+        .unwrap();
+        let views = view(&held(), Some(&snapshot), 1000);
+        let names: Vec<(&str, usize, bool)> =
+            views.iter().map(|view| (view.name.as_str(), view.addresses.len(), view.concrete)).collect();
+        let expected = [
+            ("**.*.foo.com", 1, false),
+            ("a.com", 1, true),
+            ("b.com", 0, true),
+            ("id 9, which no rule is about any more", 1, false),
+            ("x.y.foo.com", 1, true),
+        ];
+        assert_eq!(names, expected);
+        assert_eq!(views[1].lookups[0].answered_seconds_ago, Some(10));
+        let text = table(Some(&snapshot));
+        for words in ["AAAA: 10.0.0.53:53 did not answer (2 in a row)", "learned", "NXDOMAIN"] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        let json = serde_json::to_value(&views).unwrap();
+        assert_eq!(
+            json[4]["addresses"][0],
+            serde_json::json!({ "address": "2001:db8::1", "secondsLeft": 10, "source": "learned" })
+        );
+        assert_eq!(json[4]["place"], "**.*.foo.com");
+    }
+}

@@ -6,6 +6,7 @@ use egress_policy::model::{Action, Mode};
 
 use crate::columns::{self, Cell, Tone};
 
+use super::names;
 use super::view::{
     ConfigRow, Counters, DecisionRow, Dump, EndpointRow, FlowRow, IntervalRow, RuleRow, TableNumber, TableRow,
 };
@@ -29,6 +30,9 @@ pub(super) fn write(out: &mut dyn Write, dump: &Dump, colours: bool) -> io::Resu
     }
     if let Some(flows) = &dump.flows {
         sheets.flows(flows)?;
+    }
+    if let Some(views) = &dump.names {
+        sheets.sheet("names", &names::HEADERS, &names::rows(views))?;
     }
     if let Some(config) = &dump.config {
         sheets.config(config)?;

@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::datapath::inspect::{EndpointView, TableView};
 use crate::events::{address, protocol_name};
 
+use super::names::NameView;
 use super::ports::{Ends, Span, spans};
 
 const VERSION: u32 = 1;
@@ -35,6 +36,8 @@ pub(super) struct Dump {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) flows: Option<Vec<FlowRow>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) names: Option<Vec<NameView>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) config: Option<ConfigRow>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) stats: Option<BTreeMap<&'static str, u64>>,
@@ -49,6 +52,7 @@ impl Default for Dump {
             rules: None,
             counters: None,
             flows: None,
+            names: None,
             config: None,
             stats: None,
         }

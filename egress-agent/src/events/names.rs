@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use egress_common::event::Event;
 use egress_policy::describe::{RuleDescription, TableDescription};
 
+use super::address;
 use crate::datapath::{Datapath, Desired};
+use crate::names::Shared;
 
 /// Table versions remembered beyond those in force.
 const MOST_FORMER_TABLES: usize = 64;
@@ -22,12 +24,15 @@ pub(crate) struct Named {
     /// `namespace/name`.
     pub(crate) pod: Option<String>,
     pub(crate) rule: Option<RuleDescription>,
+    /// What the address was looked up as: a concrete name, or the pattern of a rule.
+    pub(crate) name: Option<String>,
 }
 
 /// The datapath, and what its numbers were found to mean.
 #[derive(Clone)]
 pub(crate) struct Names {
     datapath: Arc<Mutex<Datapath>>,
+    directory: Shared,
     known: Arc<Mutex<Known>>,
 }
 
@@ -39,8 +44,8 @@ struct Known {
 }
 
 impl Names {
-    pub(crate) fn new(datapath: Arc<Mutex<Datapath>>) -> Self {
-        Self { datapath, known: Arc::default() }
+    pub(crate) fn new(datapath: Arc<Mutex<Datapath>>, directory: Shared) -> Self {
+        Self { datapath, directory, known: Arc::default() }
     }
 
     /// Notes the tables that are in force now.
@@ -68,8 +73,10 @@ impl Names {
         if unknown {
             self.ask(event.endpoint, event.generation).await;
         }
+        let name = self.directory.lock().name_of(address(event.remote), event.name);
         let known = self.known();
         Named {
+            name,
             pod: known.pods.get(&event.endpoint).cloned(),
             rule: known.tables.get(&event.generation).and_then(|table| table.rule(event.rank)).cloned(),
         }

@@ -24,11 +24,11 @@ pub(crate) struct Record {
     pub(crate) schema: u32,
     #[serde(rename = "timestamp")]
     pub(crate) time: String,
-    /// `denied`, `would-deny` or `would-allow`.
+    /// `denied`, `would-deny`, `would-allow` or `allowed`.
     #[serde(rename = "egress.outcome")]
     pub(crate) outcome: Cow<'static, str>,
-    /// A drop reason.
-    #[serde(rename = "egress.reason")]
+    /// A drop reason; none for what was allowed.
+    #[serde(rename = "egress.reason", default, skip_serializing_if = "str::is_empty")]
     pub(crate) reason: Cow<'static, str>,
     #[serde(rename = "egress.hook")]
     pub(crate) hook: Cow<'static, str>,
@@ -103,7 +103,7 @@ impl Record {
             schema: SCHEMA,
             time: rfc3339(wall_time(event.time)),
             outcome: outcome_name(event.outcome).into(),
-            reason: DropReason::from_number(event.reason).map_or("unknown", DropReason::name).into(),
+            reason: reason_name(event.reason).into(),
             hook: Hook::from_number(event.hook).map_or("unknown", Hook::name).into(),
             repeats: event.repeats,
             node: node.to_owned(),
@@ -116,7 +116,7 @@ impl Record {
             destination,
             port: port(event.remote_port),
             icmp_type: is_icmp.then_some(icmp_type),
-            name: None,
+            name: named.name.clone(),
             policy: rule.and_then(|rule| rule.policy.as_ref()).map(ToString::to_string),
             tier: rule.map(|rule| rule.tier.name().into()),
             rule_number: rule.and_then(|rule| rule.number),
@@ -129,7 +129,16 @@ impl Record {
         }
     }
 
+    /// Whether it passed, and no policy under Audit objects.
+    pub(crate) fn is_allowed(&self) -> bool {
+        self.outcome == "allowed"
+    }
+
+    /// What was allowed is no news for the log.
     pub(crate) fn log(&self) {
+        if self.is_allowed() {
+            return;
+        }
         warn!(
             target: "egress::denied",
             outcome = %self.outcome,
@@ -194,11 +203,19 @@ impl Record {
     }
 }
 
+fn reason_name(number: u8) -> &'static str {
+    match number {
+        0 => "",
+        number => DropReason::from_number(number).map_or("unknown", DropReason::name),
+    }
+}
+
 fn outcome_name(number: u8) -> &'static str {
     match number {
         outcome::DENIED => "denied",
         outcome::WOULD_DENY => "would-deny",
         outcome::WOULD_ALLOW => "would-allow",
+        outcome::ALLOWED => "allowed",
         _ => "unknown",
     }
 }

@@ -7,7 +7,7 @@ mod view;
 
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 
-use egress_policy::import::{self, Imported, Options, Outcome, Source};
+use egress_policy::import::{self, Imported, Options, Outcome, Source, Target};
 
 use crate::cli::{Failure, ImportArgs, Output, Verdict};
 use crate::logs::no_color;
@@ -23,6 +23,10 @@ pub(crate) fn run(arguments: &ImportArgs) -> Result<Verdict, Failure> {
         files.iter().map(|(name, text)| Source { name: name.as_str(), text: text.as_str() }).collect();
     let from = arguments.from.as_deref().and_then(import::kind);
     let imported = import::import(&sources, &Options { from, namespace: arguments.namespace.clone() });
+    let imported = match arguments.to.as_deref().and_then(Target::named) {
+        Some(target) => import::export(&imported, target),
+        None => imported,
+    };
     let verdict = verdict(&imported, arguments.strict);
     match arguments.output {
         Output::Yaml => write_objects(&imported)?,

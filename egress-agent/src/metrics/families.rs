@@ -46,6 +46,8 @@ labels! {
     ResultLabels { result }
     /// In which state.
     StateLabels { state }
+    /// What became of it.
+    OutcomeLabels { outcome }
     /// Of which version.
     BuildLabels { version }
 }

@@ -15,6 +15,7 @@ use super::families::{
     BuildLabels, Direction, EventLabels, Families, HookLabels, MapLabels, ReasonLabels, ResultLabels, StateLabels,
     VerdictLabels,
 };
+use super::names;
 
 /// Rules with a series of their own; the others are added up as `other`.
 pub(super) const MOST_RULES: usize = 2000;
@@ -38,6 +39,7 @@ pub(super) fn text(vitals: &Vitals) -> Result<String, GatherError> {
     rounds(&mut families, vitals);
     events(&mut families, vitals);
     sources(&mut families, vitals);
+    names::add(&mut families, vitals)?;
     let mut text = String::new();
     encode(&mut text, &families.0)?;
     Ok(text)
@@ -133,6 +135,11 @@ fn rounds(families: &mut Families, vitals: &Vitals) {
     families.gauge("last_apply_timestamp_seconds", "When something was applied last", seconds(last.applied));
     families.gauge("generation", "Number of what was last applied", last.generation);
     families.gauge("policies", "Policies in force", count(status.policies));
+    families.gauge(
+        "enforcing",
+        "0 if no policy refuses anything (enforcement: Audit), else 1",
+        u64::from(!status.audit),
+    );
     families.gauge("objects_kept", "Objects of which an older version is in force", count(status.kept));
     families.gauge(
         "problems",

@@ -5,6 +5,7 @@
 
 mod families;
 mod gather;
+mod names;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -35,7 +35,11 @@ fn words(line: &Line, colours: bool) -> String {
 fn of_record(record: &Record, colours: bool) -> String {
     let paint = |text: String, style: Style| if colours { text.style(style).to_string() } else { text };
     let time = record.time.get(11..23).unwrap_or(&record.time).to_owned();
-    let style = if record.outcome == "denied" { Style::new().red() } else { Style::new().yellow() };
+    let style = match record.outcome.as_ref() {
+        "denied" => Style::new().red(),
+        "allowed" => Style::new().green(),
+        _ => Style::new().yellow(),
+    };
     let outcome = paint(format!("{:<11}", record.outcome), style);
     let name = record.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
     let to = format!("{}{name}", record.to());

@@ -46,10 +46,11 @@ fn parse(bytes: &[u8]) -> Option<io::Result<Line>> {
 }
 
 fn filter(arguments: &MonitorArgs) -> Filter {
-    let outcome = match (arguments.denied, arguments.audit) {
-        (true, false) => Some(Outcome::Denied),
-        (false, true) => Some(Outcome::Audit),
-        (false, false) | (true, true) => None,
+    let outcome = match (arguments.denied, arguments.audit, arguments.allowed) {
+        (true, false, _) => Some(Outcome::Denied),
+        (false, true, _) => Some(Outcome::Audit),
+        (_, _, true) => Some(Outcome::Allowed),
+        (false, false, false) | (true, true, false) => None,
     };
     let pod = arguments.pod.as_ref();
     Filter {
@@ -57,5 +58,6 @@ fn filter(arguments: &MonitorArgs) -> Filter {
         namespace: pod.map(|pod| pod.namespace.clone()).or_else(|| arguments.namespace.clone()),
         pod: pod.map(|pod| pod.name.clone()),
         policy: arguments.policy.clone(),
+        dns: arguments.dns,
     }
 }

@@ -97,9 +97,9 @@ pub(crate) fn read(message: &Message, name: &Name, family: Family) -> Answered {
 fn follow<'m>(message: &'m Message, name: &'m Name) -> (&'m Name, u32) {
     let (mut end, mut ttl) = (name, u32::MAX);
     for _ in 0..MAX_CHAIN {
-        let next = records(message, end).find_map(|record| match &record.data {
-            RData::CNAME(target) => Some((&target.0, bounded(record.ttl))),
-            _ => None,
+        let next = records(message, end).find_map(|record| {
+            let RData::CNAME(target) = &record.data else { return None };
+            Some((&target.0, bounded(record.ttl)))
         });
         let Some((target, its_ttl)) = next else { break };
         (end, ttl) = (target, ttl.min(its_ttl));
@@ -111,7 +111,6 @@ fn records<'m>(message: &'m Message, owner: &'m Name) -> impl Iterator<Item = &'
     message.answers.iter().filter(move |record| record.dns_class == DNSClass::IN && record.name == *owner)
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "records of every other type say nothing about addresses")]
 fn address(record: &Record, family: Family) -> Option<Found> {
     let address: IpAddr = match (&record.data, family) {
         (RData::A(address), Family::V4) => address.0.into(),
@@ -127,9 +126,9 @@ const fn bounded(ttl: u32) -> u32 {
 }
 
 fn negative_ttl(message: &Message) -> Option<u32> {
-    message.authorities.iter().find_map(|record| match &record.data {
-        RData::SOA(soa) => Some(bounded(record.ttl).min(bounded(soa.minimum))),
-        _ => None,
+    message.authorities.iter().find_map(|record| {
+        let RData::SOA(soa) = &record.data else { return None };
+        Some(bounded(record.ttl).min(bounded(soa.minimum)))
     })
 }
 

@@ -2,27 +2,39 @@
 //!
 //! Locked for moments only, never while something is waited for.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use egress_common::names::{Slot, is_special};
+use egress_policy::places::{Depth, Place, Places};
 use ipnet::IpNet;
+use prometheus_client::metrics::histogram::Histogram;
 
 use super::answer::{Family, Found};
-use super::figures::Figures;
+use super::figures::{Figures, SECONDS};
 use super::known::{Known, Name, Question};
 use super::lifetime::{Lifetimes, Moment};
-use super::registry::Registry;
+use super::registry::{Registry, Update};
+use crate::datapath::bytes;
 use crate::sources::Problem;
 
 /// A name whose lookups fail is a problem after so many failures in a row, if it still has addresses.
 const PATIENCE: u32 = 3;
 
 /// Settings of the node that names depend on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
     pub(crate) lifetimes: Lifetimes,
-    /// Prefixes whose addresses are not stored for a name (§5.6); empty if the configuration allows them.
-    pub(crate) internal: Vec<IpNet>,
+    /// Prefixes whose addresses are not stored for a name, beside those that are special everywhere (§5.6); none if the configuration
+    /// lets names have internal addresses.
+    pub(crate) internal: Option<Vec<IpNet>>,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { lifetimes: Lifetimes::default(), internal: Some(Vec::new()) }
+    }
 }
 
 /// All that is known.
@@ -32,6 +44,12 @@ pub(crate) struct Directory {
     pub(crate) known: Known,
     pub(crate) bounds: Bounds,
     pub(crate) figures: Figures,
+    /// From a pod's query to the reply, in seconds.
+    pub(crate) reply_latency: Histogram,
+    /// Places for which the trie or the ids had no room.
+    left_out: Vec<Place>,
+    /// What is probably not meant: names that share addresses.
+    pub(crate) warnings: BTreeSet<String>,
 }
 
 /// The directory, shared.
@@ -40,8 +58,15 @@ pub(crate) struct Shared(Arc<Mutex<Directory>>);
 
 impl Shared {
     pub(crate) fn new(registry: Registry) -> Self {
-        let (known, bounds, figures) = (Known::default(), Bounds::default(), Figures::default());
-        Self(Arc::new(Mutex::new(Directory { registry, known, bounds, figures })))
+        Self(Arc::new(Mutex::new(Directory {
+            registry,
+            known: Known::default(),
+            bounds: Bounds::default(),
+            figures: Figures::default(),
+            reply_latency: Histogram::new(SECONDS),
+            left_out: Vec::new(),
+            warnings: BTreeSet::new(),
+        })))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Directory> {
@@ -50,9 +75,34 @@ impl Shared {
 }
 
 impl Directory {
+    /// Makes the places of `patterns` those that have ids. What has no room is a problem from now on.
+    pub(crate) fn update(&mut self, patterns: &Places, lifetimes: Lifetimes, now: Moment) -> Update {
+        let update = self.registry.update(patterns, lifetimes, now);
+        self.left_out.clone_from(&update.left_out);
+        update
+    }
+
+    /// Takes over what the kernel holds for exact names from an earlier agent, whose names of wildcards are not known any more.
+    pub(crate) fn recover(&mut self, addresses: &[(IpAddr, Vec<Slot>)], now: Moment) {
+        let Self { registry, known, .. } = self;
+        for (address, slots) in addresses {
+            for slot in slots {
+                let place = registry.place(slot.id).filter(|place| place.depth == Depth::Exact);
+                let end = Moment::from_secs(slot.expiry.into());
+                if let Some(place) = place.filter(|_| end > now) {
+                    known.recover(&place.suffix, slot.id, *address, end, now);
+                }
+            }
+        }
+    }
+
     /// Those of the addresses that may be stored; the others are counted.
     pub(crate) fn external(&mut self, found: &[Found]) -> Vec<Found> {
-        let is_internal = |address: IpAddr| self.bounds.internal.iter().any(|prefix| prefix.contains(&address));
+        let is_internal = |address: IpAddr| {
+            let prefixes = self.bounds.internal.as_ref();
+            prefixes
+                .is_some_and(|all| is_special(&bytes(address)) || all.iter().any(|prefix| prefix.contains(&address)))
+        };
         let external: Vec<Found> = found.iter().filter(|found| !is_internal(found.address)).copied().collect();
         self.figures.internal += u64::try_from(found.len() - external.len()).unwrap_or(0);
         external
@@ -70,9 +120,39 @@ impl Directory {
         latest.or_else(|| self.registry.pattern(id))
     }
 
-    /// Names that have no address, or whose lookups fail.
+    /// Names that have no address, or whose lookups fail, and limits that are reached (§5.10).
     pub(crate) fn problems(&self, now: Moment) -> Vec<Problem> {
-        self.known.iter().filter_map(|(text, name)| problem(text, name, now)).collect()
+        let names = self.known.iter().filter_map(|(text, name)| problem(text, name, now));
+        let left_out = self.left_out.iter().map(|place| self.no_room(place));
+        left_out.chain(self.nearly_full()).chain(names).collect()
+    }
+
+    /// How many of the names that the agent asks for are in which state, and how many it knows from replies alone.
+    pub(crate) fn states(&self, now: Moment) -> BTreeMap<&'static str, u64> {
+        let mut states =
+            BTreeMap::from(["resolved", "failing", "absent", "waiting", "learned"].map(|state| (state, 0)));
+        for (_, name) in self.known.iter() {
+            *states.entry(name.state(now)).or_default() += 1;
+        }
+        states
+    }
+
+    fn no_room(&self, place: &Place) -> Problem {
+        let [(suffixes, suffix_limit), (ids, id_limit)] = self.registry.usage();
+        let message = format!(
+            "there is no room for this name: {suffixes} of {suffix_limit} suffixes and {ids} of {id_limit} name ids are taken"
+        );
+        Problem::new("dns", message)
+            .of(place.to_string())
+            .hint("rules about it match nothing; use fewer different names, or wildcards, in the policies of this node")
+    }
+
+    fn nearly_full(&self) -> Option<Problem> {
+        let (used, limit) = (self.figures.addresses, self.figures.addresses_limit);
+        (limit > 0 && used.saturating_mul(10) >= limit.saturating_mul(9)).then(|| {
+            Problem::new("dns", format!("the map of addresses is nearly full or full ({limit} fit)"))
+                .hint("new addresses of names are not stored when it is full; use narrower wildcards")
+        })
     }
 }
 

@@ -57,6 +57,11 @@ impl Question {
     fn keeps(&self, now: Moment) -> bool {
         self.absence.is_none() && (self.failures > 0 || now > self.due + LATE)
     }
+
+    /// When the last answer came; the beginning of time if none did.
+    fn last_answer(&self) -> Moment {
+        self.answered.unwrap_or_default()
+    }
 }
 
 /// A concrete name.
@@ -77,6 +82,20 @@ impl Name {
     pub(crate) fn question(&self, family: Family) -> Option<&Question> {
         let [v4, v6] = self.polled.as_ref()?;
         Some(if family == Family::V4 { v4 } else { v6 })
+    }
+
+    /// One word for the metrics.
+    pub(crate) fn state(&self, now: Moment) -> &'static str {
+        let Some(questions) = &self.polled else { return "learned" };
+        if questions.iter().any(|question| question.failures > 0) {
+            "failing"
+        } else if self.live(now).next().is_some() {
+            "resolved"
+        } else if questions.iter().all(|question| question.absence.is_some()) {
+            "absent"
+        } else {
+            "waiting"
+        }
     }
 
     fn question_mut(&mut self, family: Family) -> Option<&mut Question> {
@@ -291,17 +310,15 @@ impl Known {
     pub(crate) fn renew(&mut self, registry: &Registry, lifetimes: Lifetimes, now: Moment) -> Vec<ToStore> {
         let mut renewed = Vec::new();
         for (text, name) in &mut self.names {
-            let Some(keeps) = name.polled.as_ref().map(|questions| questions.each_ref().map(|q| q.keeps(now))) else {
-                continue;
-            };
-            let Some(id) = Some(keeps).filter(|keeps| keeps.contains(&true)).and_then(|_| registry.id_of(text)) else {
-                continue;
-            };
-            let [v4, v6] = keeps;
+            let Some(questions) = &name.polled else { continue };
+            let [v4, v6] = questions.each_ref().map(|question| question.keeps(now).then(|| question.last_answer()));
+            let Some(id) = v4.or(v6).and_then(|_| registry.id_of(text)) else { continue };
             let mut answers = Vec::new();
             for (address, held) in &mut name.addresses {
                 let kept = if Family::of(*address) == Family::V4 { v4 } else { v6 };
-                if kept && held.end <= now + RENEWED_BEFORE && held.end + RENEWED_AFTER > now {
+                // What had ended before the last answer is not the name's any more: answers came, and without it.
+                let is_last = kept.is_some_and(|answered| held.end > answered);
+                if is_last && held.end <= now + RENEWED_BEFORE && held.end + RENEWED_AFTER > now {
                     held.end = lifetimes.end(0, now);
                     answers.push(Found { address: *address, ttl: 0 });
                 }

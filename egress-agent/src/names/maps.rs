@@ -1,42 +1,32 @@
-//! What names need of the kernel.
+//! What names need of the kernel, while the datapath belongs to somebody else.
 
 use egress_common::dns::Answer;
-use egress_common::names::{NameEntry, NameKey};
 
 use super::answer::Found;
 use super::lifetime::Moment;
-use crate::datapath::DatapathError;
+use crate::datapath::{self, DatapathError, Swept, bytes};
 
-/// The kernel's maps of names and addresses, as the agent changes them.
+/// The kernel's map of addresses, as the agent changes it.
 pub(crate) trait NameMaps {
-    /// Stores answers under a name id, any number of them. A longer life that an address already has under the id is kept.
-    fn learn(&mut self, id: u32, answers: &[Answer]) -> Result<(), DatapathError>;
-
-    /// Makes `entries` what the trie holds.
-    fn set_names(&mut self, entries: &[(NameKey, NameEntry)]) -> Result<(), DatapathError>;
+    /// Stores answers under a name id, any number of them. A longer life that an address already has under the id is kept. Returns how
+    /// many were stored.
+    fn learn(&mut self, id: u32, answers: &[Answer]) -> Result<usize, DatapathError>;
 
     /// Removes addresses of which every name ended a while ago.
     fn sweep(&mut self, now: Moment) -> Result<Swept, DatapathError>;
 }
 
-/// What a sweep did and left.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Swept {
-    pub(crate) removed: u64,
-    /// Addresses that are left,
-    pub(crate) left: u64,
-    /// of so many that there may be.
-    pub(crate) limit: u64,
+impl NameMaps for datapath::NameMaps {
+    fn learn(&mut self, id: u32, answers: &[Answer]) -> Result<usize, DatapathError> {
+        Self::learn(self, id, answers)
+    }
+
+    fn sweep(&mut self, now: Moment) -> Result<Swept, DatapathError> {
+        Self::sweep(self, u32::try_from(now.as_secs()).unwrap_or(u32::MAX))
+    }
 }
 
 /// Answers in the kernel's form.
 pub(super) fn answers(found: &[Found]) -> Vec<Answer> {
-    let answer = |found: &Found| {
-        let address = match found.address {
-            std::net::IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-            std::net::IpAddr::V6(address) => address.octets(),
-        };
-        Answer { address, ttl: found.ttl, padding: 0 }
-    };
-    found.iter().map(answer).collect()
+    found.iter().map(|found| Answer { address: bytes(found.address), ttl: found.ttl, padding: 0 }).collect()
 }

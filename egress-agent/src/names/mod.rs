@@ -15,19 +15,19 @@ mod poll;
 mod poller;
 mod registry;
 mod replies;
+mod service;
+mod shared;
 mod snapshot;
 
 use std::time::Duration;
 
 use crate::events::monotonic_now;
 
-pub(crate) use directory::{Bounds, Directory, Shared};
-pub(crate) use lifetime::{Lifetimes, Moment};
-pub(crate) use maps::{NameMaps, Swept};
-pub(crate) use poll::PORT;
-pub(crate) use poller::{Follow, Poller, Setup};
-pub(crate) use registry::{Limits, Registry, Update};
-pub(crate) use snapshot::{NameRow, Snapshot};
+pub(crate) use directory::Shared;
+pub(crate) use lifetime::Moment;
+pub(crate) use place::places;
+pub(crate) use service::{NameReport, Service};
+pub(crate) use snapshot::{LookupRow, NameRow, Snapshot};
 
 /// This moment.
 pub(crate) fn now() -> Moment {

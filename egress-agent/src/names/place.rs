@@ -1,7 +1,9 @@
 //! Places in the kernel's form: keys and ids of the trie of names.
 
+use std::collections::BTreeMap;
+
 use egress_common::names::{NameEntry, NameKey};
-use egress_policy::places::Depth;
+use egress_policy::places::{Depth, Place};
 
 /// The depth of a name with so many labels more than its suffix.
 pub(crate) const fn depth(labels: usize) -> Depth {
@@ -42,6 +44,21 @@ pub(crate) fn suffix(key: &NameKey) -> Option<String> {
     // The length byte of the first label.
     (name.first() == Some(&b'.')).then(|| name.remove(0))?;
     String::from_utf8(name).ok().filter(|name| !name.is_empty())
+}
+
+/// What each id of the trie means.
+pub(crate) fn places(trie: &[(NameKey, NameEntry)]) -> BTreeMap<u32, String> {
+    let mut places = BTreeMap::new();
+    for (key, entry) in trie {
+        let Some(suffix) = suffix(key) else { continue };
+        for depth in Depth::ALL {
+            let id = id(entry, depth);
+            if id != 0 {
+                places.insert(id, Place { suffix: suffix.clone(), depth }.to_string());
+            }
+        }
+    }
+    places
 }
 
 #[cfg(test)]

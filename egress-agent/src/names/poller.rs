@@ -24,6 +24,7 @@ use super::known::{Source, ToStore};
 use super::lifetime::Moment;
 use super::maps::{NameMaps, answers};
 use super::poll::{Failure, Job, Resolvers, Schedule, TIMEOUT};
+use super::shared::{self, Differs};
 use super::snapshot::{Snapshot, SnapshotFile};
 use super::{now, replies};
 use crate::sources::Problem;
@@ -34,17 +35,21 @@ const MOST: usize = 64;
 const REVIEW: Duration = Duration::from_secs(1);
 /// Reviews between two sweeps of the kernel's addresses.
 const SWEEP: u32 = 30;
-/// Reviews between two writings of the snapshot.
-const WRITE: u32 = 5;
+/// Reviews between two searches for names that share addresses.
+const COMPARE: u32 = 10;
+/// Reviews between two writings of the snapshot, and names for each more of them.
+const WRITE: (u32, usize) = (5, 1000);
 
 /// What is to be followed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Follow {
     /// Every exact name of the rules, registered in the directory and the kernel already.
     pub(crate) names: BTreeSet<Arc<str>>,
     /// Who is asked, in this order.
     pub(crate) resolvers: Vec<SocketAddr>,
     pub(crate) bounds: Bounds,
+    /// Which names a table treats differently; `None` if nobody can say.
+    pub(crate) differs: Option<Arc<Differs>>,
 }
 
 enum Order {
@@ -110,11 +115,6 @@ impl Poller {
     pub(crate) fn follow(&self, follow: Follow) {
         let _ = self.orders.send(Order::Follow(follow));
     }
-
-    /// Asks for one name soon.
-    pub(crate) fn ask(&self, job: Job) {
-        let _ = self.orders.send(Order::Ask(job));
-    }
 }
 
 type Looked = Result<Answered, Failure>;
@@ -129,7 +129,9 @@ struct Work<M> {
     in_flight: HashMap<task::Id, Job>,
     snapshot: SnapshotFile,
     problems: Vec<Problem>,
+    differs: Option<Arc<Differs>>,
     reviews: u32,
+    next_write: u32,
 }
 
 impl<M: NameMaps> Work<M> {
@@ -142,7 +144,9 @@ impl<M: NameMaps> Work<M> {
             in_flight: HashMap::new(),
             snapshot: SnapshotFile::new(&setup.state_dir),
             problems: Vec::new(),
+            differs: None,
             reviews: 0,
+            next_write: 0,
             setup,
         }
     }
@@ -182,6 +186,7 @@ impl<M: NameMaps> Work<M> {
         }
         self.schedule.set_lifetimes(follow.bounds.lifetimes);
         self.schedule.follow(&follow.names, now);
+        self.differs = follow.differs;
         let shared = self.setup.directory.clone();
         let mut directory = shared.lock();
         directory.bounds = follow.bounds;
@@ -235,10 +240,10 @@ impl<M: NameMaps> Work<M> {
             Answered::Nothing { absence, .. } => Some(*absence),
             Answered::Addresses { found, .. } => {
                 let found = directory.external(found);
-                if let Err(error) = self.setup.maps.learn(id, &answers(&found)) {
-                    directory.figures.not_stored += u64::try_from(found.len()).unwrap_or(0);
-                    return Err(Failure::Kernel(error.to_string()));
-                }
+                let stored = self.setup.maps.learn(id, &answers(&found));
+                let missing = found.len().saturating_sub(*stored.as_ref().unwrap_or(&0));
+                directory.figures.not_stored += u64::try_from(missing).unwrap_or(0);
+                stored.map_err(|error| Failure::Kernel(error.to_string()))?;
                 let lifetimes = directory.bounds.lifetimes;
                 directory.known.answered(&job.name, (id, Source::Polled), &found, lifetimes, now);
                 None
@@ -248,9 +253,10 @@ impl<M: NameMaps> Work<M> {
         Ok(answer)
     }
 
+    /// What is to be done every second.
     fn review(&mut self) {
         let now = now();
-        self.reviews = self.reviews.wrapping_add(1);
+        self.reviews = self.reviews.saturating_add(1);
         let shared = self.setup.directory.clone();
         let mut directory = shared.lock();
         let Directory { registry, known, bounds, .. } = &mut *directory;
@@ -261,16 +267,37 @@ impl<M: NameMaps> Work<M> {
         }
         directory.figures.lookups_refused = self.schedule.refused;
         directory.figures.evicted = directory.known.evicted;
-        let problems = directory.problems(now);
-        let snapshot = self.reviews.is_multiple_of(WRITE).then(|| Snapshot::new(&directory, now));
+        let told = self.tell(&mut directory, now);
+        let snapshot = self.snapshot(&directory, now);
         drop(directory);
         if let Some(Err(error)) = snapshot.map(|snapshot| self.snapshot.write(snapshot)) {
             warn!(%error, "names.json cannot be written; is the state folder full or gone?");
         }
-        if problems != self.problems {
-            self.problems = problems;
+        if told {
             (self.setup.problems_changed)();
         }
+    }
+
+    /// Notes problems and warnings; whether they are others than before.
+    fn tell(&mut self, directory: &mut Directory, now: Moment) -> bool {
+        let problems = directory.problems(now);
+        let mut changed = problems != self.problems;
+        self.problems = problems;
+        if self.reviews.is_multiple_of(COMPARE) {
+            let warnings = self.differs.as_deref().map(|differs| shared::warnings(directory, differs, now));
+            let warnings = warnings.unwrap_or_default();
+            changed |= warnings != directory.warnings;
+            directory.warnings = warnings;
+        }
+        changed
+    }
+
+    /// What is known, when it is time to write it.
+    fn snapshot(&mut self, directory: &Directory, now: Moment) -> Option<Snapshot> {
+        let snapshot = (self.reviews >= self.next_write).then(|| Snapshot::new(directory, now))?;
+        let more = u32::try_from(snapshot.names.len() / WRITE.1).unwrap_or(u32::MAX);
+        self.next_write = self.reviews.saturating_add(WRITE.0).saturating_add(more);
+        Some(snapshot)
     }
 
     fn sweep(&mut self, directory: &mut Directory, now: Moment) {

@@ -41,13 +41,6 @@ pub(crate) struct Update {
     pub(crate) left_out: Vec<Place>,
 }
 
-impl Update {
-    /// Whether the trie is another one now.
-    pub(crate) fn is_change(&self) -> bool {
-        !self.added.is_empty() || !self.removed.is_empty()
-    }
-}
-
 /// All ids of the node.
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -219,6 +212,11 @@ impl Registry {
     /// Every id in use, with its place.
     pub(crate) fn living(&self) -> impl Iterator<Item = (u32, &Place)> {
         self.places.iter().map(|(id, place)| (*id, place)).filter(|(id, place)| self.id(place) == Some(*id))
+    }
+
+    /// Every id that lives or that addresses may still hold, with what it means.
+    pub(crate) fn meanings(&self) -> impl Iterator<Item = (u32, Place)> {
+        self.places.iter().map(|(id, place)| (*id, place.clone()))
     }
 
     /// One above the highest id that was ever given: the length that arrays of leaves need.

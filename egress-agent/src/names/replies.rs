@@ -58,7 +58,7 @@ pub(crate) fn take(directory: &mut Directory, record: &[u8]) -> Vec<Job> {
     let outcome = Outcome::from_number(reply.outcome);
     let name = outcome.map_or("unknown", Outcome::name);
     *directory.figures.replies.entry(name.to_owned()).or_default() += 1;
-    directory.figures.reply_latency.add(Duration::from_nanos(reply.latency));
+    directory.reply_latency.observe(Duration::from_nanos(reply.latency).as_secs_f64());
     let message = rest.get(..reply.length.into()).unwrap_or_default();
     if message.is_empty() {
         return Vec::new();

@@ -1,14 +1,18 @@
 //! Two judges of one rule list: the compiled table, which is what the kernel gets, and the explanation, which walks the rules.
 
+use std::sync::Arc;
+
 use egress_common::names::NameLeaf;
 use egress_common::table::Decision;
-use egress_policy::compile::{CompileError, Limits, Lookup, Table, compile};
+use egress_policy::compile::{CompileError, Limits, Lookup, compile};
+use egress_policy::describe::TableDescription;
 use egress_policy::explain::{Explanation, Verdict, explain_named};
 use egress_policy::model::{NodeContext, PodIdentity, PolicySet};
 use egress_policy::places::Place;
 use egress_policy::ports::KeyRange;
 use egress_policy::rules::RuleList;
 
+use crate::datapath::DesiredTable;
 use crate::destination::Destination;
 
 /// The judges gave different answers.
@@ -26,25 +30,36 @@ pub(super) struct Disagreement {
 #[derive(Debug)]
 pub(super) struct Judge {
     list: RuleList,
-    table: Table,
+    table: Arc<DesiredTable>,
 }
 
 impl Judge {
     /// Compiles the rules that apply to `pod`, as an agent does that knows nothing of its node.
     pub(super) fn new(set: &PolicySet, pod: &PodIdentity) -> Result<Self, CompileError> {
         let list = set.rule_list(pod, &NodeContext::default());
-        let table = compile(&list, &Limits::default())?;
-        Ok(Self { list, table })
+        let table = DesiredTable {
+            fingerprint: list.fingerprint(),
+            table: compile(&list, &Limits::default())?,
+            patterns: list.patterns(),
+            description: TableDescription::new(&list),
+            reject: false,
+        };
+        Ok(Self { list, table: Arc::new(table) })
     }
 
     pub(super) fn list(&self) -> &RuleList {
         &self.list
     }
 
+    /// What the kernel would be given.
+    pub(super) fn table(&self) -> &Arc<DesiredTable> {
+        &self.table
+    }
+
     /// The verdict of both, if they agree, while the address belongs to `names`.
     pub(super) fn ask(&self, to: Destination, names: &[String]) -> Result<Explanation, Disagreement> {
         let explanation = explain_named(&self.list, to.address, names, to.protocol, to.port);
-        let lookups = self.lookups(to, names);
+        let lookups: Vec<Lookup> = self.intervals(to, names).into_iter().map(|(_, lookup)| lookup).collect();
         let table = verdict(&lookups);
         let rules = (Some(explanation.verdict), explanation.rank);
         if table != rules || !audits_agree(&lookups, explanation.audit) {
@@ -55,17 +70,20 @@ impl Judge {
     }
 
     /// What the table says of every port that is meant.
-    fn lookups(&self, to: Destination, names: &[String]) -> Vec<Lookup> {
-        let leaves: Vec<NameLeaf> = names.iter().map(|name| self.table.name_leaf(&Place::of_name(name))).collect();
+    /// The intervals of the ports that are meant: the first port of each, and what the table says of it.
+    pub(super) fn intervals(&self, to: Destination, names: &[String]) -> Vec<(u16, Lookup)> {
+        let table = &self.table.table;
+        let leaves: Vec<NameLeaf> = names.iter().map(|name| table.name_leaf(&Place::of_name(name))).collect();
         let KeyRange { first, last } = to.keys();
         if let Some(port) = to.port {
-            return vec![self.table.lookup_with(to.address, to.protocol, port, &leaves)];
+            return vec![(port, table.lookup_with(to.address, to.protocol, port, &leaves))];
         }
-        let leaf = self.table.leaf(to.address);
-        let intervals = leaf.map(|leaf| self.table.intervals_with(leaf, &leaves)).unwrap_or_default();
+        let leaf = table.leaf(to.address);
+        let intervals = leaf.map(|leaf| table.intervals_with(leaf, &leaves)).unwrap_or_default();
         let after = intervals.partition_point(|(from, _)| *from <= first);
         let inside = intervals.iter().skip(after.saturating_sub(1)).take_while(|(from, _)| *from <= last);
-        inside.map(|(_, lookup)| *lookup).collect()
+        let port = |key: u32| u16::try_from(key.max(first) & u32::from(u16::MAX)).unwrap_or_default();
+        inside.map(|(from, lookup)| (port(*from), *lookup)).collect()
     }
 }
 

@@ -1,14 +1,17 @@
 //! `egress-agent test`: what policy files would do with connections, judged by the code that fills the kernel.
 //!
-//! [`cases`] reads expectations; [`judge`] asks the compiled table and the explanation and insists that they agree; [`view`] is the
-//! answer. Reads files and nothing else.
+//! [`cases`] reads expectations; [`judge`] asks the compiled table and the explanation and insists that they agree; with `--kernel`
+//! [`kernel`] insists that the real programs do too; [`view`] is the answer. Without `--kernel` files are read and nothing else.
 
 mod cases;
+mod frame;
 mod judge;
+mod kernel;
 mod view;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::thread;
 
 use egress_policy::model::{PodIdentity, PolicySet};
 
@@ -21,6 +24,7 @@ use crate::policy_files::PolicyFiles;
 
 use cases::Probe;
 use judge::Judge;
+use kernel::{Kernel, KernelError};
 use view::{Row, Tested};
 
 /// Prints the verdicts. No: one of them is not Allow, or not what was expected.
@@ -32,8 +36,10 @@ pub(crate) fn run(arguments: &TestArgs) -> Result<Verdict, Failure> {
         None => asked(arguments, listed.as_ref())?,
     };
     let answers = arguments.dns.as_deref().map(Answers::read).transpose()?;
-    let rows = judge_all(&files.set, &probes, answers.as_ref(), arguments.explain)?;
-    let tested = Tested::new(rows, arguments.cases.is_some());
+    let judges = judges(&files.set, &probes)?;
+    let rows = judge_all(&judges, &probes, answers.as_ref(), arguments.explain)?;
+    let packets = if arguments.kernel { Some(ask_kernel(&judges, &probes, answers.as_ref())?) } else { None };
+    let tested = Tested::new(rows, arguments.cases.is_some(), packets);
     output::print(&tested, arguments.output)?;
     Ok(if tested.passed() { Verdict::Yes } else { Verdict::No })
 }
@@ -53,14 +59,55 @@ fn asked(arguments: &TestArgs, listed: Option<&ListedPods>) -> Result<Vec<Probe>
     Ok(arguments.to.iter().map(|to| Probe { pod: pod.clone(), to: to.clone(), expected: None }).collect())
 }
 
-/// One row for each address that a probe asks for.
-fn judge_all(set: &PolicySet, probes: &[Probe], answers: Option<&Answers>, explain: bool) -> Result<Vec<Row>, Failure> {
-    let mut judges: BTreeMap<&PodIdentity, Judge> = BTreeMap::new();
-    let mut rows = Vec::new();
+/// The judges of every pod that is asked about.
+type Judges<'p> = BTreeMap<&'p PodIdentity, Judge>;
+
+fn judges<'p>(set: &PolicySet, probes: &'p [Probe]) -> Result<Judges<'p>, Failure> {
+    let mut judges = Judges::new();
     for probe in probes {
         if !judges.contains_key(&probe.pod) {
             judges.insert(&probe.pod, Judge::new(set, &probe.pod).map_err(Failure::usage)?);
         }
+    }
+    Ok(judges)
+}
+
+/// Runs every probe through the real programs, in a thread whose network namespace is its own. Returns how many packets were judged.
+fn ask_kernel(judges: &Judges<'_>, probes: &[Probe], answers: Option<&Answers>) -> Result<usize, Failure> {
+    let mut asked = Vec::new();
+    for probe in probes {
+        for to in destinations(&probe.to, answers).map_err(Failure::usage)? {
+            let names = answers.map(|answers| answers.names_of(to.address)).unwrap_or_default();
+            asked.push((&probe.pod, to, names));
+        }
+    }
+    let work = || -> Result<usize, KernelError> {
+        let mut kernel = Kernel::new()?;
+        let mut packets = 0;
+        for (pod, judge) in judges {
+            kernel.judge_by(judge.table())?;
+            for (_, to, names) in asked.iter().filter(|(asked, ..)| asked == pod) {
+                kernel.learn(to.address, names)?;
+                for (port, expected) in judge.intervals(*to, names) {
+                    packets += usize::from(kernel.insist(*to, port, expected)?.is_some());
+                }
+            }
+        }
+        Ok(packets)
+    };
+    let ended = thread::scope(|scope| scope.spawn(work).join());
+    Ok(ended.map_err(|_| Failure::runtime("the thread of --kernel died; this is a bug, please report it"))??)
+}
+
+/// One row for each address that a probe asks for.
+fn judge_all(
+    judges: &Judges<'_>,
+    probes: &[Probe],
+    answers: Option<&Answers>,
+    explain: bool,
+) -> Result<Vec<Row>, Failure> {
+    let mut rows = Vec::new();
+    for probe in probes {
         let Some(judge) = judges.get(&probe.pod) else { continue };
         for to in destinations(&probe.to, answers).map_err(Failure::usage)? {
             let names = answers.map(|answers| answers.names_of(to.address)).unwrap_or_default();

@@ -33,8 +33,9 @@ fn pod() -> PodIdentity {
 
 fn row(to: &str, expected: Option<Expected>) -> serde_json::Value {
     let probe = Probe { pod: pod(), to: to.parse().unwrap(), expected };
-    let rows = judge_all(&set(), &[probe], None, false).unwrap();
-    serde_json::to_value(Tested::new(rows, false)).unwrap()
+    let probes = [probe];
+    let rows = judge_all(&judges(&set(), &probes).unwrap(), &probes, None, false).unwrap();
+    serde_json::to_value(Tested::new(rows, false, None)).unwrap()
 }
 
 #[test]

@@ -16,6 +16,7 @@ const VERSION: u32 = 1;
 
 /// Every probe with its verdict.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Tested {
     version: u32,
     /// Whether everything is allowed, or as expected.
@@ -24,6 +25,9 @@ pub(super) struct Tested {
     /// What was asked for by name, with the worst verdict of its addresses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     names: Vec<NameRow>,
+    /// Packets that the real programs judged alike (`--kernel`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel_packets: Option<usize>,
     #[serde(skip)]
     has_cases: bool,
 }
@@ -138,7 +142,7 @@ impl Row {
             to,
             name: match &probe.to {
                 Asked::Address(_) => None,
-                Asked::Name(named) => Some(named.clone()),
+                Asked::Name(asked) => Some(asked.clone()),
             },
             names,
             verdict: word(explanation.verdict),
@@ -201,9 +205,10 @@ impl Row {
 }
 
 impl Tested {
-    pub(super) fn new(probes: Vec<Row>, has_cases: bool) -> Self {
+    pub(super) fn new(probes: Vec<Row>, has_cases: bool, kernel_packets: Option<usize>) -> Self {
         let names = by_name(&probes);
-        Self { version: VERSION, passed: probes.iter().all(Row::passed), probes, names, has_cases }
+        let passed = probes.iter().all(Row::passed);
+        Self { version: VERSION, passed, probes, names, kernel_packets, has_cases }
     }
 
     pub(super) fn passed(&self) -> bool {
@@ -245,6 +250,9 @@ impl Answer for Tested {
         if self.has_cases {
             let met = self.probes.iter().filter(|row| row.passed()).count();
             writeln!(out, "{met} of {} as expected", self.probes.len())?;
+        }
+        if let Some(packets) = self.kernel_packets {
+            writeln!(out, "the kernel's programs judged {packets} packets, each as the table says")?;
         }
         for row in self.probes.iter().filter(|row| row.considered.is_some()) {
             write!(out, "\n{}: {}", row.from, row.explanation)?;

@@ -33,6 +33,8 @@ pub(crate) enum Wake {
     Rescan,
     /// Links or addresses changed.
     Links,
+    /// DNS names began or ended to fail.
+    Names,
     /// The agent ends.
     Stop,
 }
@@ -57,7 +59,7 @@ impl Work {
             Wake::Files => (self.files, self.told) = (true, true),
             Wake::Rescan => (self.files, self.discover) = (true, true),
             Wake::Links => self.discover = true,
-            Wake::Stop => {}
+            Wake::Names | Wake::Stop => {}
         }
     }
 }

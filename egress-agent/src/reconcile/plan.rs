@@ -9,12 +9,12 @@ use std::sync::Arc;
 use egress_policy::compile::{CompileError, Limits, compile_with_coverage};
 use egress_policy::describe::TableDescription;
 use egress_policy::model::{
-    DefaultAction, DenyResponse, NodeContext, PodIdentity, Policy, PolicyKey, PolicySet, UnknownPods,
+    Config, DefaultAction, DenyResponse, NodeContext, PodIdentity, Policy, PolicyKey, PolicySet, UnknownPods,
 };
 use egress_policy::rules::RuleList;
 use egress_policy::warnings::{Warning, shadowed};
 
-use crate::datapath::{Cgroup, Desired, DesiredEndpoint, DesiredTable, Interface};
+use crate::datapath::{Cgroup, Desired, DesiredDns, DesiredEndpoint, DesiredNames, DesiredTable, Interface};
 use crate::discovery::{Located, Survey};
 use crate::sources::{Endpoint, NetnsRef, Problem};
 
@@ -79,7 +79,12 @@ impl Planner {
     /// What should be in force now.
     pub(crate) fn plan(&mut self, inputs: &Inputs) -> Plan {
         let mut plan = Plan {
-            desired: Desired { endpoints: Vec::new(), events_per_second: self.events_per_second },
+            desired: Desired {
+                endpoints: Vec::new(),
+                events_per_second: self.events_per_second,
+                dns: dns(&inputs.set.config, &inputs.node),
+                names: DesiredNames::default(),
+            },
             problems: Vec::new(),
             warnings: BTreeSet::new(),
             covered: 0,
@@ -108,7 +113,9 @@ impl Planner {
                 }
             };
             if let (Some(located), Some(table)) = (located, table) {
-                plan.desired.endpoints.push(desired(endpoint, located, table, hold.clone()));
+                let mut desired = desired(endpoint, located, table, hold.clone());
+                desired.is_resolver = endpoint.addresses.iter().any(|own| plan.desired.dns.resolvers.contains(own));
+                plan.desired.endpoints.push(desired);
             }
         }
         self.forget_unused(&plan.desired);
@@ -153,7 +160,7 @@ impl Planner {
             let table = compile_with_coverage(list, limits).map(|(table, coverage)| {
                 warnings.extend(shadowed(list, &coverage));
                 let description = TableDescription::new(list);
-                Arc::new(DesiredTable { fingerprint, table, description, reject })
+                Arc::new(DesiredTable { fingerprint, table, patterns: list.patterns(), description, reject })
             });
             Compiled { table, warnings: warnings.into() }
         });
@@ -214,8 +221,19 @@ fn desired(
         netns: located.netns,
         namespace: located.netns.and(endpoint.netns.as_ref()).map(NetnsRef::path),
         cgroup: located.cgroup.clone().map(|found| Cgroup { path: found.path, id: found.id }),
+        is_resolver: false,
         table,
         fallback,
+    }
+}
+
+/// What the kernel and the poller need to know of the configuration.
+fn dns(config: &Config, node: &NodeContext) -> DesiredDns {
+    let internal = if config.dns.allow_internal { None } else { config.internal_cidrs.clone() };
+    DesiredDns {
+        resolvers: config.resolvers.as_ref().unwrap_or(&node.resolvers).clone(),
+        lifetimes: config.dns,
+        internal: internal.unwrap_or_default(),
     }
 }
 

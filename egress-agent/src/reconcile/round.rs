@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use egress_policy::diff;
-use egress_policy::model::{HostNetworkPods, NodeContext, PolicySet};
+use egress_policy::model::{HostNetworkPods, Mode, NodeContext, PolicySet};
 use tracing::{info, warn};
 
 use crate::cli::chain;
 use crate::datapath::{Applied, DatapathError, Desired, DesiredTable};
 use crate::discovery::Discovery;
+use crate::names::NameReport;
 use crate::sources::problem::ProblemLog;
 use crate::sources::{EndpointSource, PolicySource, Problem, node};
 
@@ -26,6 +27,11 @@ const LARGEST_DIFF: usize = 200_000;
 pub(crate) trait Kernel {
     /// Makes the kernel enforce `desired`.
     fn apply(&mut self, desired: &Desired) -> Result<Applied, DatapathError>;
+
+    /// What there is to say of the DNS names of what was last applied.
+    fn names(&self) -> NameReport {
+        NameReport::default()
+    }
 }
 
 /// Where everything is read from.
@@ -45,6 +51,7 @@ pub(crate) struct Reconciler<K> {
     status: StatusFile,
     inputs: Inputs,
     problems: ProblemLog,
+    policy_warnings: BTreeSet<String>,
     warned: BTreeSet<String>,
     /// What the files have wrong, kept for rounds that do not read them.
     file_problems: Vec<Problem>,
@@ -75,6 +82,7 @@ impl<K: Kernel> Reconciler<K> {
             status,
             inputs: Inputs::default(),
             problems: ProblemLog::default(),
+            policy_warnings: BTreeSet::new(),
             warned: BTreeSet::new(),
             file_problems: Vec::new(),
             kept: 0,
@@ -156,8 +164,13 @@ impl<K: Kernel> Reconciler<K> {
         problems.extend(self.inputs.survey.problems.iter().cloned());
         problems.extend(plan.problems.iter().cloned());
         problems.extend(failed);
+        let names = self.kernel.names();
+        problems.extend(names.problems);
         self.problems.report(&problems);
-        let warnings = if changed { warnings(&self.inputs.set, plan) } else { self.warned.clone() };
+        if changed {
+            self.policy_warnings = warnings(&self.inputs.set, plan);
+        }
+        let warnings = &self.policy_warnings | &names.warnings;
         for warning in warnings.difference(&self.warned) {
             warn!("{warning}");
         }
@@ -170,6 +183,7 @@ impl<K: Kernel> Reconciler<K> {
             enforced: applied.endpoints,
             tables: applied.tables,
             policies: self.inputs.set.policies.len(),
+            audit: self.inputs.set.config.enforcement == Mode::Audit,
             kept: self.kept,
             problems,
             warnings: warnings.into_iter().collect(),

@@ -33,6 +33,8 @@ pub(crate) struct Status {
     /// Distinct tables in the kernel.
     pub(crate) tables: usize,
     pub(crate) policies: usize,
+    /// Whether nothing is refused by policies or by the default action (`enforcement: Audit`).
+    pub(crate) audit: bool,
     /// Objects of which an older version is in force, because the present one is broken.
     pub(crate) kept: usize,
     pub(crate) problems: Vec<Problem>,

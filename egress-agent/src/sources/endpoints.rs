@@ -3,6 +3,7 @@
 //! Every problem is reported with its path; an entry with any problem keeps its last good version and leaves the others alone.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -25,6 +26,8 @@ pub(crate) struct Endpoint {
     pub(crate) interface: Option<String>,
     /// Absolute, or below the cgroup v2 root.
     pub(crate) cgroup: Option<PathBuf>,
+    /// Its addresses: a pod that has a trusted resolver's may send from it.
+    pub(crate) addresses: Vec<IpAddr>,
 }
 
 impl Endpoint {
@@ -146,10 +149,11 @@ fn endpoint(reader: &mut Reader<'_, '_>) -> Endpoint {
         netns: reader.netns("netns"),
         interface: reader.interface("interface"),
         cgroup: reader.text("cgroup").map(PathBuf::from),
+        addresses: reader.addresses("addresses"),
         namespace,
         name,
     };
-    reader.finish(&["namespace", "name", "labels", "serviceAccount", "netns", "interface", "cgroup"]);
+    reader.finish(&["namespace", "name", "labels", "serviceAccount", "netns", "interface", "cgroup", "addresses"]);
     endpoint
 }
 
@@ -270,6 +274,27 @@ impl<'v, 'p> Reader<'v, 'p> {
             return None;
         }
         Some(text)
+    }
+
+    fn addresses(&mut self, name: &str) -> Vec<IpAddr> {
+        let mut addresses = Vec::new();
+        match self.field(name) {
+            None => {}
+            Some(Value::Array(list)) => {
+                for (index, value) in list.iter().enumerate() {
+                    match value.as_str().and_then(|text| text.parse().ok()) {
+                        Some(address) => addresses.push(address),
+                        None => self.problem(
+                            &format!("{name}[{index}]"),
+                            "is not an IP address",
+                            "write 10.0.0.1 or 2001:db8::1",
+                        ),
+                    }
+                }
+            }
+            Some(_) => self.problem(name, "is not a list of addresses", ""),
+        }
+        addresses
     }
 
     /// Refuses fields that are not known: a lost narrowing would widen what the pod may do (§6.3).

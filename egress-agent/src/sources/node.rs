@@ -10,14 +10,8 @@ use nix::ifaddrs::getifaddrs;
 /// Where the resolvers are named, resolv.conf(5).
 pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// The name servers of `/etc/resolv.conf`, sorted; none if there is no such file.
+/// The name servers of `/etc/resolv.conf` in the order in which they are to be asked; none if there is no such file.
 pub(crate) fn resolvers() -> Vec<IpAddr> {
-    let servers: BTreeSet<IpAddr> = resolvers_in_order().into_iter().collect();
-    servers.into_iter().collect()
-}
-
-/// The name servers of `/etc/resolv.conf` in the order in which they shall be asked.
-pub(crate) fn resolvers_in_order() -> Vec<IpAddr> {
     fs::read_to_string(RESOLV_CONF).map(|text| name_servers(&text)).unwrap_or_default()
 }
 

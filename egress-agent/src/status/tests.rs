@@ -21,7 +21,7 @@ fn view(running: bool) -> StatusView {
             error: None,
         }),
         pods: PodsRow { listed: 3, covered: 2, enforced: 2, pending: Vec::new() },
-        policies: PoliciesRow { in_force: 4, kept: 0, tables: 2 },
+        policies: PoliciesRow { in_force: 4, kept: 0, tables: 2, enforcement: "Enforce".into() },
         hooks: vec![HookRow { hook: "connect4".into(), places: 1 }],
         maps: vec![MapRow { map: "flows".into(), entries: 90, capacity: 100 }],
         events: EventsRow { lost: 0, limited: 12 },
@@ -52,6 +52,15 @@ fn everything_is_on_one_page() {
          maps\n  map    entries  capacity  used\n  flows       90       100  90 %\n\
          warning a rule is shadowed\n"
     );
+}
+
+#[test]
+fn cluster_wide_audit_is_said_in_so_many_words() {
+    let mut audit = view(true);
+    assert!(!written(&audit, Output::Table).contains("no policy refuses anything"));
+    "Audit".clone_into(&mut audit.policies.enforcement);
+    assert!(written(&audit, Output::Table).contains("  audit     enforcement is Audit: no policy refuses anything\n"));
+    assert!(audit.is_well());
 }
 
 #[test]

@@ -83,6 +83,8 @@ pub(super) struct PoliciesRow {
     pub(super) kept: usize,
     /// Distinct rule lists in the kernel.
     pub(super) tables: usize,
+    /// `Enforce`, or `Audit` if nothing is refused by policies or by the default action.
+    pub(super) enforcement: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -180,6 +182,7 @@ impl StatusView {
                 in_force: status.policies,
                 kept: status.kept,
                 tables: inspector.tables(false)?.len(),
+                enforcement: if status.audit { "Audit" } else { "Enforce" }.to_owned(),
             },
             hooks: hooks.map(|found| HookRow { hook: found.hook.to_owned(), places: found.places }).collect(),
             maps: fill
@@ -239,9 +242,12 @@ impl Answer for StatusView {
         if !pending.is_empty() {
             line("pending", &pending.join(", "))?;
         }
-        let PoliciesRow { in_force, kept, tables } = &self.policies;
+        let PoliciesRow { in_force, kept, tables, enforcement } = &self.policies;
         let kept = if *kept > 0 { format!(", {kept} objects in an older version") } else { String::new() };
         line("policies", &format!("{in_force} in force{kept}, {tables} tables in the kernel"))?;
+        if enforcement == "Audit" {
+            line("audit", &paint("enforcement is Audit: no policy refuses anything", Style::new().yellow().bold()))?;
+        }
         if let Some(FilesRow { watched, unwatched, errors }) = &self.files {
             line("files", &format!("{watched} directories watched, {unwatched} not, {errors} errors"))?;
         }

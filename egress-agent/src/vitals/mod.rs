@@ -1,12 +1,13 @@
 //! What the running agent knows of its own work: rounds, totals, events as they come. Written by the reconciler and the event reader;
 //! asked by the [`api`](crate::api) and the [`metrics`](crate::metrics).
 
+mod observations;
 mod rounds;
 mod tallies;
 mod totals;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::SystemTime;
 
 use tokio::sync::broadcast;
@@ -15,9 +16,13 @@ use tracing::warn;
 use crate::datapath::inspect::Inspector;
 use crate::datapath::{Applied, Datapath, DatapathError};
 use crate::events::Record;
+use crate::names::Shared;
 use crate::reconcile::Outcome;
 use crate::sources::watch::Health;
 
+pub(crate) use observations::{Asked, Observation, Observations, Observed, now};
+#[cfg(test)]
+pub(crate) use observations::{Attempt, Times};
 pub(crate) use rounds::Rounds;
 pub(crate) use tallies::{Bounded, Tallies};
 pub(crate) use totals::{ByRule, OTHER, RuleKey, Tally, Totals};
@@ -36,8 +41,10 @@ pub(crate) struct Vitals {
     latest: Mutex<ByRule>,
     rounds: Mutex<Rounds>,
     tallies: Mutex<Tallies>,
+    observations: Mutex<Observations>,
     feed: broadcast::Sender<Arc<Record>>,
     watched: Arc<Health>,
+    names: OnceLock<Shared>,
 }
 
 /// Where the agent works.
@@ -59,8 +66,10 @@ impl Vitals {
             latest: Mutex::default(),
             rounds: Mutex::default(),
             tallies: Mutex::default(),
+            observations: Mutex::new(Observations::load(place.state_dir)),
             feed: broadcast::Sender::new(FEED),
             watched,
+            names: OnceLock::new(),
         }
     }
 
@@ -84,6 +93,16 @@ impl Vitals {
         &self.watched
     }
 
+    /// Says where names are known.
+    pub(crate) fn know_names(&self, names: &Shared) {
+        let _ = self.names.set(names.clone());
+    }
+
+    /// What is known of names, once they are followed.
+    pub(crate) fn names(&self) -> Option<&Shared> {
+        self.names.get()
+    }
+
     /// Notes how a round of the reconciler went.
     pub(crate) fn ended(&self, round: &Result<Outcome, DatapathError>) {
         lock(&self.rounds).note(round);
@@ -104,6 +123,7 @@ impl Vitals {
     /// Counts an event and passes it on.
     pub(crate) fn saw(&self, record: Record) {
         lock(&self.tallies).saw(&record);
+        lock(&self.observations).saw(&record);
         // Fails where nobody listens.
         let _ = self.feed.send(Arc::new(record));
     }
@@ -116,6 +136,19 @@ impl Vitals {
     /// Events by what they are about.
     pub(crate) fn tallies(&self) -> MutexGuard<'_, Tallies> {
         lock(&self.tallies)
+    }
+
+    /// What policies under Audit would have refused.
+    pub(crate) fn observed(&self, since: &Asked) -> Observed {
+        lock(&self.observations).all().only(since)
+    }
+
+    /// Stores what was observed, if anything is new. Called now and then, and at the end.
+    pub(crate) fn save(&self) {
+        let Some((path, observed)) = lock(&self.observations).unsaved() else { return };
+        if let Err(error) = observations::save(&path, &observed) {
+            warn!(%error, "observed.json cannot be written; a restarted agent will suggest from less");
+        }
     }
 
     /// Events from now on.

@@ -1,6 +1,9 @@
 //! The question, put to the pinned maps in the steps that the programs take: endpoint ▶ table ▶ prefix ▶ class ▶ counter.
 
-use egress_common::table::{Counter, Leaf};
+use std::net::IpAddr;
+
+use egress_common::names::{NameLeaf, Slot};
+use egress_common::table::{Counter, Leaf, flag};
 use egress_policy::compile::Lookup;
 use egress_policy::ports::KeyRange;
 use ipnet::IpNet;
@@ -8,6 +11,7 @@ use ipnet::IpNet;
 use crate::datapath::DatapathError;
 use crate::datapath::inspect::{EndpointView, Inspector, TableView};
 use crate::destination::Destination;
+use crate::names as directory;
 use crate::pods::PodName;
 
 /// How often the question is put again while tables are replaced under it.
@@ -31,6 +35,10 @@ pub(super) struct Judged {
     pub(super) table: TableView,
     /// The prefixes that contain the destination, the longest, which decides, first.
     pub(super) prefixes: Vec<PrefixSays>,
+    /// Live names of the destination.
+    pub(super) names: Vec<NameHeld>,
+    /// What prefix and names say together.
+    pub(super) says: Vec<(KeyRange, Lookup)>,
     /// Counters of the deciding ranks.
     pub(super) counters: Vec<(u32, Counter)>,
 }
@@ -40,6 +48,18 @@ pub(super) struct Judged {
 pub(super) struct PrefixSays {
     pub(super) prefix: IpNet,
     pub(super) says: Vec<(KeyRange, Lookup)>,
+}
+
+/// A name id that the destination has.
+#[derive(Clone, Debug)]
+pub(super) struct NameHeld {
+    pub(super) id: u32,
+    /// Second of `CLOCK_MONOTONIC` at which the address ends to be the name's.
+    pub(super) expiry: u32,
+    /// What the id stands for; none if no rule of the node is about it any more.
+    pub(super) place: Option<String>,
+    /// Whether rules of the pod are about it.
+    pub(super) counts: bool,
 }
 
 /// Asks; an answer is of one table version.
@@ -71,17 +91,50 @@ fn attempt(inspector: &Inspector, name: &str, to: Destination) -> Result<Option<
         return Ok(Some(Found::NoTable(endpoint.clone())));
     }
     let Some(table) = inspector.table(endpoint.table)? else { return Ok(None) };
-    let says = |(prefix, leaf): (IpNet, Leaf)| {
+    let said = |(prefix, leaf): (IpNet, Leaf)| {
         inspector.said(endpoint.table.slot, leaf, to.keys()).map(|says| PrefixSays { prefix, says })
     };
-    let prefixes = inspector.containing(endpoint.table.slot, to.address)?;
-    let prefixes = prefixes.into_iter().map(says).collect::<Result<Vec<_>, _>>()?;
+    let containing = inspector.containing(endpoint.table.slot, to.address)?;
+    let longest = containing.first().map(|(_, leaf)| *leaf);
+    let prefixes = containing.into_iter().map(said).collect::<Result<Vec<_>, _>>()?;
+    let (names, leaves) = names(inspector, &table, to.address)?;
+    let says = match longest.filter(|_| names.iter().any(|name| name.counts)) {
+        Some(leaf) => inspector.said_with(&table, (leaf, &leaves), to.keys())?,
+        None => prefixes.first().map(|first| first.says.clone()).unwrap_or_default(),
+    };
     let mut counters = Vec::new();
-    for (_, lookup) in prefixes.first().iter().flat_map(|deciding| &deciding.says) {
+    for (_, lookup) in &says {
         let rank = lookup.decision.rank();
         let counter = inspector.rule_counter(&table.info, rank)?;
         counters.extend(counter.map(|counter| (rank, counter)));
     }
     let unchanged = inspector.table_of(endpoint)? == endpoint.table;
-    Ok(unchanged.then(|| Found::Judged(Judged { endpoint: endpoint.clone(), table, prefixes, counters })))
+    Ok(unchanged.then(|| Found::Judged(Judged { endpoint: endpoint.clone(), table, prefixes, names, says, counters })))
+}
+
+/// The live names of an address, and what the table says of each.
+fn names(
+    inspector: &Inspector,
+    table: &TableView,
+    address: IpAddr,
+) -> Result<(Vec<NameHeld>, Vec<NameLeaf>), DatapathError> {
+    if table.info.flags & flag::NAMES == 0 {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let now = directory::now().as_secs();
+    let live: Vec<Slot> =
+        inspector.names_of(address)?.into_iter().filter(|slot| u64::from(slot.expiry) > now).collect();
+    if live.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let ids: Vec<u32> = live.iter().map(|slot| slot.id).collect();
+    let leaves = inspector.name_leaves(table.reference.slot, &ids)?;
+    let places = directory::places(&inspector.names()?);
+    let held = |(slot, leaf): (&Slot, &NameLeaf)| NameHeld {
+        id: slot.id,
+        expiry: slot.expiry,
+        place: places.get(&slot.id).cloned(),
+        counts: *leaf != NameLeaf::NOTHING,
+    };
+    Ok((live.iter().zip(&leaves).map(held).collect(), leaves))
 }

@@ -8,6 +8,7 @@ mod view;
 
 use crate::cli::{Failure, Verdict, WhyArgs};
 use crate::dump;
+use crate::names::Snapshot;
 use crate::output;
 use crate::reconcile::LastStatus;
 
@@ -18,7 +19,8 @@ pub(crate) fn run(arguments: &WhyArgs) -> Result<Verdict, Failure> {
     let inspector = dump::open(&arguments.bpffs)?;
     let found = kernel::ask(&inspector, &arguments.pod, arguments.to).map_err(Failure::runtime)?;
     let status = LastStatus::read(&arguments.state_dir);
-    let why = Why::new(&arguments.pod, arguments.to, &found, status.as_ref());
+    let snapshot = Snapshot::read(&arguments.state_dir);
+    let why = Why::new(&arguments.pod, arguments.to, &found, status.as_ref(), snapshot.as_ref());
     output::print(&why, arguments.output)?;
     Ok(if why.allows() { Verdict::Yes } else { Verdict::No })
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use egress_common::endpoint::TableRef;
 use egress_common::table::{Counter, Decision, TableInfo};
-use egress_policy::compile::{Limits, compile};
+use egress_policy::compile::{Limits, Lookup, compile};
 use egress_policy::describe::TableDescription;
 use egress_policy::document::{self, Object};
 use egress_policy::model::{NodeContext, PodIdentity, PolicySet};
 use egress_policy::rules::RuleList;
 
-use super::kernel::{Found, Judged, PrefixSays};
+use super::kernel::{Found, Judged, NameHeld, PrefixSays};
 use super::*;
 use crate::cli::Output;
 use crate::datapath::inspect::{EndpointView, TableView};
@@ -73,6 +73,8 @@ fn found(to: Destination) -> Found {
             classes: Vec::new(),
         },
         prefixes: prefixes.iter().map(|&(prefix, leaf)| PrefixSays { prefix, says: says(leaf) }).collect(),
+        names: Vec::new(),
+        says: prefixes.first().map(|&(_, leaf)| says(leaf)).unwrap_or_default(),
         counters: vec![(rank, Counter { packets: 4, bytes: 240 })],
     })
 }
@@ -80,7 +82,7 @@ fn found(to: Destination) -> Found {
 fn written(to: &str, output: Output, status: Option<&LastStatus>) -> String {
     let to: Destination = to.parse().unwrap();
     let mut out = Vec::new();
-    output::write(&mut out, &Why::new(&pod(), to, &found(to), status), output, false).unwrap();
+    output::write(&mut out, &Why::new(&pod(), to, &found(to), status, None), output, false).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -133,7 +135,7 @@ fn programs_get_the_same_with_a_version_and_ipv6_in_brackets() {
 #[test]
 fn a_pod_that_the_kernel_does_not_know_is_explained_and_is_no_yes() {
     let to: Destination = "1.2.3.4:443".parse().unwrap();
-    let why = Why::new(&pod(), to, &Found::Unknown { known: vec!["shop/db".into()] }, None);
+    let why = Why::new(&pod(), to, &Found::Unknown { known: vec!["shop/db".into()] }, None, None);
     assert!(!why.allows());
     let mut out = Vec::new();
     output::write(&mut out, &why, Output::Table, false).unwrap();
@@ -163,4 +165,45 @@ fn only_problems_that_can_concern_the_pod_are_told() {
         written("1.2.3.4:80", Output::Table, Some(&status(&all)))
             .contains("something else than the files say:\n  a.yaml, shop/web: shop/web\n")
     );
+}
+
+#[test]
+fn the_names_of_the_destination_are_told_and_what_they_decide() {
+    for destination in ["1.2.3.4:80", "[2001:db8::1]:80"] {
+        let to: Destination = destination.parse().unwrap();
+        let mut found = found(to);
+        let Found::Judged(judged) = &mut found else { panic!("the pod is known") };
+        let expiry = u32::try_from(crate::names::now().as_secs()).unwrap() + 90;
+        let held =
+            |id, place: Option<&str>, counts| NameHeld { id, expiry, place: place.map(ToOwned::to_owned), counts };
+        judged.names =
+            vec![held(1, Some("www.foo.com"), true), held(2, Some("*.cdn.com"), false), held(9, None, false)];
+        judged.says = vec![(to.keys(), Lookup { decision: Decision::allow(6), audit: None })];
+        let snapshot = serde_json::json!({ "version": 1, "time": "", "figures": {}, "names": [
+            { "name": "x.cdn.com", "id": 2, "lookups": [],
+              "addresses": [{ "address": to.address, "ends": 0, "source": "learned" }] },
+            { "name": "y.cdn.com", "id": 2, "lookups": [], "addresses": [] },
+        ] });
+        let snapshot: Snapshot = serde_json::from_value(snapshot).unwrap();
+        let why = Why::new(&pod(), to, &found, None, Some(&snapshot));
+        assert!(why.allows());
+
+        let mut out = Vec::new();
+        output::write(&mut out, &why, Output::Table, false).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        for words in [
+            "name      www.foo.com for ",
+            "name      x.cdn.com for ",
+            "no rule of this pod is about it",
+            "name      id 9, which no rule is about any more for ",
+            "of the first one and the names, the rule that comes first decides",
+        ] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        let json = serde_json::to_value(&why).unwrap();
+        assert_eq!(
+            (&json["names"][1]["names"], &json["names"][0]["counts"]),
+            (&serde_json::json!(["x.cdn.com"]), &true.into())
+        );
+    }
 }

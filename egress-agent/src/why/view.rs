@@ -1,6 +1,7 @@
 //! The answer of `why`.
 
 use std::io::{self, Write};
+use std::net::IpAddr;
 
 use egress_common::table::{Decision, flag};
 use egress_policy::compile::Lookup;
@@ -13,12 +14,13 @@ use serde::Serialize;
 use crate::columns::{self, Cell, Tone};
 use crate::datapath::inspect::EndpointView;
 use crate::destination::Destination;
+use crate::names::{self, Snapshot};
 use crate::output::Answer;
 use crate::pods::PodName;
 use crate::reconcile::LastStatus;
 use crate::sources::Problem;
 
-use super::kernel::{Found, Judged, PrefixSays};
+use super::kernel::{Found, Judged, NameHeld, PrefixSays};
 
 const VERSION: u32 = 1;
 /// Known endpoints that are named when the one asked for is not known.
@@ -42,6 +44,9 @@ pub(super) struct Why {
     table: Option<TableRow>,
     /// The rule or rules that decide.
     rules: Vec<RuleRow>,
+    /// DNS names that the destination is known to belong to now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<NameRow>,
     /// Every prefix of the table that contains the destination, the longest, which decides, first.
     prefixes: Vec<PrefixRow>,
     /// None if the agent has left no status.
@@ -90,6 +95,19 @@ struct RuleRow {
     audit: Option<SaysRow>,
 }
 
+/// A name of the destination.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NameRow {
+    /// Concrete names where the agent knows them, else what the id stands for.
+    names: Vec<String>,
+    id: u32,
+    /// Until the address is not the name's any more, unless it is looked up again.
+    seconds_left: u64,
+    /// Whether rules of this pod are about it.
+    counts: bool,
+}
+
 #[derive(Debug, Serialize)]
 struct PrefixRow {
     prefix: IpNet,
@@ -113,7 +131,13 @@ struct AgentRow {
 }
 
 impl Why {
-    pub(super) fn new(pod: &PodName, to: Destination, found: &Found, status: Option<&LastStatus>) -> Self {
+    pub(super) fn new(
+        pod: &PodName,
+        to: Destination,
+        found: &Found,
+        status: Option<&LastStatus>,
+        snapshot: Option<&Snapshot>,
+    ) -> Self {
         let mut why = Self {
             version: VERSION,
             pod: pod.to_string(),
@@ -123,6 +147,7 @@ impl Why {
             endpoint: None,
             table: None,
             rules: Vec::new(),
+            names: Vec::new(),
             prefixes: Vec::new(),
             agent: status.map(|status| AgentRow {
                 pid: status.pid,
@@ -139,7 +164,10 @@ impl Why {
                 why.note = Some("the pod has no table, so everything passes".to_owned());
                 why.endpoint = Some(EndpointRow::new(endpoint));
             }
-            Found::Judged(judged) => why.judged(judged),
+            Found::Judged(judged) => {
+                why.judged(judged);
+                why.names = judged.names.iter().map(|held| NameRow::new(held, to.address, snapshot)).collect();
+            }
         }
         why
     }
@@ -151,7 +179,7 @@ impl Why {
 
     fn judged(&mut self, judged: &Judged) {
         let description = judged.table.description.as_deref();
-        let deciding: &[(KeyRange, Lookup)] = judged.prefixes.first().map_or(&[], |first| &first.says);
+        let deciding = judged.says.as_slice();
         self.verdict = verdict(deciding);
         if deciding.is_empty() {
             self.note =
@@ -266,6 +294,26 @@ impl RuleRow {
     }
 }
 
+impl NameRow {
+    fn new(held: &NameHeld, address: IpAddr, snapshot: Option<&Snapshot>) -> Self {
+        let known = snapshot.map_or(&[][..], |snapshot| &snapshot.names);
+        let is_of =
+            |row: &&names::NameRow| row.id == Some(held.id) && row.addresses.iter().any(|own| own.address == address);
+        let mut names: Vec<String> = known.iter().filter(is_of).map(|row| row.name.clone()).collect();
+        if names.is_empty() {
+            let place = held.place.clone();
+            names.push(place.unwrap_or_else(|| format!("id {}, which no rule is about any more", held.id)));
+        }
+        let seconds_left = u64::from(held.expiry).saturating_sub(names::now().as_secs());
+        Self { names, id: held.id, seconds_left, counts: held.counts }
+    }
+
+    fn words(&self) -> String {
+        let counts = if self.counts { "" } else { "; no rule of this pod is about it" };
+        format!("{} for {} s more{counts}", self.names.join(", "), self.seconds_left)
+    }
+}
+
 impl SaysRow {
     fn new(keys: KeyRange, decision: Decision, description: Option<&TableDescription>) -> Self {
         Self { ports: keys.to_string(), verdict: word(decision), by: origin(description, decision) }
@@ -289,6 +337,9 @@ impl Answer for Why {
                 line("audit", &format!("with the policies under Audit enforced: {} by {}", audit.verdict, audit.by))?;
             }
             line("counted", &rule.counted())?;
+        }
+        for name in &self.names {
+            line("name", &name.words())?;
         }
         if let Some(TableRow { slot, generation, rules, deny_response }) = &self.table {
             line("table", &format!("{slot}#{generation}, {rules} rules, denyResponse {deny_response}"))?;
@@ -334,7 +385,12 @@ impl Why {
                 rows.push(vec![Cell::text(name), Cell::text(&says.ports), verdict, Cell::text(&says.by)]);
             }
         }
-        let title = format!("prefixes that contain {}; the first one decides", self.to.address);
+        let decides = if self.names.iter().any(|name| name.counts) {
+            "of the first one and the names, the rule that comes first decides"
+        } else {
+            "the first one decides"
+        };
+        let title = format!("prefixes that contain {}; {decides}", self.to.address);
         columns::write(out, &title, &["prefix", "ports", "verdict", "by"], &rows, colours)
     }
 }

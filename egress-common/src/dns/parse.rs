@@ -8,9 +8,10 @@
 //! section is read again, [`MAX_PASSES`] times at most.
 
 #![expect(
+    clippy::cast_possible_truncation,
     clippy::inline_always,
     clippy::indexing_slicing,
-    reason = "one body for the verifier, on one stack; every index is masked below the length of its array"
+    reason = "one body for the verifier, on one stack; indexes are masked below the length of their arrays, parts of words are meant"
 )]
 
 use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes, KnownLayout};
@@ -253,7 +254,7 @@ impl Scratch {
         if state.offset + taken > state.length {
             return Err(Outcome::Malformed);
         }
-        let mask = u64::MAX >> ((8 - taken) * 8 & 63);
+        let mask = u64::MAX >> (((8 - taken) * 8) & 63);
         let piece = word(&self.message, state.offset);
         if has_zero(piece | !mask) {
             return Err(Outcome::BadName);
@@ -321,7 +322,8 @@ impl Scratch {
     fn record(&mut self) -> Result<(), Outcome> {
         let state = &mut self.state;
         if state.records == 0 {
-            return self.end_of_pass();
+            self.end_of_pass();
+            return Ok(());
         }
         if state.offset + 2 > state.length {
             return Err(Outcome::Malformed);
@@ -398,7 +400,7 @@ impl Scratch {
     }
 
     #[inline(always)]
-    fn end_of_pass(&mut self) -> Result<(), Outcome> {
+    fn end_of_pass(&mut self) {
         let state = &mut self.state;
         state.passes += 1;
         if state.marks & AGAIN == 0 || state.passes >= MAX_PASSES {
@@ -409,7 +411,6 @@ impl Scratch {
             state.offset = state.section;
             state.records = state.answer_count;
         }
-        Ok(())
     }
 
     /// What became of the reading, after [`MAX_STEPS`] steps at most.

@@ -90,6 +90,28 @@ impl Table {
         found.and_then(|index| self.names.get(index)).map_or(NameLeaf::NOTHING, |(_, leaf)| *leaf)
     }
 
+    /// Whether rules of the table allow something of the names of one place and refuse the same of another. As with
+    /// [`Table::name_leaf`].
+    pub fn tells_apart(&self, allowed: &Place, refused: &Place) -> bool {
+        let (allowed, refused) = (self.name_leaf(allowed), self.name_leaf(refused));
+        let starts = [allowed, refused].into_iter().flat_map(|leaf| self.starts(leaf));
+        starts.chain([0]).any(|key| {
+            let denies = |leaf| {
+                let state = names::name_state(self.classes.as_slice(), leaf, key, self.head_rules)?;
+                state.verdict().map(|verdict| verdict.decision.is_deny())
+            };
+            denies(allowed) == Some(false) && denies(refused) == Some(true)
+        })
+    }
+
+    /// The keys at which what a name leaf says may change.
+    fn starts(&self, leaf: NameLeaf) -> Vec<u32> {
+        let Some(Err(base)) = leaf.open() else { return Vec::new() };
+        let base = usize::try_from(base).unwrap_or(usize::MAX);
+        let count = self.classes.get(base).map_or(0, |header| usize::try_from(header.from).unwrap_or(0));
+        self.classes.iter().skip(base.saturating_add(1)).take(count).map(|entry| entry.from).collect()
+    }
+
     /// [`Table::lookup`] for an address that has names, of which the table says `leaves`: the first match wins, wherever it comes from
     /// (§4.2). Only tables with names keep what merging needs; for others names make no difference.
     pub fn lookup_with(&self, address: IpAddr, protocol: u8, port: u16, leaves: &[NameLeaf]) -> Lookup {

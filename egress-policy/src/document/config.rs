@@ -7,12 +7,13 @@ use ipnet::IpNet;
 use super::metadata::Metadata;
 use super::problem::{Fields, Report};
 use super::tree::{Node, Value};
-use crate::model::{Config, DefaultAction, DenyResponse, DnsConfig, HostNetworkPods, UnknownPods};
+use crate::model::{Config, DefaultAction, DenyResponse, DnsConfig, HostNetworkPods, Mode, UnknownPods};
 use crate::warnings::WarningReason;
 
 /// Fields of `EgressConfig`'s spec.
-pub(super) const CONFIG: [&str; 8] = [
+pub(super) const CONFIG: [&str; 9] = [
     "defaultAction",
+    "enforcement",
     "excludedCIDRs",
     "internalCIDRs",
     "resolvers",
@@ -22,7 +23,7 @@ pub(super) const CONFIG: [&str; 8] = [
     "denyResponse",
 ];
 /// Fields of the DNS settings.
-pub(super) const DNS: [&str; 4] = ["minTTL", "maxTTL", "grace", "allowResolvers"];
+pub(super) const DNS: [&str; 5] = ["minTTL", "maxTTL", "grace", "allowResolvers", "allowInternalAnswers"];
 
 impl<'n> Report<'n> {
     /// The configuration. What comes back is complete only if the report has no problems.
@@ -48,9 +49,13 @@ impl<'n> Report<'n> {
         let unknown = [("Deny", UnknownPods::Deny), ("Allow", UnknownPods::Allow)];
         let host = [("Ignore", HostNetworkPods::Ignore), ("Enforce", HostNetworkPods::Enforce)];
         let response = [("Drop", DenyResponse::Drop), ("Reject", DenyResponse::Reject)];
+        let enforcement = [("Enforce", Mode::Enforce), ("Audit", Mode::Audit)];
         let config = Config {
             default_action: self
                 .optional(fields, "defaultAction", |report, node| report.choice(node, &actions))
+                .unwrap_or_default(),
+            enforcement: self
+                .optional(fields, "enforcement", |report, node| report.choice(node, &enforcement))
                 .unwrap_or_default(),
             excluded_cidrs: self
                 .optional(fields, "excludedCIDRs", |report, node| report.list(node, Self::exempt_prefix))
@@ -108,6 +113,9 @@ impl<'n> Report<'n> {
             max_ttl: self.optional(fields, "maxTTL", Self::duration).unwrap_or(default.max_ttl),
             grace: self.optional(fields, "grace", Self::duration).unwrap_or(default.grace),
             allow_resolvers: self.optional(fields, "allowResolvers", Self::truth).unwrap_or(default.allow_resolvers),
+            allow_internal: self
+                .optional(fields, "allowInternalAnswers", Self::truth)
+                .unwrap_or(default.allow_internal),
         };
         if dns.min_ttl > dns.max_ttl {
             let written = |name: &str| fields.get(name).is_some_and(|node| node.value != Value::Null);

@@ -109,7 +109,7 @@ impl<'n> Report<'n> {
         Some(labels)
     }
 
-    fn check_label_key(&mut self, key: &str) {
+    pub(crate) fn check_label_key(&mut self, key: &str) {
         let (prefix, name) = key.rsplit_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
         let prefix_is_right = prefix.is_none_or(|prefix| {
             !prefix.is_empty()
@@ -126,7 +126,7 @@ impl<'n> Report<'n> {
         }
     }
 
-    fn label_value(&mut self, node: &'n Node) -> Option<String> {
+    pub(crate) fn label_value(&mut self, node: &'n Node) -> Option<String> {
         let text = self.text(node)?;
         if is_label_text(text) {
             return Some(text.to_owned());
@@ -148,10 +148,19 @@ impl<'n> Report<'n> {
     }
 
     fn requirement(&mut self, node: &'n Node) -> Option<LabelRequirement> {
+        self.requirement_with(node, Self::check_label_key)
+    }
+
+    /// A requirement whose key `check` judges.
+    pub(crate) fn requirement_with(
+        &mut self,
+        node: &'n Node,
+        check: impl FnOnce(&mut Self, &str),
+    ) -> Option<LabelRequirement> {
         let fields = self.fields(node, &REQUIREMENT)?;
         let key = self.required(fields, "key", "name the label", |report, node| {
             let key = report.text(node)?;
-            report.check_label_key(key);
+            check(report, key);
             Some(key.to_owned())
         });
         let operator = self.required(fields, "operator", "write In, NotIn, Exists or DoesNotExist", |report, node| {

@@ -8,11 +8,14 @@ mod config;
 mod decode;
 mod metadata;
 mod policy;
+mod positions;
 mod problem;
 mod tree;
 
 use std::collections::BTreeSet;
 
+pub(crate) use self::policy::DEFAULT_NAMESPACE;
+pub use self::positions::Positions;
 pub use self::problem::Problem;
 pub(crate) use self::problem::{Fields, Finding, Report, Segment};
 pub(crate) use self::tree::{Node, SyntaxError, Value, parse};
@@ -187,7 +190,8 @@ impl<'n> Report<'n> {
         Some((fields, api_version?, kind?))
     }
 
-    fn object(&mut self, fields: Fields<'n>, api_version: &str, kind: &str) -> Option<Object> {
+    /// The object with these fields. What comes back is complete only if the report has no problems.
+    pub(crate) fn object(&mut self, fields: Fields<'n>, api_version: &str, kind: &str) -> Option<Object> {
         if (api_version, kind) == ("v1", "Namespace") {
             let metadata = self.metadata(fields)?;
             return metadata.name.map(|name| Object::Namespace { name, labels: metadata.labels });

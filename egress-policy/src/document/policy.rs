@@ -31,7 +31,7 @@ pub(super) const PORT: [&str; 3] = ["protocol", "port", "endPort"];
 /// Longest name of a rule.
 const MAX_RULE_NAME: usize = 253;
 /// The namespace of an object that names none.
-const DEFAULT_NAMESPACE: &str = "default";
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
 
 impl<'n> Report<'n> {
     /// A policy of `kind`. What comes back is complete only if the report has no problems.
@@ -141,7 +141,7 @@ impl<'n> Report<'n> {
         Some(Rule { action: action?, peer: peer?, ports: ports.unwrap_or(Ports::Any), name: name.map(Into::into) })
     }
 
-    fn rule_name(&mut self, node: &'n Node) -> Option<&'n str> {
+    pub(crate) fn rule_name(&mut self, node: &'n Node) -> Option<&'n str> {
         let text = self.text(node)?;
         if text.is_empty() || text.len() > MAX_RULE_NAME || text.chars().any(char::is_control) {
             self.problem(

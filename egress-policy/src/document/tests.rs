@@ -461,6 +461,7 @@ spec:
   unknownPods: Allow
   hostNetworkPods: Enforce
   denyResponse: Reject
+  enforcement: Audit
 ",
     );
     assert_eq!(documents.problems, []);
@@ -475,6 +476,7 @@ spec:
     assert_eq!(config.unknown_pods, UnknownPods::Allow);
     assert_eq!(config.host_network_pods, HostNetworkPods::Enforce);
     assert_eq!(config.deny_response, DenyResponse::Reject);
+    assert_eq!(config.enforcement, Mode::Audit);
     assert_eq!(documents.objects[0].warnings()[0].path, "spec.excludedCIDRs[0]");
     assert_eq!(documents.objects[0].title(), "EgressConfig default");
 }

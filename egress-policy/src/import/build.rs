@@ -55,6 +55,19 @@ pub(super) const fn protocol(protocol: Protocol) -> EgressPort {
     EgressPort { protocol, port: None, end_port: None }
 }
 
+impl EgressPeer {
+    /// The destination in words.
+    pub(super) fn words(&self) -> String {
+        match (&self.cidr_selector, &self.dns_name, &self.node_selector) {
+            (Some(cidr), _, _) => cidr.clone(),
+            (None, Some(name), _) => name.clone(),
+            (None, None, Some(nodes)) if *nodes == LabelSelector::default() => "every node".to_owned(),
+            (None, None, Some(nodes)) => format!("nodes ({nodes})"),
+            (None, None, None) => "nothing".to_owned(),
+        }
+    }
+}
+
 /// `Allow 1.2.3.0/24 TCP/443`, as reports show rules.
 pub(super) fn words(action: Action, to: &str, ports: Option<&[EgressPort]>) -> String {
     let ports = ports.map(|ports| ports.iter().map(port_words).collect::<Vec<_>>().join(","));

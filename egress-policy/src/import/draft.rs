@@ -1,7 +1,7 @@
 //! A policy while it is written: our rules in order, each with the source rule that it comes from.
 
-use super::gather::Foreign;
-use super::report::{Judgement, Place, Row, SourceProblem};
+use super::manifest::RuleSource;
+use super::report::{Judgement, Origin, Place, Row, SourceProblem};
 use crate::document::Problem;
 use crate::spec::EgressRule;
 
@@ -23,7 +23,7 @@ impl Draft {
     /// Adds the rules that one source rule became, and what is to be said of it.
     pub(super) fn add(
         &mut self,
-        object: &Foreign<'_>,
+        origin: &impl Origin,
         place: &Place,
         rule: impl Into<String>,
         judgement: Judgement,
@@ -32,7 +32,7 @@ impl Draft {
         let before = self.rules.len();
         self.rules.extend(rules);
         let numbers = (self.rules.len() > before).then_some((before + 1, self.rules.len()));
-        self.rows.push(DraftRow { row: object.row(place, rule, judgement), rules: numbers });
+        self.rows.push(DraftRow { row: origin.row(place, rule, judgement), rules: numbers });
     }
 
     /// Whether there is no rule.
@@ -52,6 +52,16 @@ impl Draft {
             hint: "split it into several".to_owned(),
         };
         Some(SourceProblem { source: row.source.clone(), problem })
+    }
+
+    /// Where each rule comes from.
+    pub(super) fn sources(&self) -> Vec<RuleSource> {
+        let of = |row: &DraftRow| {
+            let count = row.rules.map_or(0, |(first, last)| last + 1 - first);
+            let source = RuleSource { source: row.row.source.clone(), document: row.row.document, line: row.row.line };
+            std::iter::repeat_n(source, count)
+        };
+        self.rows.iter().flat_map(of).collect()
     }
 
     pub(super) fn done(self) -> (Vec<EgressRule>, Vec<DraftRow>) {

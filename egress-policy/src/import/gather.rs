@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::kind::{Api, KINDS, Kind};
 use super::reading::field_text;
-use super::report::{Judgement, Place, Row, Skipped, SourceProblem};
+use super::report::{Origin, Place, Skipped, SourceProblem};
 use super::{Import, Source};
 use crate::document::{self, Fields, Node, Problem, Report as Reader, Segment, Value};
 
@@ -40,14 +40,6 @@ pub(super) struct Foreign<'n> {
 }
 
 impl<'n> Foreign<'n> {
-    /// "`EgressFirewall` shop/default".
-    pub(super) fn title(&self) -> String {
-        match &self.namespace {
-            Some(namespace) => format!("{} {namespace}/{}", self.api.kind, self.name),
-            None => format!("{} {}", self.api.kind, self.name),
-        }
-    }
-
     pub(super) fn reader(&self) -> Reader<'n> {
         Reader::at(self.root, self.path.clone(), Some(self.title()))
     }
@@ -60,18 +52,30 @@ impl<'n> Foreign<'n> {
     pub(super) fn place(&self) -> Place {
         self.reader().here()
     }
+}
 
-    pub(super) fn row(&self, place: &Place, rule: impl Into<String>, judgement: Judgement) -> Row {
-        Row {
+impl Foreign<'_> {
+    /// The object among those that are skipped.
+    pub(super) fn skipped(&self) -> Skipped {
+        Skipped {
             source: self.source.to_owned(),
             document: self.document,
-            line: place.line,
+            line: self.place().line,
             object: self.title(),
-            path: place.path.clone(),
-            rule: rule.into(),
-            outcome: judgement.outcome,
-            why: judgement.why,
-            into: Vec::new(),
+            api_version: field_text(self.node, "apiVersion").unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+impl Origin for Foreign<'_> {
+    fn source(&self) -> (&str, usize) {
+        (self.source, self.document)
+    }
+
+    fn title(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("{} {namespace}/{}", self.api.kind, self.name),
+            None => format!("{} {}", self.api.kind, self.name),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The kinds that can be read. A new one is a file beside this one and a line in [`KINDS`].
 
 use super::gather::Foreign;
-use super::{Import, Source, netpol, openshift, ovn};
+use super::{Import, Source, asm, calico, cilium, cnp, egress_router, istio, netpol, openshift, osm, ours, ovn};
 
 /// A kind of foreign rules.
 pub struct Kind {
@@ -13,8 +13,8 @@ pub struct Kind {
     pub apis: &'static [Api],
     /// Converts all objects of the kind, since some change each other's meaning.
     pub(super) convert: fn(&[&Foreign<'_>], &mut Import<'_>),
-    /// For a list that is plain text and no object: converts one. Such a kind is never found out, only asked for.
-    pub(super) list: Option<fn(Source<'_>, &mut Import<'_>)>,
+    /// For lists that are plain text and no objects: converts all of them. Such a kind is never found out, only asked for.
+    pub(super) list: Option<fn(&[Source<'_>], &mut Import<'_>)>,
 }
 
 /// Objects as their API names them.
@@ -29,7 +29,22 @@ pub struct Api {
 }
 
 /// Every kind, in the order in which they are converted.
-pub const KINDS: &[&Kind] = &[&openshift::KIND, &ovn::KIND, &netpol::KIND];
+pub const KINDS: &[&Kind] = &[
+    &openshift::KIND,
+    &ovn::KIND,
+    &netpol::KIND,
+    &cnp::KIND,
+    &cilium::KIND,
+    &calico::KIND,
+    &istio::KIND,
+    &osm::KIND,
+    &asm::KIND,
+    &egress_router::OBJECTS,
+    &egress_router::REDIRECT,
+    &egress_router::HTTP,
+    &egress_router::DNS,
+    &ours::KIND,
+];
 
 /// The kind of this name.
 pub fn kind(name: &str) -> Option<&'static Kind> {

@@ -18,6 +18,20 @@ pub struct Manifest {
     pub metadata: Metadata,
     /// The rest.
     pub spec: Spec,
+    /// Where each rule comes from.
+    #[serde(skip)]
+    pub sources: Vec<RuleSource>,
+}
+
+/// Where a rule of a written object comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleSource {
+    /// The file.
+    pub source: String,
+    /// Which document of the file, from 1.
+    pub document: usize,
+    /// Line in the file, from 1.
+    pub line: Option<usize>,
 }
 
 /// Which object it is.
@@ -52,7 +66,8 @@ impl Manifest {
             Spec::Cluster(_) => "ClusterEgressPolicy",
             Spec::Config(_) | Spec::Foreign(_) => "EgressConfig",
         };
-        Self { api_version: API_VERSION, kind, metadata: Metadata { name: name.to_owned(), namespace }, spec }
+        let metadata = Metadata { name: name.to_owned(), namespace };
+        Self { api_version: API_VERSION, kind, metadata, spec, sources: Vec::new() }
     }
 
     /// "`EgressNetworkPolicy` shop/default".

@@ -6,26 +6,38 @@
 //! our objects treat the traffic that it speaks of exactly as there. Invariant: traffic to outside of the cluster is compared; a rule is
 //! `exact` only if every verdict is equal, and where ours lets more through the row says `wider`.
 
+mod asm;
 mod build;
+mod calico;
+mod cilium;
+mod cnp;
 mod draft;
+mod egress_router;
 mod gather;
+mod istio;
 mod kind;
 mod manifest;
 mod netpol;
 mod openshift;
 mod ordered;
+mod osm;
+mod ours;
 mod ovn;
+mod pods;
 mod reading;
 mod report;
+mod to;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::draft::Draft;
 use self::gather::Foreign;
 pub use self::kind::{Api, KINDS, Kind, kind};
-pub use self::manifest::{Manifest, Metadata, Spec};
+pub use self::manifest::{Manifest, Metadata, RuleSource, Spec};
+use self::report::Origin;
 pub use self::report::{Judgement, Note, Outcome, Place, Report, Row, Skipped, SourceProblem};
-use crate::document::{Fields, Report as Reader};
+pub use self::to::{Target, export};
+use crate::document::{DEFAULT_NAMESPACE, Fields, Report as Reader};
 use crate::spec::{ClusterEgressPolicySpec, EgressConfigSpec, EgressNetworkPolicySpec, EgressRule, MAX_RULES};
 
 /// A text with objects or lists, and what messages call it.
@@ -60,9 +72,7 @@ pub fn import(sources: &[Source<'_>], options: &Options) -> Imported {
     let mut import = Import::new(options);
     if let Some((kind, convert)) = options.from.and_then(|kind| kind.list.map(|convert| (kind, convert))) {
         import.kind = kind.name;
-        for source in sources {
-            convert(*source, &mut import);
-        }
+        convert(sources, &mut import);
         return import.finish(sources);
     }
     let documents = gather::parse(sources, &mut import);
@@ -86,7 +96,7 @@ pub struct Import<'o> {
     report: Report,
     config: Option<EgressConfigSpec>,
     /// Names of our objects that are taken: kind, namespace, name.
-    taken: BTreeSet<(&'static str, Option<String>, String)>,
+    taken: BTreeSet<(&'static str, String, String)>,
     /// The kinds that wrote into the namespace tier, by namespace.
     writers: BTreeMap<Option<String>, BTreeSet<&'static str>>,
 }
@@ -118,8 +128,8 @@ impl<'o> Import<'o> {
     }
 
     /// Notes a difference that belongs to no draft.
-    fn row(&mut self, object: &Foreign<'_>, place: &Place, rule: impl Into<String>, judgement: Judgement) {
-        self.report.rows.push(object.row(place, rule, judgement));
+    fn row(&mut self, origin: &impl Origin, place: &Place, rule: impl Into<String>, judgement: Judgement) {
+        self.report.rows.push(origin.row(place, rule, judgement));
     }
 
     /// Writes an `EgressNetworkPolicy`; `spec` has everything but the rules, which are the draft's.
@@ -129,19 +139,22 @@ impl<'o> Import<'o> {
         self.write(draft, namespace, name, |egress| Spec::Policy(EgressNetworkPolicySpec { egress, ..spec }));
     }
 
+    /// Says that `object` has no rules that are read.
+    fn skip(&mut self, object: &Foreign<'_>) {
+        self.report.skipped.push(object.skipped());
+    }
+
     /// Keeps what is to be said of a draft that became no object.
     fn said(&mut self, draft: Draft) {
         self.report.rows.extend(draft.done().1.into_iter().map(|row| row.into_object("")));
     }
 
     /// Writes a `ClusterEgressPolicy`; `spec` has everything but the rules, which are the draft's.
-    #[expect(dead_code, reason = "for the kinds of cluster policies")]
     fn cluster_policy(&mut self, draft: Draft, name: &str, spec: ClusterEgressPolicySpec) {
         self.write(draft, None, name, |egress| Spec::Cluster(ClusterEgressPolicySpec { egress, ..spec }));
     }
 
     /// The `EgressConfig`, which is one for all kinds and is written if a kind asks for it.
-    #[expect(dead_code, reason = "for the kinds that set what happens by default")]
     fn config(&mut self) -> &mut EgressConfigSpec {
         self.config.get_or_insert_default()
     }
@@ -157,8 +170,9 @@ impl<'o> Import<'o> {
             self.report.problems.push(problem);
             return;
         }
+        let sources = draft.sources();
         let (rules, rows) = draft.done();
-        let mut object = Manifest::new(namespace, name, spec(rules));
+        let mut object = Manifest { sources, ..Manifest::new(namespace, name, spec(rules)) };
         self.name_apart(&mut object);
         let title = object.title();
         self.report.rows.extend(rows.into_iter().map(|row| row.into_object(&title)));
@@ -168,8 +182,10 @@ impl<'o> Import<'o> {
     /// Gives `object` a name that none of its kind has.
     fn name_apart(&mut self, object: &mut Manifest) {
         let wanted = object.metadata.name.clone();
+        // An object that names no namespace may end in the default one.
+        let namespace = object.metadata.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
         let mut number = 2;
-        while !self.taken.insert((object.kind, object.metadata.namespace.clone(), object.metadata.name.clone())) {
+        while !self.taken.insert((object.kind, namespace.clone(), object.metadata.name.clone())) {
             object.metadata.name = format!("{wanted}-{number}");
             number += 1;
         }
@@ -200,3 +216,6 @@ const fn policy_spec() -> EgressNetworkPolicySpec {
         mode: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

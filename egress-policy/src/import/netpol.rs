@@ -12,7 +12,7 @@ use super::build::{EVERYTHING, everything, ports as port_range, protocol, rule, 
 use super::draft::Draft;
 use super::gather::Foreign;
 use super::kind::{Api, Kind};
-use super::report::{Judgement, Outcome, Place};
+use super::report::{INGRESS, INSIDE, Judgement, NAMED_PORT, Outcome, Place};
 use super::{Import, policy_spec};
 use crate::document::{Fields, Node, Report as Reader, Value};
 use crate::spec::{Action, EgressNetworkPolicySpec, EgressPort, EgressRule, LabelSelector, MAX_PRIORITY, Protocol};
@@ -48,8 +48,7 @@ fn convert(objects: &[&Foreign<'_>], import: &mut Import<'_>) {
     for object in objects {
         let Some(egress) = import.read(object, read) else { continue };
         if let Some(place) = &egress.ingress {
-            let why = "what comes into pods is not judged here";
-            import.row(object, place, "ingress", Judgement::of(Outcome::NotExpressed, why));
+            import.row(object, place, "ingress", Judgement::of(Outcome::NotExpressed, INGRESS));
         }
         if egress.isolates.is_some() {
             namespaces.entry(object.namespace.as_deref()).or_default().push((object, egress));
@@ -152,8 +151,7 @@ fn allowed<'n>(reader: &mut Reader<'n>, node: &'n Node) -> Option<Allowed> {
     let peers = reader.optional(fields, "to", |reader, node| reader.list(node, peer)).filter(|peers| !peers.is_empty());
     let blocks = peers.map(|peers| {
         if peers.iter().any(Option::is_none) {
-            judgement
-                .add(Outcome::NotExpressed, "pods and namespaces are inside the cluster, where nothing is judged here");
+            judgement.add(Outcome::NotExpressed, INSIDE);
         }
         peers.into_iter().flatten().collect()
     });
@@ -161,8 +159,7 @@ fn allowed<'n>(reader: &mut Reader<'n>, node: &'n Node) -> Option<Allowed> {
         reader.optional(fields, "ports", |reader, node| reader.list(node, port)).filter(|ports| !ports.is_empty());
     let ports = ports.map(|ports| {
         if ports.iter().any(Option::is_none) {
-            judgement
-                .add(Outcome::NotExpressed, "a port name is one of a pod, and matches nothing outside of the cluster");
+            judgement.add(Outcome::NotExpressed, NAMED_PORT);
         }
         ports.into_iter().flatten().collect()
     });

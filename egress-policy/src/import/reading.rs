@@ -48,4 +48,32 @@ impl<'n> Reader<'n> {
             decode(reader, node).map(|item| (place, item))
         })
     }
+
+    /// An object with exactly one of the fields `names`.
+    pub(super) fn one_of<T>(
+        &mut self,
+        node: &'n Node,
+        names: &[&'static str],
+        decode: impl FnOnce(&mut Self, &'static str, &'n Node) -> Option<T>,
+    ) -> Option<T> {
+        let fields = self.fields(node, names)?;
+        let mut there = names.iter().filter(|name| fields.get(name).is_some());
+        if let (Some(name), None) = (there.next(), there.next()) {
+            return self.optional(fields, name, |reader, node| decode(reader, name, node));
+        }
+        self.problem("exactly one of its fields must be there", format!("write one of {}", names.join(", ")));
+        None
+    }
+
+    /// A list that must not be empty.
+    pub(super) fn filled_list<T>(
+        &mut self,
+        node: &'n Node,
+        decode: impl FnMut(&mut Self, &'n Node) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        if matches!(&node.value, Value::List(items) if items.is_empty()) {
+            self.problem("the list is empty", "list at least one item");
+        }
+        self.list(node, decode)
+    }
 }

@@ -7,6 +7,16 @@ use serde::Serialize;
 use super::Source;
 use crate::document::{Problem, Report as Reader};
 
+/// Of rules about what comes in.
+pub(super) const INGRESS: &str = "what comes into pods is not judged here";
+/// Of destinations that are pods or namespaces.
+pub(super) const INSIDE: &str = "pods and namespaces are inside the cluster, where nothing is judged here";
+/// Of names that are allowed where requests are looked into.
+pub(super) const NAME_OF_REQUEST: &str = "there the name in the request counts; here the addresses of the name are open, also to requests \
+                                          with another name";
+/// Of ports by name.
+pub(super) const NAMED_PORT: &str = "a port name is one of a pod, and matches nothing outside of the cluster";
+
 /// How our objects treat the traffic to outside that a source rule speaks of, compared with the source. In order of weight: a rule with
 /// several differences has the heaviest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -109,6 +119,41 @@ pub struct Row {
     pub why: Vec<String>,
     /// Our rules that it became.
     pub into: Vec<String>,
+}
+
+/// Something that has rules: an object, or a list that is plain text.
+pub(super) trait Origin {
+    /// The file, and which document of it, from 1.
+    fn source(&self) -> (&str, usize);
+
+    /// "`EgressFirewall` shop/default".
+    fn title(&self) -> String;
+
+    /// What is said of a rule at `place`.
+    fn row(&self, place: &Place, rule: impl Into<String>, judgement: Judgement) -> Row {
+        let (source, document) = self.source();
+        Row {
+            source: source.to_owned(),
+            document,
+            line: place.line,
+            object: self.title(),
+            path: place.path.clone(),
+            rule: rule.into(),
+            outcome: judgement.outcome,
+            why: judgement.why,
+            into: Vec::new(),
+        }
+    }
+}
+
+impl<T: Origin> Origin for &T {
+    fn source(&self) -> (&str, usize) {
+        T::source(self)
+    }
+
+    fn title(&self) -> String {
+        T::title(self)
+    }
 }
 
 /// A problem with its file.

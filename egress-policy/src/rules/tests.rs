@@ -175,6 +175,26 @@ fn a_list_is_trivial_only_without_policies_and_with_default_allow() {
     assert!(!set(&text).rule_list(&labelled("default", &[("app", "web")], None), &NodeContext::default()).is_trivial());
 }
 
+// §2.5
+#[test]
+fn under_cluster_wide_audit_every_policy_and_a_default_deny_only_record() {
+    let audit = |spec: &str| config(&format!("enforcement: Audit, {spec}"));
+    let rules = policy("p", "", &[&rule("Deny", "1.0.0.0/8")]);
+    let modes = |text: &str| -> Vec<(Tier, Action, Mode)> {
+        let rules = list(text).rules;
+        rules.iter().filter(|rule| rule.tier > Tier::Builtin).map(|rule| (rule.tier, rule.action, rule.mode)).collect()
+    };
+    let (audited, enforced) = (Mode::Audit, Mode::Enforce);
+    let own = (Tier::Namespace, Action::Deny, audited);
+    assert_eq!(modes(&(rules.clone() + &audit(""))), [own, (Tier::Default, Action::Allow, enforced)]);
+    assert_eq!(
+        modes(&(rules + &audit("defaultAction: Deny, internalCIDRs: []"))),
+        [own, (Tier::Default, Action::Deny, audited), (Tier::Default, Action::Allow, enforced)]
+    );
+    assert!(!list(&audit("defaultAction: Deny, internalCIDRs: []")).is_trivial(), "something would be refused");
+    assert!(list(&audit("")).is_trivial());
+}
+
 #[test]
 fn configured_resolvers_replace_the_ones_that_were_found() {
     let node = NodeContext {

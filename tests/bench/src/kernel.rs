@@ -211,8 +211,16 @@ pub(crate) fn exchange(link: &OwnedFd, program: BorrowedFd<'_>) -> anyhow::Resul
     bpf("BPF_LINK_UPDATE", command::LINK_UPDATE, &mut attributes).map(|_| ())
 }
 
-/// Runs a classifier `repeat` times on `packet` as if it were on `interface`; its last return value.
-pub(crate) fn test_run(program: BorrowedFd<'_>, packet: &[u8], interface: u32, repeat: u32) -> anyhow::Result<u32> {
+/// What a test run says.
+pub(crate) struct Ran {
+    /// The last return value.
+    pub(crate) returned: u32,
+    /// Nanoseconds of one run, as the kernel measured them.
+    pub(crate) nanoseconds: u32,
+}
+
+/// Runs a classifier `repeat` times on `packet` as if it were on `interface`.
+pub(crate) fn test_run(program: BorrowedFd<'_>, packet: &[u8], interface: u32, repeat: u32) -> anyhow::Result<Ran> {
     #[repr(C)]
     #[derive(IntoBytes, FromBytes)]
     struct Attributes {
@@ -254,5 +262,5 @@ pub(crate) fn test_run(program: BorrowedFd<'_>, packet: &[u8], interface: u32, r
         padding: 0,
     };
     bpf("BPF_PROG_TEST_RUN", command::PROG_TEST_RUN, &mut attributes)?;
-    Ok(attributes.returned)
+    Ok(Ran { returned: attributes.returned, nanoseconds: attributes.duration })
 }

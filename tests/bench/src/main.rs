@@ -4,6 +4,7 @@
 //! JSON. Invariant: no time is asserted, a wrong verdict is shown beside every figure, and nothing is left behind.
 
 mod connect;
+mod dns;
 mod goals;
 mod kernel;
 mod lab;
@@ -149,6 +150,7 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
         sizes: Vec::new(),
         swap: None,
         connect: None,
+        dns: None,
         goals: Vec::new(),
     };
     for (label, size) in sizes {
@@ -160,6 +162,7 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
     let swap = step("swaps under a sender", || swap::measure(&mut bench.egress, &tc, 1000, swaps))?;
     results.swap = Some(swap);
     results.connect = Some(step("connect()", || measure_connect(&mut bench, place))?);
+    results.dns = Some(step("DNS replies", dns::measure)?);
     Ok(results)
 }
 

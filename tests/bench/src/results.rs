@@ -32,6 +32,8 @@ pub(crate) struct Results {
     pub(crate) swap: Option<Swap>,
     /// `connect()`.
     pub(crate) connect: Option<Connect>,
+    /// Learning from DNS replies.
+    pub(crate) dns: Option<Dns>,
     /// The goals of the design.
     pub(crate) goals: Vec<Goal>,
 }
@@ -136,6 +138,17 @@ pub(crate) struct Swap {
     pub(crate) wrong: u64,
     /// Median time of one switch, tables compiled but not in the kernel, in milliseconds.
     pub(crate) switch_ms: f64,
+}
+
+/// Nanoseconds of single packets: least and median.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Dns {
+    /// A reply with two addresses that is learned from.
+    pub(crate) learn: [f64; 2],
+    /// The query, judged, passed and remembered.
+    pub(crate) query: [f64; 2],
+    /// The empty program on the same packet.
+    pub(crate) none: [f64; 2],
 }
 
 /// Microseconds of `connect()`.

@@ -212,7 +212,7 @@ fn hot_destination(entrants: &[Entrant<'_>], packet: &[u8], effort: Effort) -> a
     let round = |entrant: &Entrant<'_>| -> anyhow::Result<f64> {
         let program = entrant.program.ok_or_else(|| anyhow::anyhow!("{} has no program", entrant.name))?;
         let started = thread_time()?;
-        let returned = kernel::test_run(program, packet, INTERFACE, effort.runs)?;
+        let returned = kernel::test_run(program, packet, INTERFACE, effort.runs)?.returned;
         let nanoseconds = (thread_time()? - started) / f64::from(effort.runs);
         let passed = returned == crate::program::PASS.cast_unsigned();
         anyhow::ensure!(passed, "{} returned {returned} for a packet that is allowed", entrant.name);

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use owo_colors::{OwoColorize as _, Stream, Style};
 
 use crate::goals::{Figure, Goal, Met};
-use crate::results::{Peer, Results, Size};
+use crate::results::{Dns, Peer, Results, Size};
 use crate::rounds::{Cost, Run};
 
 /// A cell: its text and how it looks.
@@ -248,6 +248,14 @@ fn single(page: &mut Page, results: &Results) {
         page.line(&format!(
             "  connect()                      refused {denied_median:.1} µs (least {denied:.1}), loopback \
              {loopback_median:.1} µs (least {loopback:.1})"
+        ));
+    }
+    if let Some(Dns { learn: [learn, learn_median], query: [query, query_median], none: [none, none_median] }) =
+        results.dns
+    {
+        page.line(&format!(
+            "  DNS, a packet at a time        reply learned {learn_median:.0} ns (least {learn:.0}), query remembered \
+             {query_median:.0} ns (least {query:.0}), empty program {none_median:.0} ns (least {none:.0})"
         ));
     }
 }

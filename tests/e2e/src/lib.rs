@@ -3,6 +3,7 @@
 
 mod evidence;
 mod lab;
+mod names;
 mod policy;
 mod scrape;
 mod traffic;
@@ -10,6 +11,10 @@ mod way;
 
 pub use evidence::{Evidence, Told};
 pub use lab::Lab;
+pub use names::{
+    held, holds, insist_reached_by_name, insist_refused_by_name, look_up_and_connect, names_policy, names_world,
+    wait_until_held,
+};
 pub use policy::{CONFIG, OFFICE, cluster, config, document, policy};
 pub use scrape::{Samples, get};
 pub use traffic::{Tally, Traffic};

@@ -18,8 +18,8 @@ pub fn config(lines: &[&str]) -> String {
     format!("{CONFIG}{more}")
 }
 
-/// [`CONFIG`] and a policy `default/office` of these rules: `Allow|Deny|Pass CIDR [PROTOCOL[/port[-end]]]...`. A rule is named by
-/// its text.
+/// [`CONFIG`] and a policy `default/office` of these rules: `Allow|Deny|Pass CIDR|NAME [PROTOCOL[/port[-end]]]...`. A rule is
+/// named by its text.
 pub fn policy(rules: &[&str]) -> String {
     format!("{CONFIG}{}", document("office", &[], rules))
 }
@@ -49,10 +49,11 @@ fn rules_yaml(rules: &[&str]) -> String {
 
 fn rule_yaml(text: &str) -> String {
     let mut words = text.split(' ');
-    let (action, cidr) = (words.next().expect("an action"), words.next().expect("a CIDR"));
+    let (action, peer) = (words.next().expect("an action"), words.next().expect("a CIDR or a name"));
+    let selector = if peer.contains('/') { "cidrSelector" } else { "dnsName" };
     let ports: Vec<String> = words.map(port_yaml).collect();
     let ports = if ports.is_empty() { String::new() } else { format!(", ports: [{}]", ports.join(", ")) };
-    format!("  - {{name: '{text}', type: {action}, to: {{cidrSelector: '{cidr}'}}{ports}}}\n")
+    format!("  - {{name: '{text}', type: {action}, to: {{{selector}: '{peer}'}}{ports}}}\n")
 }
 
 fn port_yaml(text: &str) -> String {
@@ -74,6 +75,10 @@ mod tests {
             rule_yaml("Allow 1.2.3.0/24 TCP/443 UDP/8000-9000 ICMP"),
             "  - {name: 'Allow 1.2.3.0/24 TCP/443 UDP/8000-9000 ICMP', type: Allow, to: {cidrSelector: '1.2.3.0/24'}, \
              ports: [{protocol: TCP, port: 443}, {protocol: UDP, port: 8000, endPort: 9000}, {protocol: ICMP}]}\n"
+        );
+        assert_eq!(
+            rule_yaml("Deny **.foo.com"),
+            "  - {name: 'Deny **.foo.com', type: Deny, to: {dnsName: '**.foo.com'}}\n"
         );
     }
 }

@@ -4,10 +4,17 @@
 //! Invariant: nothing here depends on egress-policy, so that a mistake of an importer cannot repeat itself here. A kind is a file with an
 //! implementation of [`Foreign`]; `tests/import/properties.rs` has one line for each.
 
+pub mod asm;
+pub mod calico;
+pub mod cilium;
 mod cluster;
+pub mod cnp;
+pub mod egress_router;
+pub mod istio;
 mod names;
 pub mod netpol;
 pub mod openshift;
+pub mod osm;
 pub mod ovn;
 mod pool;
 
@@ -55,4 +62,18 @@ pub fn without_one<T: Clone>(items: &[T]) -> impl Iterator<Item = Vec<T>> + '_ {
         fewer.remove(at);
         fewer
     })
+}
+
+/// `objects` without each one of them in turn, and with each without one of its `rules` in turn.
+pub fn one_less<T: Clone, R: Clone>(objects: &[T], rules: impl Fn(&mut T) -> &mut Vec<R>) -> Vec<Vec<T>> {
+    let mut smaller: Vec<Vec<T>> = without_one(objects).collect();
+    for at in 0..objects.len() {
+        let all = rules(&mut objects[at].clone()).clone();
+        smaller.extend(without_one(&all).map(|fewer| {
+            let mut objects = objects.to_vec();
+            *rules(&mut objects[at]) = fewer;
+            objects
+        }));
+    }
+    smaller
 }

@@ -52,6 +52,12 @@ impl Names {
         found.flat_map(|(_, addresses)| addresses.iter().copied()).collect()
     }
 
+    /// The names that have `address`.
+    pub fn of(&self, address: IpAddr) -> Vec<String> {
+        let found = self.0.iter().filter(|(_, addresses)| addresses.contains(&address));
+        found.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Every address of every name.
     pub fn all(&self) -> Vec<IpAddr> {
         self.addresses(|_| true)

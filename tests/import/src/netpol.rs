@@ -5,10 +5,10 @@ use egress_reference::{Packet, Pod, Prefix, Random, Selector};
 use serde_json::{Value, json};
 
 use crate::cluster::NAMESPACES;
-use crate::{Cluster, Foreign, pool, without_one};
+use crate::{Cluster, Foreign, one_less, pool};
 
 /// The objects of a cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct NetworkPolicies(Vec<Policy>);
 
 #[derive(Clone, Debug)]
@@ -85,21 +85,21 @@ impl Foreign for NetworkPolicies {
     }
 
     fn allows(&self, _cluster: &Cluster, pod: &Pod, packet: &Packet) -> bool {
-        let isolating: Vec<&Policy> =
-            self.0.iter().filter(|policy| policy.is_about_egress() && policy.selects(pod)).collect();
-        isolating.is_empty() || isolating.iter().any(|policy| policy.egress.iter().any(|rule| rule.allows(packet)))
+        self.verdict(pod, packet).unwrap_or(true)
     }
 
     fn smaller(&self) -> Vec<Self> {
-        let mut smaller: Vec<Self> = without_one(&self.0).map(Self).collect();
-        for (at, policy) in self.0.iter().enumerate() {
-            smaller.extend(without_one(&policy.egress).map(|rules| {
-                let mut fewer = self.clone();
-                fewer.0[at].egress = rules;
-                fewer
-            }));
-        }
-        smaller
+        one_less(&self.0, |policy| &mut policy.egress).into_iter().map(Self).collect()
+    }
+}
+
+impl NetworkPolicies {
+    /// What is decided for a pod that some policy isolates; none for any other pod.
+    pub(crate) fn verdict(&self, pod: &Pod, packet: &Packet) -> Option<bool> {
+        let isolating: Vec<&Policy> =
+            self.0.iter().filter(|policy| policy.is_about_egress() && policy.selects(pod)).collect();
+        let allowed = isolating.iter().any(|policy| policy.egress.iter().any(|rule| rule.allows(packet)));
+        (!isolating.is_empty()).then_some(allowed)
     }
 }
 

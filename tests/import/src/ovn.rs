@@ -9,7 +9,7 @@ use egress_reference::{Packet, Pod, Prefix, Random, Selector};
 use serde_json::{Value, json};
 
 use crate::cluster::NAMESPACES;
-use crate::{Cluster, Foreign, Names, pool, without_one};
+use crate::{Cluster, Foreign, Names, one_less, pool};
 
 /// The objects of a cluster.
 #[derive(Clone, Debug)]
@@ -82,15 +82,7 @@ impl Foreign for Ovn {
     }
 
     fn smaller(&self) -> Vec<Self> {
-        let mut smaller: Vec<Self> = without_one(&self.0).map(Self).collect();
-        for (at, firewall) in self.0.iter().enumerate() {
-            smaller.extend(without_one(&firewall.rules).map(|rules| {
-                let mut fewer = self.clone();
-                fewer.0[at].rules = rules;
-                fewer
-            }));
-        }
-        smaller
+        one_less(&self.0, |policy| &mut policy.rules).into_iter().map(Self).collect()
     }
 }
 

@@ -85,12 +85,13 @@ impl Expect<'_> {
         let denied = |rule| event(outcome::DENIED, DropReason::Policy, rank(rule));
         let policy = (DropReason::Policy, 1, length);
         let mut expected = Moved { action: if self.passes() { pass(hook) } else { drop(hook) }, ..Moved::default() };
-        let counts: Vec<&str> = match self {
-            Self::Allow(rule) => vec![rule],
+        let audit_rank = |rule: &str| policies.audit_rank(rule);
+        let counts: Vec<u32> = match self {
+            Self::Allow(rule) => vec![rank(rule)],
             Self::Deny(rule) | Self::Answered(rule) | Self::Unanswered(rule) => {
                 expected.drops = vec![policy];
                 expected.events = vec![denied(rule)];
-                vec![rule]
+                vec![rank(rule)]
             }
             Self::Drop(reason) => {
                 expected.drops = vec![(reason, 1, length)];
@@ -108,20 +109,20 @@ impl Expect<'_> {
             }
             Self::Untouched => Vec::new(),
             Self::WouldDeny(real, audit) => {
-                expected.events = vec![event(outcome::WOULD_DENY, DropReason::Policy, rank(audit))];
-                vec![real, audit]
+                expected.events = vec![event(outcome::WOULD_DENY, DropReason::Policy, audit_rank(audit))];
+                vec![rank(real), audit_rank(audit)]
             }
             Self::WouldAllow(real, audit) => {
-                let would = event(outcome::WOULD_ALLOW, DropReason::Policy, rank(audit));
+                let would = event(outcome::WOULD_ALLOW, DropReason::Policy, audit_rank(audit));
                 expected.events = vec![would, denied(real)];
                 expected.drops = vec![policy];
-                vec![real, audit]
+                vec![rank(real), audit_rank(audit)]
             }
-            Self::AllowAudited(real, audit) => vec![real, audit],
+            Self::AllowAudited(real, audit) => vec![rank(real), audit_rank(audit)],
             Self::DenyAudited(real, audit) => {
                 expected.events = vec![denied(real)];
                 expected.drops = vec![policy];
-                vec![real, audit]
+                vec![rank(real), audit_rank(audit)]
             }
         };
         if let Self::Answered(_) = self {
@@ -130,14 +131,14 @@ impl Expect<'_> {
         } else if let Self::Unanswered(_) = self {
             expected.stats = vec![(Stat::RejectsFailed, 1)];
         }
-        expected.counted = counts.into_iter().map(|rule| (rank(rule), 1, length)).collect();
+        expected.counted = counts.into_iter().map(|rank| (rank, 1, length)).collect();
         expected.counted.sort_unstable();
         let found = Moved {
             action: seen.action,
             counted: seen.counted.clone(),
             drops: seen.drops.clone(),
             stats: seen.stats.clone(),
-            events: seen.events.iter().map(|event| Event { time: 0, ..*event }).collect(),
+            events: seen.events.iter().map(|event| Event { time: 0, name: 0, ..*event }).collect(),
         };
         if seen.events.iter().any(|event| event.time == 0) {
             return Err("an event without a time".to_owned());

@@ -1,11 +1,13 @@
 //! One laboratory: two pods under the same policies, one known by its interface and one by its cgroup, and what packets do to them.
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 use std::os::unix::fs::MetadataExt as _;
 
 use anyhow::Context as _;
 use aya::programs::Program;
-use egress_agent::datapath::{Applied, Capacity, Cgroup, Datapath, Desired, DesiredEndpoint, Interface};
+use egress_agent::datapath::{Applied, Capacity, Cgroup, Datapath, Desired, DesiredEndpoint, Interface, NameMaps};
+use egress_common::dns::{Answer, Outcome};
 use egress_common::endpoint::TableRef;
 use egress_common::event::Hook;
 use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey};
@@ -141,7 +143,11 @@ impl Lab {
 
     /// Lets both pods be judged by `policies`. If the datapath has problems, expectations still speak of the former ones.
     pub fn apply_policies(&mut self, policies: Policies) -> Applied {
-        let desired = desired(&self.place, &policies, self.setup.events_per_second).expect("a cgroup");
+        let mut desired = desired(&self.place, &policies, self.setup.events_per_second).expect("a cgroup");
+        // Ids are given anew for each policy here, so those of other names are another one's now.
+        let former = self.policies.names().places;
+        desired.names.reused =
+            former.iter().filter(|known| !desired.names.places.contains(known)).map(|(id, _)| *id).collect();
         let applied = self.datapath.apply(&desired).expect("applied");
         if applied.problems.is_empty() {
             self.policies = policies;
@@ -152,6 +158,12 @@ impl Lab {
     /// Applies anything.
     pub fn apply_desired(&mut self, desired: &Desired) -> Applied {
         self.datapath.apply(desired).expect("applied")
+    }
+
+    /// Opens the datapath anew from what is pinned, as the next agent would.
+    pub fn reopen(&mut self) {
+        self.datapath = Datapath::open(&self.place.options).expect("a datapath");
+        self.member = Some(Member::start(&self.place.container).expect("a process that knows the new programs"));
     }
 
     /// What applies to the pods.
@@ -308,8 +320,37 @@ impl Lab {
         self.maps.flows.insert(key, flow, 0).expect("inserted");
     }
 
-    /// Forgets every connection and fragment.
+    /// Stores addresses of a name, as the agent does with what it has looked up. Returns how many were stored.
+    pub fn learn(&mut self, name: &str, addresses: &[IpAddr], ttl: u32) -> usize {
+        let address = |address: &IpAddr| match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        };
+        let answers: Vec<Answer> =
+            addresses.iter().map(|found| Answer { address: address(found), ttl, padding: 0 }).collect();
+        let id = self.policies.name_id(name);
+        self.names().learn(id, &answers).expect("the program runs")
+    }
+
+    /// The maps of names.
+    pub fn names(&self) -> NameMaps {
+        self.datapath.name_maps().expect("pinned maps")
+    }
+
+    /// How often an outcome of DNS messages was counted since the laboratory was made.
+    pub fn dns(&self, outcome: Outcome) -> u64 {
+        let counters = self.names().counters().expect("counters");
+        counters.iter().find(|(counted, _)| *counted == outcome).map_or(0, |(_, count)| *count)
+    }
+
+    /// Forgets every connection, fragment, query and learned address.
     pub fn forget(&mut self) {
+        self.names().sweep(u32::MAX).expect("a sweep");
+        let mut queries: aya::maps::HashMap<aya::maps::MapData, [u8; 28], [u8; 24]> =
+            self.map(egress_common::abi::map::QUERIES);
+        for key in queries.keys().flatten().collect::<Vec<_>>() {
+            let _ = queries.remove(&key);
+        }
         let flows: Vec<_> = self.maps.flows.keys().flatten().collect();
         for key in flows {
             let _ = self.maps.flows.remove(&key);
@@ -365,6 +406,7 @@ fn desired(place: &Place, policies: &Policies, events_per_second: u32) -> anyhow
         netns: None,
         namespace: None,
         cgroup,
+        is_resolver: false,
         table: std::sync::Arc::clone(&policies.table),
         fallback: None,
     };
@@ -373,5 +415,7 @@ fn desired(place: &Place, policies: &Policies, events_per_second: u32) -> anyhow
     Ok(Desired {
         endpoints: vec![endpoint(TC_POD, Some(interface), None), endpoint(CGROUP_POD, None, Some(cgroup))],
         events_per_second,
+        dns: policies.dns.clone(),
+        names: policies.names(),
     })
 }

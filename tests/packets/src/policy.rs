@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use egress_agent::datapath::DesiredTable;
+use egress_agent::datapath::{DesiredDns, DesiredNames, DesiredTable};
 use egress_policy::compile::{Limits, compile};
 use egress_policy::describe::TableDescription;
 use egress_policy::document::{self, Object};
 use egress_policy::model::{DenyResponse, NodeContext, PodIdentity, PolicySet};
+use egress_policy::places::{Place, Places};
 use egress_policy::rules::RuleList;
 
 /// What applies to one pod.
@@ -16,6 +17,8 @@ pub struct Policies {
     pub rules: RuleList,
     /// What the kernel gets.
     pub table: Arc<DesiredTable>,
+    /// DNS settings of the node.
+    pub dns: DesiredDns,
 }
 
 impl Policies {
@@ -37,17 +40,55 @@ impl Policies {
         let table = DesiredTable {
             fingerprint: rules.fingerprint(),
             table: compile(&rules, &Limits::default()).expect("it fits"),
+            patterns: rules.patterns(),
             description: TableDescription::new(&rules),
             reject: set.config.deny_response == DenyResponse::Reject,
         };
-        Self { rules, table: Arc::new(table) }
+        let dns = DesiredDns {
+            resolvers: set.config.resolvers.as_ref().unwrap_or(&node.resolvers).clone(),
+            lifetimes: set.config.dns,
+            internal: Vec::new(),
+        };
+        Self { rules, table: Arc::new(table), dns }
     }
 
-    /// The rank of the rule that messages call `origin`: "rule 1 of default/p", "default action", "internal CIDRs".
+    /// Numbers of the names, from 1 in the order of their places.
+    pub fn names(&self) -> DesiredNames {
+        let places = self.places();
+        let numbered: Vec<(u32, Place)> = (1..).zip(places.iter()).collect();
+        let id = |place: &Place| numbered.iter().find(|(_, known)| known == place).map_or(0, |(id, _)| *id);
+        let entries = places.entries(id).collect();
+        let length = u32::try_from(numbered.len()).expect("few names") + 1;
+        DesiredNames { entries, length, places: numbered, reused: Vec::new() }
+    }
+
+    fn places(&self) -> Places {
+        self.table.patterns.iter().map(Arc::as_ref).collect()
+    }
+
+    /// The id under which the addresses of `name` are stored.
+    pub fn name_id(&self, name: &str) -> u32 {
+        let place = self.places().place_of(&Place::of_name(name)).expect("a rule is about the name");
+        self.names().places.iter().find(|(_, known)| *known == place).expect("numbered").0
+    }
+
+    /// The rank of the rule that messages call `origin`: "rule 1 of default/p", "default action", "internal CIDRs". Under
+    /// `enforcement: Audit` there may be two default actions; this is the one in force.
     pub fn rank(&self, origin: &str) -> u32 {
-        let found = self.rules.rules.iter().position(|rule| rule.origin.to_string() == origin);
+        self.last_or_first(origin, <[u32]>::last)
+    }
+
+    /// [`Policies::rank`], of the one that Audit would enforce.
+    pub fn audit_rank(&self, origin: &str) -> u32 {
+        self.last_or_first(origin, <[u32]>::first)
+    }
+
+    fn last_or_first(&self, origin: &str, pick: fn(&[u32]) -> Option<&u32>) -> u32 {
+        let ranked = (0..).zip(&self.rules.rules);
+        let found: Vec<u32> =
+            ranked.filter(|(_, rule)| rule.origin.to_string() == origin).map(|(rank, _)| rank).collect();
         let names = || self.rules.rules.iter().map(|rule| rule.origin.to_string()).collect::<Vec<_>>();
-        u32::try_from(found.unwrap_or_else(|| panic!("no {origin:?} in {:?}", names()))).expect("24 bits")
+        *pick(&found).unwrap_or_else(|| panic!("no {origin:?} in {:?}", names()))
     }
 
     /// What messages call the rule of `rank`.

@@ -137,6 +137,7 @@ impl Generator {
             internal,
             resolvers: self.random.chance(30).then(|| self.resolvers()),
             allow_resolvers: self.random.chance(75),
+            audit: self.random.chance(10),
         }
     }
 

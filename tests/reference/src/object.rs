@@ -36,6 +36,8 @@ pub struct World {
 pub struct Config {
     /// Verdict where no rule matches: allow or deny.
     pub default_allow: bool,
+    /// Whether everything is under Audit (`enforcement: Audit`).
+    pub audit: bool,
     /// `excludedCIDRs`.
     pub excluded: Vec<Prefix>,
     /// `internalCIDRs`; absent is not the same as empty.
@@ -243,7 +245,14 @@ pub struct NodeAddresses {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { default_allow: true, excluded: Vec::new(), internal: None, resolvers: None, allow_resolvers: true }
+        Self {
+            default_allow: true,
+            audit: false,
+            excluded: Vec::new(),
+            internal: None,
+            resolvers: None,
+            allow_resolvers: true,
+        }
     }
 }
 

@@ -183,7 +183,9 @@ impl<'w> Oracle<'w> {
                 return verdict;
             }
         }
-        Verdict { allow: self.world.config.default_allow, internal: false, decider: Decider::Default }
+        let config = &self.world.config;
+        let allow = config.default_allow || (config.audit && !with_audit);
+        Verdict { allow, internal: false, decider: Decider::Default }
     }
 
     fn judge_tier(
@@ -195,7 +197,7 @@ impl<'w> Oracle<'w> {
         trace: &mut Trace,
     ) -> Option<Verdict> {
         for policy in self.tier(tier, pod) {
-            if policy.mode == Mode::Audit && !with_audit {
+            if self.mode(policy) == Mode::Audit && !with_audit {
                 continue;
             }
             for (number, rule) in (1..).zip(&policy.rules) {
@@ -334,10 +336,16 @@ impl<'w> Oracle<'w> {
         resolvers.iter().chain(&node.addresses).copied().collect()
     }
 
+    /// §2.5, for one policy or for all.
+    fn mode(&self, policy: &Policy) -> Mode {
+        if self.world.config.audit { Mode::Audit } else { policy.mode }
+    }
+
     fn is_audit(&self, decider: &Decider) -> bool {
         match decider {
             Decider::Rule { policy, .. } => {
-                self.world.policies.iter().any(|candidate| candidate.id == *policy && candidate.mode == Mode::Audit)
+                let is_it = |candidate: &&Policy| candidate.id == *policy;
+                self.world.policies.iter().filter(is_it).any(|policy| self.mode(policy) == Mode::Audit)
             }
             Decider::Builtin(_) | Decider::Default => false,
         }

@@ -54,6 +54,9 @@ impl World {
         if !config.default_allow || random.chance(30) {
             spec.insert("defaultAction".into(), if config.default_allow { "Allow" } else { "Deny" }.into());
         }
+        if config.audit || random.chance(10) {
+            spec.insert("enforcement".into(), if config.audit { "Audit" } else { "Enforce" }.into());
+        }
         if !config.excluded.is_empty() {
             spec.insert("excludedCIDRs".into(), texts(&config.excluded));
         }

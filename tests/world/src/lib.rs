@@ -13,6 +13,7 @@ mod place;
 mod pod;
 pub mod probe;
 mod process;
+pub mod resolver;
 mod sniffer;
 mod world;
 

@@ -15,7 +15,7 @@ pub const POD_CIDRS: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/48"];
 const OUTSIDE_CIDRS: [&str; 6] =
     ["1.2.3.0/24", "5.6.7.0/24", "10.1.0.0/16", "10.2.0.0/16", "198.51.100.0/24", "2001:db8::/32"];
 
-const EVERYWHERE: [(&str, &str); 8] = [
+pub(crate) const EVERYWHERE: [(&str, &str); 8] = [
     ("ipv6/conf/all/accept_dad", "0"),
     ("ipv6/conf/default/accept_dad", "0"),
     ("ipv6/conf/all/disable_ipv6", "0"),

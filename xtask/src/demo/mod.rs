@@ -3,6 +3,7 @@
 //! Invariant: nothing is only shown. Every line is an observation that is compared with what the policies say, and the exit code
 //! is 1 if any differs. Nothing is left behind.
 
+mod names;
 mod policies;
 mod scenes;
 mod table;
@@ -30,7 +31,7 @@ pub(crate) fn run(_args: &Args) -> anyhow::Result<ExitCode> {
     build(&Tree::locate()?)?;
     let started = Instant::now();
     egress_world::clean_up_when_interrupted();
-    let world = World::new(&["default/curl", "prod/web"]);
+    let world = World::new(&["default/curl", "prod/web", "shop/cart"]);
     let places = [world.cgroup(), world.bpffs(), world.files()].map(std::path::Path::to_path_buf);
     let mut score = scenes::play(&world);
     drop(world);

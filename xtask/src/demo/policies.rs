@@ -48,3 +48,24 @@ spec:
   egress:
   - {type: Deny, to: {cidrSelector: 1.2.3.5/32}}
 ";
+
+/// An exact name and a wildcard.
+pub(super) const NAMES: &str = "\
+kind: EgressNetworkPolicy
+apiVersion: egress.rs/v1alpha1
+metadata: {name: names, namespace: shop}
+spec:
+  egress:
+  - {type: Allow, to: {dnsName: api.pay.example}}
+  - {type: Allow, to: {dnsName: '*.cdn.example'}}
+  - {type: Deny,  to: {cidrSelector: 0.0.0.0/0}}
+  - {type: Deny,  to: {cidrSelector: '::/0'}}
+";
+
+/// Whose answers count.
+pub(super) const NAMES_CONFIG: &str = "\
+kind: EgressConfig
+apiVersion: egress.rs/v1alpha1
+metadata: {name: default}
+spec: {resolvers: [192.0.2.53, '2001:db8:53::53'], internalCIDRs: [10.244.0.0/16, 'fd00:10:244::/48']}
+";

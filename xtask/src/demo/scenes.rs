@@ -1,11 +1,13 @@
-//! The demo's five scenes, in order.
+//! The demo's six scenes, in order.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use egress_world::resolver::Resolver;
 use egress_world::{Agent, World};
 
+use super::names;
 use super::policies::{CLUSTER, OPENSHIFT, PROD, REVERSED};
 use super::table::{self, Cell};
 use super::traffic::Traffic;
@@ -26,10 +28,12 @@ const REVIVAL: Duration = Duration::from_secs(10);
 
 /// Plays them all; what was as expected and what was not.
 pub(super) fn play(world: &World) -> Score {
+    let resolver = Resolver::new(world);
     let mut stage = Stage { world, agent: Agent::new(world), score: Score::default() };
     openshift(&mut stage);
     order_ports_ipv6(&mut stage);
     reversed_live(&mut stage);
+    names::play(world, &resolver, &stage.agent, &mut stage.score);
     killed(&mut stage);
     dumped(&mut stage);
     stage.score
@@ -133,7 +137,7 @@ fn connection_row(rules: &str, answered: bool, expected: bool, score: &mut Score
 }
 
 fn killed(stage: &mut Stage<'_>) {
-    table::title("4. The agent is killed (SIGKILL) and restarted while traffic runs");
+    table::title("5. The agent is killed (SIGKILL) and restarted while traffic runs");
     let all = |addresses: [&str; 1]| addresses.iter().filter_map(|text| text.parse().ok()).collect::<Vec<SocketAddr>>();
     let curl = Traffic::start(stage.world.pod("curl"), all(["1.2.3.4:443"]), all(["5.6.7.8:443"]));
     let web = Traffic::start(stage.world.pod("web"), all(["[2001:db8:1::4]:443"]), all(["[2001:db8:2::8]:443"]));
@@ -178,7 +182,7 @@ fn phase(name: &str, traffic: &[&Traffic], score: &mut Score) -> Vec<Cell> {
 }
 
 fn dumped(stage: &mut Stage<'_>) {
-    table::title("5. What the kernel holds, read from the pinned maps after the agent was killed");
+    table::title("6. What the kernel holds, read from the pinned maps after the agent was killed");
     stage.agent.kill();
     for subject in ["endpoints", "tables", "counters", "stats"] {
         let output = stage.agent.dump_output(&[subject]);

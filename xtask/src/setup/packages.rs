@@ -15,7 +15,8 @@ use crate::tree::Tree;
 fn of_group(group: Group) -> &'static [&'static str] {
     match group {
         Group::Build => &["gcc", "libc6-dev"],
-        Group::Test => &["iproute2"],
+        // prometheus for promtool, which checks the alert rules. dnsmasq-base is the name server without a service, bind9-dnsutils has dig.
+        Group::Test => &["iproute2", "prometheus", "dnsmasq-base", "bind9-dnsutils"],
         Group::Kernels => &["qemu-system-x86", "busybox-static", "cpio", "kmod", "xz-utils", "iproute2"],
         Group::Bench => &["nftables", "ipset", "iptables", "iperf3", "iproute2"],
     }
@@ -108,6 +109,9 @@ fn missing_programs(wanted: &BTreeSet<String>) -> Vec<String> {
         "busybox-static" => Some("busybox"),
         "xz-utils" => Some("xz"),
         "nftables" => Some("nft"),
+        "prometheus" => Some("promtool"),
+        "dnsmasq-base" => Some("dnsmasq"),
+        "bind9-dnsutils" => Some("dig"),
         "cpio" | "ipset" | "iptables" | "iperf3" => None,
         _ => Some(""),
     };

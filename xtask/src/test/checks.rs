@@ -30,7 +30,8 @@ pub(crate) fn run(tree: &Tree, ready: Option<&Ready>, tally: &mut Tally) -> anyh
         skip(tally, "lints (eBPF)", "the eBPF compiler has no clippy");
     }
     if find_program("cargo-deny").is_some() {
-        check(tree, "dependencies", deny(tree), tally)?;
+        check(tree, "dependencies", deny(tree, &["bans", "licenses", "sources"]), tally)?;
+        advisories(tree, tally)?;
     } else {
         skip(tally, "dependencies", "cargo-deny is absent: `cargo install cargo-deny --locked`");
     }
@@ -65,10 +66,29 @@ fn clippy(tree: &Tree) -> Command {
     command
 }
 
-fn deny(tree: &Tree) -> Command {
+fn deny(tree: &Tree, what: &[&str]) -> Command {
     let mut command = outside_cargo("cargo");
-    command.args(["deny", "--locked", "check"]).current_dir(tree.root());
+    command.args(["deny", "--locked", "check"]).args(what).current_dir(tree.root());
     command
+}
+
+/// Known weaknesses of dependencies. Their list is fetched: a machine that cannot reach it says so, and nothing of the tree is wrong.
+fn advisories(tree: &Tree, tally: &mut Tally) -> anyhow::Result<()> {
+    let transcript = Task::new("advisories", deny(tree, &["advisories"])).watch(tree)?;
+    if transcript.success() {
+        progress::step(Mark::Done, "advisories", "", Some(transcript.took));
+        tally.pass(1);
+    } else if is_unreachable(&transcript.all) {
+        skip(tally, "advisories", "the list of advisories (github.com/RustSec/advisory-db) cannot be fetched");
+    } else {
+        super::failed(tally, "advisories", &transcript.ending());
+        progress::note(&transcript.tail(60));
+    }
+    Ok(())
+}
+
+fn is_unreachable(output: &str) -> bool {
+    output.contains("failed to fetch advisory database")
 }
 
 fn check(tree: &Tree, label: &str, command: Command, tally: &mut Tally) -> anyhow::Result<()> {
@@ -91,4 +111,17 @@ fn skip(tally: &mut Tally, label: &str, why: &str) {
 fn subcommand_exists(name: &str) -> bool {
     let output = outside_cargo("cargo").args([name, "--version"]).output();
     output.is_ok_and(|output| output.status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_list_that_cannot_be_fetched_is_a_skip() {
+        assert!(is_unreachable(
+            "2026-11-25 [ERROR] failed to fetch advisory database https://github.com/RustSec/advisory-db"
+        ));
+        assert!(!is_unreachable("error[vulnerability]: a known weakness\nadvisories FAILED"));
+    }
 }

@@ -54,6 +54,7 @@ fn named() -> Named {
             text: "Deny 0.0.0.0/0".into(),
             dns_name: None,
         }),
+        name: None,
     }
 }
 
@@ -99,4 +100,15 @@ fn an_icmp_event_has_a_type_and_no_port_and_a_packet_has_no_process() {
     assert_eq!((record.pid, record.comm.as_deref(), record.length), (None, None, Some(64)));
     assert_eq!(record.pod, "unknown endpoint 7");
     assert!(record.sentence().ends_with("ICMPv6: policy"));
+}
+
+#[test]
+fn the_name_that_the_address_was_looked_up_as_is_told() {
+    for destination in ["8.8.8.8", "2001:db8::8"] {
+        let named = Named { name: Some("www.foo.com".into()), ..named() };
+        let record = Record::new(&event(destination.parse().unwrap()), &named, "node");
+        assert_eq!(serde_json::to_value(&record).unwrap()["dns.question.name"], "www.foo.com");
+        assert!(record.sentence().contains(&format!("{destination} (www.foo.com)")), "{}", record.sentence());
+    }
+    assert!(serde_json::to_value(sample()).unwrap().get("dns.question.name").is_none());
 }

@@ -5,7 +5,7 @@ use crate::names::registry::Limits;
 use super::*;
 
 const LIFETIMES: Lifetimes =
-    Lifetimes { min: Duration::from_secs(5), max: Duration::from_secs(3600), grace: Duration::from_secs(30) };
+    Lifetimes { min: Duration::from_secs(5), max: Duration::from_hours(1), grace: Duration::from_secs(30) };
 const POLLED: (u32, Source) = (1, Source::Polled);
 const LEARNED: (u32, Source) = (1, Source::Learned);
 
@@ -94,6 +94,17 @@ fn what_is_renewed_is_what_ends_soon() {
     // The IPv6 lookup is overdue, which is no answer either.
     assert_eq!(renewed, [ToStore { id: 1, answers: found(&["192.0.2.1", "2001:db8::1"], 0) }]);
     assert_eq!(known.renew(&registry, LIFETIMES, at(86)), []);
+}
+
+#[test]
+fn a_failure_does_not_bring_back_what_had_ended_before_the_last_answer() {
+    let (mut known, registry) = polled();
+    known.answered("a.com", POLLED, &found(&["192.0.2.2"], 10), LIFETIMES, at(91));
+    known.lookup_answered("a.com", Family::V4, None, at(91));
+    known.lookup_due("a.com", Family::V6, at(600));
+    known.lookup_failed("a.com", Family::V4, "SERVFAIL".to_owned());
+    assert_eq!(known.renew(&registry, LIFETIMES, at(92)), []);
+    assert_eq!(known.renew(&registry, LIFETIMES, at(130)), [ToStore { id: 1, answers: found(&["192.0.2.2"], 0) }]);
 }
 
 #[test]

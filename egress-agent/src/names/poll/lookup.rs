@@ -178,12 +178,12 @@ impl Server {
     }
 
     fn judge_absence(&self, none: &NoRecords) -> Result<Answered, Failure> {
-        let absence = match none.response_code {
-            ResponseCode::NXDomain => Absence::NoName,
-            // RFC 2308 §2.2: name servers without an SOA are a referral.
-            _ if none.soa.is_none() && none.ns.is_some() => return Err(Failure::Referral(self.address)),
-            _ => Absence::NoRecords,
-        };
+        let no_name = none.response_code == ResponseCode::NXDomain;
+        // RFC 2308 §2.2: name servers without an SOA are a referral.
+        if !no_name && none.soa.is_none() && none.ns.is_some() {
+            return Err(Failure::Referral(self.address));
+        }
+        let absence = if no_name { Absence::NoName } else { Absence::NoRecords };
         Ok(Answered::Nothing { absence, ttl: none.negative_ttl })
     }
 }

@@ -154,7 +154,8 @@ impl Schedule {
     }
 
     /// Lookups that are known, in flight or waiting.
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.jobs.len()
     }
 
@@ -183,7 +184,7 @@ fn until_next(lifetimes: Lifetimes, ttl: u32, random: f64) -> Duration {
     let life = lifetimes.bounded(ttl);
     match lifetimes.grace.checked_sub(ANSWER_TIME) {
         Some(slack) => life + (life / 10).min(slack).mul_f64(random),
-        None => life.saturating_sub(ANSWER_TIME - lifetimes.grace).max(life / 2),
+        None => life.saturating_sub(ANSWER_TIME.saturating_sub(lifetimes.grace)).max(life / 2),
     }
     .max(SHORTEST)
 }
@@ -197,7 +198,7 @@ fn spread(pause: Duration, random: f64) -> Duration {
 fn backoff(failures: u32, random: f64) -> Duration {
     let (shortest, longest) = BACKOFF;
     let doubled = shortest.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest);
-    doubled - (doubled / 4).mul_f64(random)
+    doubled.saturating_sub((doubled / 4).mul_f64(random))
 }
 
 #[cfg(test)]

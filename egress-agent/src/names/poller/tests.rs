@@ -8,24 +8,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant as StdInstant;
 
 use egress_common::dns::Answer;
-use egress_common::names::{NameEntry, NameKey};
 use egress_policy::name::NamePattern;
 use hickory_resolver::proto::op::{Message, ResponseCode};
 
 use crate::datapath::DatapathError;
+use crate::datapath::Swept;
 use crate::names::answer::Family;
-use crate::names::maps::Swept;
+use crate::names::lifetime::Lifetimes;
 use crate::names::registry::{Limits, Registry};
-use crate::names::{Lifetimes, snapshot::Snapshot};
+use crate::names::snapshot::Snapshot;
 
 use server::{Server, a, aaaa, answer, cname, dead, fail, soa};
 
 use super::*;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 /// Quick enough for a test.
 const QUICK: Lifetimes =
-    Lifetimes { min: Duration::from_secs(1), max: Duration::from_secs(3600), grace: Duration::from_secs(10) };
+    Lifetimes { min: Duration::from_secs(1), max: Duration::from_hours(1), grace: Duration::from_secs(10) };
 
 /// What the kernel was told: id, address, TTL.
 type Told = Arc<Mutex<Vec<(u32, IpAddr, u32)>>>;
@@ -38,18 +38,14 @@ struct Kernel {
 }
 
 impl NameMaps for Kernel {
-    fn learn(&mut self, id: u32, answers: &[Answer]) -> Result<(), DatapathError> {
+    fn learn(&mut self, id: u32, answers: &[Answer]) -> Result<usize, DatapathError> {
         if self.broken.load(Ordering::SeqCst) > 0 {
             self.broken.fetch_sub(1, Ordering::SeqCst);
             return Err(DatapathError::Syscall { call: "learn", source: io::Error::other("full") });
         }
         let told = answers.iter().map(|answer| (id, crate::events::address(answer.address), answer.ttl));
         self.told.lock().unwrap().extend(told);
-        Ok(())
-    }
-
-    fn set_names(&mut self, _: &[(NameKey, NameEntry)]) -> Result<(), DatapathError> {
-        Ok(())
+        Ok(answers.len())
     }
 
     fn sweep(&mut self, _: Moment) -> Result<Swept, DatapathError> {
@@ -92,7 +88,8 @@ impl Lab {
         self.poller.follow(Follow {
             names: exact.map(|text| Arc::from(*text)).collect(),
             resolvers: servers.to_vec(),
-            bounds: Bounds { lifetimes, internal: vec!["10.0.0.0/8".parse().unwrap()] },
+            bounds: Bounds { lifetimes, internal: Some(vec!["10.0.0.0/8".parse().unwrap()]) },
+            differs: None,
         });
     }
 
@@ -315,7 +312,7 @@ fn a_referral_is_no_answer() {
 fn a_name_under_a_wildcard_is_asked_for_once_when_somebody_says_so() {
     let server = Server::start(|query, _| answer(query, &[a("x.foo.test.", 1, "192.0.2.1")]));
     let lab = Lab::new(&["*.foo.test", "b.test"], &[server.address()], QUICK);
-    lab.poller.ask(Job { name: "x.foo.test".into(), family: Family::V4 });
+    drop(lab.poller.orders.send(Order::Ask(Job { name: "x.foo.test".into(), family: Family::V4 })));
     lab.wait("the answer", |lab| lab.told() == ["192.0.2.1"]);
     assert_eq!(lab.kernel.told.lock().unwrap()[0].0, lab.id("x.foo.test"));
     // Of b.test there is no answer here, and it goes on being asked for; x.foo.test does not.
@@ -365,4 +362,30 @@ fn many_names_are_asked_for_side_by_side_within_the_bound() {
     }
     let most = server.most_at_once();
     assert!(most > 8 && most <= MOST, "{most}");
+}
+
+#[test]
+fn names_that_share_an_address_and_are_treated_differently_are_told_of() {
+    let server = Server::start(|query, _| {
+        let owner = query.queries[0].name().to_string();
+        answer(query, &[a(&owner, 300, "192.0.2.1"), aaaa(&owner, 300, "2001:db8::1")])
+    });
+    let lab = Lab::new(&[], &[server.address()], QUICK);
+    let patterns = ["good.test", "bad.test"].map(|text| NamePattern::parse(text).unwrap());
+    lab.directory.lock().update(&patterns.iter().collect(), QUICK, now());
+    let bad = lab.id("bad.test");
+    lab.poller.follow(Follow {
+        names: ["good.test", "bad.test"].map(Arc::from).into(),
+        resolvers: vec![server.address()],
+        bounds: Bounds { lifetimes: QUICK, ..Bounds::default() },
+        differs: Some(Arc::new(move |_, other| (other == bad).then(|| "shop/web".to_owned()))),
+    });
+    lab.wait("the warning", |lab| {
+        lab.directory
+            .lock()
+            .warnings
+            .iter()
+            .any(|warning| warning.starts_with("good.test, which shop/web may reach, and bad.test"))
+    });
+    assert!(lab.changes.load(Ordering::SeqCst) > 0);
 }

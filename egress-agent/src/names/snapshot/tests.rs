@@ -17,7 +17,7 @@ fn at(seconds: u64) -> Moment {
 fn directory() -> Shared {
     let mut registry = Registry::new(Limits::default());
     let patterns = ["a.com", "**.foo.com"].map(|text| NamePattern::parse(text).unwrap());
-    registry.update(&patterns.iter().collect(), crate::names::Lifetimes::default(), at(0));
+    registry.update(&patterns.iter().collect(), crate::names::lifetime::Lifetimes::default(), at(0));
     Shared::new(registry)
 }
 

@@ -348,3 +348,29 @@ fn thousands_of_names_and_rules_above_them_compile() {
     let table = Named::new(&own(&rules)).table;
     assert_eq!(table.names.len(), 4000 * 3 + 2);
 }
+
+#[test]
+fn names_are_told_apart_where_one_is_allowed_what_the_other_is_refused() {
+    let rules = [
+        name("Allow", "good.com"),
+        name("Deny", "bad.com"),
+        name_port("Allow", "https.com", 443),
+        name_port("Deny", "nossh.com", 22),
+        name("Allow", "nossh.com"),
+    ];
+    let table = Named::new(&own(&rules)).table;
+    for (allowed, refused, expected) in [
+        ("good.com", "bad.com", true),
+        ("bad.com", "good.com", false),
+        ("https.com", "bad.com", true),
+        ("good.com", "nossh.com", true),
+        // Of port 22 nothing is said about the first.
+        ("https.com", "nossh.com", false),
+        ("good.com", "https.com", false),
+        // No rule is about it: that is not refused by a rule about names.
+        ("good.com", "other.com", false),
+    ] {
+        let told = table.tells_apart(&Place::of_name(allowed), &Place::of_name(refused));
+        assert_eq!(told, expected, "{allowed} {refused}");
+    }
+}

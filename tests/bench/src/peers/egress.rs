@@ -111,7 +111,7 @@ impl Egress {
             describe: compiled.elapsed().as_secs_f64() * 1e3,
             apply: 0.0,
         };
-        Ok((DesiredTable { fingerprint, table, description, reject: false }, stages))
+        Ok((DesiredTable { fingerprint, table, patterns: rules.patterns(), description, reject: false }, stages))
     }
 
     /// Compiles the policies and puts them into the kernel.
@@ -126,6 +126,7 @@ impl Egress {
 
     fn enforce(&mut self, table: &Arc<DesiredTable>) -> anyhow::Result<Applied> {
         let endpoint = DesiredEndpoint {
+            is_resolver: false,
             name: POD.into(),
             interface: Some(Interface { name: SINK.into(), index: INTERFACE }),
             netns: self.netns,
@@ -138,7 +139,8 @@ impl Egress {
     }
 
     fn desire(&mut self, endpoints: Vec<DesiredEndpoint>) -> anyhow::Result<Applied> {
-        let applied = self.datapath.apply(&Desired { endpoints, events_per_second: EVENTS_PER_SECOND })?;
+        let applied =
+            self.datapath.apply(&Desired { endpoints, events_per_second: EVENTS_PER_SECOND, ..Desired::default() })?;
         if let Some(problem) = applied.problems.first() {
             anyhow::bail!("{}: {}", problem.endpoint, problem.message);
         }

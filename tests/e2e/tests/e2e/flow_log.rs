@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use egress_e2e::{DENIED, Evidence as _, Lab, OFFICE, PORT, at, policy, reaches, world};
+use egress_e2e::{ALLOWED, DENIED, Evidence as _, Lab, OFFICE, PORT, at, policy, reaches, world};
 use egress_world::{Agent, Pod, eventually, probe};
 use serde_json::Value;
 
@@ -83,4 +83,48 @@ fn standard_output_gets_the_same_lines() {
     });
     assert!(said, "{}", agent.log());
     assert!(!agent.state("events.jsonl").exists());
+}
+
+#[test]
+fn the_first_packet_of_an_allowed_connection_is_told_if_asked_for_and_no_other() {
+    let Some(world) = world(&["default/client"]) else {
+        return;
+    };
+    let mut agent = Agent::new(&world);
+    agent.write("policies.yaml", &policy(&OFFICE));
+    agent.start();
+    let pod = world.pod("client");
+    let told = |agent: &Agent<'_>, remote: &str, transport: &str| {
+        let of = |line: &Value| line["destination.address"] == remote && line["network.transport"] == transport;
+        agent.events().iter().filter(|line| of(line)).map(|line| line["egress.outcome"].clone()).collect::<Vec<_>>()
+    };
+    assert!(reaches(pod, at(ALLOWED[0], PORT)) && !reaches(pod, at(DENIED[0], PORT)));
+    assert!(eventually(|| told(&agent, DENIED[0], "tcp") == ["denied"]));
+    assert_eq!(told(&agent, ALLOWED[0], "tcp"), [""; 0], "nobody asked for it");
+    // The tables that are there are told, too.
+    agent.kill();
+    agent.argument(&["--flow-log-allowed"]);
+    agent.start();
+    for remote in ALLOWED {
+        assert!(reaches(pod, at(remote, PORT)));
+        pod.run(|| {
+            let socket = std::net::UdpSocket::bind(if remote.contains(':') { "[::]:0" } else { "0.0.0.0:0" });
+            let socket = socket.expect("a socket");
+            for _ in 0..5 {
+                socket.send_to(b"x", at(remote, PORT)).expect("sent");
+            }
+        });
+        assert!(
+            eventually(|| told(&agent, remote, "tcp") == ["allowed"] && told(&agent, remote, "udp") == ["allowed"])
+        );
+    }
+    for remote in DENIED {
+        assert!(!reaches(pod, at(remote, PORT)));
+        assert!(eventually(|| told(&agent, remote, "tcp").last().is_some_and(|outcome| outcome == "denied")));
+    }
+    let first = agent.wait_for_event(|line| line["egress.outcome"] == "allowed");
+    assert_eq!((&first["egress.reason"], &first["egress.rule.name"]), (&Value::Null, &OFFICE[0].into()), "{first}");
+    for remote in ALLOWED {
+        assert_eq!(told(&agent, remote, "udp"), ["allowed"], "five packets, one connection");
+    }
 }

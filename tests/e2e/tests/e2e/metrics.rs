@@ -1,5 +1,6 @@
 //! What Prometheus and a kubelet get, asked over HTTP on the node of the world.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use egress_e2e::{ALLOWED, DENIED, Lab, OFFICE, PORT, Samples, at, document, get, policy, reaches, world};
@@ -90,6 +91,39 @@ fn maps_pods_rounds_and_events_are_told() {
     assert!(samples.sum("egress_denials_total", &["reason=\"policy\""]) > 0.5);
     lab.agent.apply(&policy(&["Allow nonsense"]));
     assert!(Samples::scrape(&world, address()).sum("egress_problems", &[]) > 0.5);
+}
+
+/// Metric names in a text; those of histograms without what Prometheus adds to them.
+fn named(text: &str) -> BTreeSet<String> {
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let words = text.split(|c| !is_name(c)).filter(|word| word.starts_with("egress_"));
+    words.map(base).collect()
+}
+
+fn base(name: &str) -> String {
+    let suffixes = ["_bucket", "_count", "_sum"];
+    let bare = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).filter(|bare| bare.ends_with("_seconds"));
+    bare.unwrap_or(name).to_owned()
+}
+
+#[test]
+fn the_dashboard_and_the_alerts_name_only_metrics_that_there_are_and_the_page_names_all() {
+    let Some(world) = world(&["default/client"]) else {
+        return;
+    };
+    let lab = lab(&world, &policy(&OFFICE));
+    assert!(!reaches(world.pod("client"), at(DENIED[0], PORT)));
+    assert!(eventually(|| lab.agent.events().len() == 1));
+    let scraped: BTreeSet<String> = Samples::scrape(&world, address()).metrics().map(base).collect();
+    let dashboard = include_str!("../../../../deploy/monitoring/dashboard.json");
+    let alerts = include_str!("../../../../deploy/monitoring/alerts.yaml");
+    for (file, text) in [("dashboard", dashboard), ("alerts", alerts)] {
+        let unknown: Vec<_> = named(text).into_iter().filter(|name| !scraped.contains(name)).collect();
+        assert!(named(text).len() >= 6 && unknown.is_empty(), "the {file} names {unknown:?}");
+    }
+    let page = include_str!("../../../../docs/metrics.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next().map(ToOwned::to_owned));
+    assert_eq!(rows.collect::<BTreeSet<_>>(), scraped, "docs/metrics.md and the scrape differ");
 }
 
 #[test]

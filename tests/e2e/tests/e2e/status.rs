@@ -27,7 +27,7 @@ fn a_running_agent_says_that_all_is_well_and_what_is_in_the_kernel() {
     assert_eq!((code, &status["version"]), (0, &json!(1)), "{status}");
     assert_eq!((&status["agent"]["running"], &status["agent"]["error"]), (&json!(true), &Value::Null));
     assert_eq!(status["pods"], json!({"listed": 2, "covered": 1, "enforced": 1, "pending": []}));
-    assert_eq!(status["policies"], json!({"inForce": 1, "kept": 0, "tables": 1}));
+    assert_eq!(status["policies"], json!({"inForce": 1, "kept": 0, "tables": 1, "enforcement": "Enforce"}));
     for (hook, expected) in [("connect4", 1), ("sendmsg6", 1), ("tc_from_pod", 1), ("tc_to_pod", 1), ("cg_egress", 0)] {
         assert_eq!(places(&status, hook), expected, "{hook}");
     }

@@ -7,4 +7,5 @@ mod golden;
 mod imported;
 mod mutations;
 mod properties;
+mod round_trip;
 mod settings;

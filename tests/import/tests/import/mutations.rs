@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use egress_policy::import::{KINDS, Options, Source, import};
+use egress_policy::import::{KINDS, Options, Source, Target, export, import};
 use egress_reference::Random;
 
 use crate::golden::{cases, options};
@@ -61,6 +61,9 @@ fn broken_texts_end_in_a_report_and_never_in_a_panic() {
             let start = Instant::now();
             let imported = import(&[Source { name: "broken", text: &broken }], &options);
             assert!(start.elapsed() < DEADLINE, "{} round {round} takes too long:\n{broken}", path.display());
+            let (_, target) = *random.pick(&Target::NAMES);
+            let there = export(&imported, target);
+            assert!(there.objects.iter().all(|object| object.api_version != "egress.rs/v1alpha1"));
             for object in &imported.objects {
                 let object = serde_json::to_value(object).expect("objects serialize");
                 read(&object).unwrap_or_else(|message| panic!("{message}\nfrom\n{broken}"));

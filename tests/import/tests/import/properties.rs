@@ -4,8 +4,15 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use egress_import::asm::Asm;
+use egress_import::calico::Calico;
+use egress_import::cilium::Cilium;
+use egress_import::cnp::ClusterPolicies;
+use egress_import::egress_router::Routers;
+use egress_import::istio::Istio;
 use egress_import::netpol::NetworkPolicies;
 use egress_import::openshift::OpenShift;
+use egress_import::osm::Osm;
 use egress_import::ovn::Ovn;
 use egress_import::{Cluster, Foreign};
 use egress_policy::import::{Imported, Options, Outcome, Source, import};
@@ -30,6 +37,41 @@ fn ovn() {
 #[test]
 fn networkpolicy() {
     holds::<NetworkPolicies>(&["exact", "not-expressed", "equal allow", "equal deny"]);
+}
+
+#[test]
+fn cnp() {
+    holds::<ClusterPolicies>(&["exact", "not-expressed", "narrower", "equal allow", "equal deny", "less"]);
+}
+
+#[test]
+fn egress_router() {
+    holds::<Routers>(&ALL);
+}
+
+#[test]
+fn cilium() {
+    holds::<Cilium>(&ALL);
+}
+
+#[test]
+fn osm() {
+    holds::<Osm>(&ALL);
+}
+
+#[test]
+fn istio() {
+    holds::<Istio>(&ALL);
+}
+
+#[test]
+fn asm() {
+    holds::<Asm>(&["exact", "not-expressed", "narrower", "equal allow", "equal deny", "less"]);
+}
+
+#[test]
+fn calico() {
+    holds::<Calico>(&ALL);
 }
 
 /// Runs the property for a kind. `reached` is what an ordinary run must come upon: outcomes of rules; equal verdicts of exact imports;
@@ -101,12 +143,18 @@ fn judge(outcome: Outcome, ours: bool, theirs: bool, counts: &mut Counts) -> Res
 }
 
 fn imported<F: Foreign>(foreign: &F, random: &mut Random) -> Imported {
-    let texts: Vec<String> = foreign.objects().iter().map(|object| to_yaml(object, random)).collect();
+    let texts: Vec<String> = foreign.objects().iter().map(|object| text(object, random)).collect();
     // Some in one text of several documents, some in texts of their own.
     let at = random.below(texts.len() + 1);
     let (first, second) = (texts[..at].join("---\n"), texts[at..].join("---\n"));
     let sources = [Source { name: "one", text: &first }, Source { name: "two", text: &second }];
     import(&sources, &Options::default())
+}
+
+/// YAML of some style, or JSON, which has one style for a text of several lines.
+fn text(object: &serde_json::Value, random: &mut Random) -> String {
+    let plain = object.to_string();
+    if plain.contains("\\n") { plain + "\n" } else { to_yaml(object, random) }
 }
 
 /// A packet that is likely to be where rules begin or end.

@@ -1,6 +1,6 @@
 //! How much to test, from the environment.
 
-const CASES: u64 = 500;
+const CASES: u64 = 300;
 /// The same each time, so that a change that fails is the change's fault.
 const SEED: u64 = 0x001b_9027;
 

@@ -1,5 +1,6 @@
 //! Policies under Audit decide nothing, and everything that they would have decided is counted, and told where it differs (§2.5).
 
+use egress_common::reason::DropReason;
 use egress_packets::{Expect, Frame, Hooks, Lab, is_root};
 
 use crate::sides::DEFAULT;
@@ -89,5 +90,33 @@ fn audit_says_nothing_of_replies() {
         lab.check("before", Hooks::Both, &answer.bytes(), Expect::WouldAllow(DEFAULT, rule));
         lab.receive(&Frame::syn(answer.destination, 443).turned());
         lab.check("answer", Hooks::Both, &answer.bytes(), Expect::Reply);
+    }
+}
+
+#[test]
+fn a_later_fragment_of_unknown_ports_passes_where_only_policies_under_audit_depend_on_them() {
+    if !is_root() {
+        return;
+    }
+    let config = |enforcement: &str| {
+        format!(
+            "apiVersion: egress.rs/v1alpha1\nkind: EgressConfig\nmetadata: {{name: default}}\nspec: {{enforcement: {enforcement}}}\n---\n"
+        )
+    };
+    let policy = "apiVersion: egress.rs/v1alpha1\nkind: EgressNetworkPolicy\nmetadata: {name: web}\nspec:\n  egress:\n  \
+                  - {type: Allow, to: {cidrSelector: 20.0.0.0/16}, ports: [{protocol: UDP, port: 53}]}\n  \
+                  - {type: Deny, to: {cidrSelector: 20.0.0.0/16}}\n  \
+                  - {type: Allow, to: {cidrSelector: '2001:db8::/48'}, ports: [{protocol: UDP, port: 53}]}\n  \
+                  - {type: Deny, to: {cidrSelector: '2001:db8::/48'}}\n";
+    let mut lab = Lab::new(&(config("Audit") + policy));
+    for (number, to) in (70_u16..).zip(["20.0.0.1", "2001:db8::1"]) {
+        let later = Frame::later(to.parse().expect("an address"), 17, number, 3).bytes();
+        for hook in Hooks::Both.from_pod() {
+            let seen = lab.send(*hook, &later);
+            lab.compare("only Audit depends on the port", *hook, &later, Expect::Allow(DEFAULT), &seen);
+        }
+        lab.apply(&(config("Enforce") + policy));
+        lab.check("in force it depends", Hooks::Both, &later, Expect::Drop(DropReason::UnknownFragment));
+        lab.apply(&(config("Audit") + policy));
     }
 }

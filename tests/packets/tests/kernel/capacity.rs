@@ -110,6 +110,7 @@ fn one_pod_too_many_is_named_and_the_others_stay_judged() {
     }
     let mut lab = Lab::with(sized(Capacity { endpoints: 2, ..small() }), POLICY);
     let pod = |name: &str| DesiredEndpoint {
+        is_resolver: false,
         name: name.to_owned(),
         interface: None,
         netns: None,
@@ -119,7 +120,7 @@ fn one_pod_too_many_is_named_and_the_others_stay_judged() {
         fallback: None,
     };
     let endpoints = vec![pod(TC_POD), pod(CGROUP_POD), pod("default/third")];
-    let applied = lab.apply_desired(&Desired { endpoints, events_per_second: 1_000_000 });
+    let applied = lab.apply_desired(&Desired { endpoints, events_per_second: 1_000_000, ..Desired::default() });
     assert_eq!(applied.problems.len(), 1, "{applied:?}");
     assert_eq!(applied.problems[0].endpoint, "default/third");
     assert!(message(&applied).contains("the endpoint map is full: 3 needed, 2 there"), "{}", message(&applied));

@@ -93,3 +93,36 @@ fn events_that_find_the_ring_full_are_counted_as_lost() {
     assert_eq!(lab.events().len(), 3);
     assert_eq!(lab.stat(Stat::EventsLost), lost);
 }
+
+#[test]
+fn a_busy_destination_hides_no_other_from_audit_and_hides_it_from_refusals() {
+    if !is_root() {
+        return;
+    }
+    for (audit, sides) in [(true, [0, 1]), (false, [0, 0])] {
+        let mut lab = limited();
+        if audit {
+            let config = POLICY.replace("spec: {defaultAction", "spec: {enforcement: Audit, defaultAction");
+            assert_ne!(config, POLICY);
+            lab.apply(&config);
+        }
+        for side in sides.map(|side| &SIDES[side]) {
+            let others = (1_u16..=20).map(|port| Frame::syn(side.shut, 8000 + port));
+            send(&mut lab, Hook::TcFromPod, &Frame::syn(side.shut, 80), 100);
+            lab.events();
+            let heard: std::collections::BTreeSet<[u8; 2]> = others
+                .flat_map(|frame| {
+                    send(&mut lab, Hook::TcFromPod, &frame, 1);
+                    lab.events()
+                })
+                .map(|event| event.remote_port)
+                .collect();
+            // Destinations share a limit only where their hashes are equal; a refusal may be heard when a second begins.
+            if audit {
+                assert!(heard.len() >= 18, "{heard:?}");
+            } else {
+                assert!(heard.len() <= 2 * PER_SECOND as usize, "{heard:?}");
+            }
+        }
+    }
+}

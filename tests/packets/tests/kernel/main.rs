@@ -10,6 +10,7 @@ mod extensions;
 mod fragments;
 mod fuzz;
 mod limiter;
+mod names;
 mod options;
 mod oracle;
 mod parser;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use egress_policy::diff::diff;
-use egress_reference::{Decider, Mode, Oracle, Pod, Size, World, representatives};
+use egress_reference::{Decider, Mode, Oracle, Pod, Policy, Size, World, representatives};
 
 use crate::bridge::{compile_world, expected, picture, shadowed};
 use crate::differences::{assert_told, covers};
@@ -38,6 +38,7 @@ fn a_rule_is_reported_as_shadowed_exactly_where_no_packet_is_decided_or_passed_b
         let reported: BTreeSet<Decider> = shadowed(&compiled.rules).into_iter().collect();
         // What policies under Audit decide is what they would decide if every policy were enforced.
         let mut enforced = world.clone();
+        enforced.config.audit = false;
         enforced.policies.iter_mut().for_each(|policy| policy.mode = Mode::Enforce);
         let (real, hypothetical) = (effective(&world, pod), effective(&enforced, pod));
         for decider in rules_that_can_match(&world, pod) {
@@ -65,7 +66,8 @@ fn rules_that_can_match(world: &World, pod: &Pod) -> BTreeSet<Decider> {
 
 fn is_audit(world: &World, decider: &Decider) -> bool {
     let Decider::Rule { policy, .. } = decider else { return false };
-    world.policies.iter().any(|candidate| candidate.id == *policy && candidate.mode == Mode::Audit)
+    let is_it = |candidate: &&Policy| candidate.id == *policy;
+    world.config.audit || world.policies.iter().filter(is_it).any(|policy| policy.mode == Mode::Audit)
 }
 
 #[test]

@@ -123,14 +123,13 @@ fn observe_order(counters: &mut Counters, world: &World, pod: &Pod, packet: &Pac
 fn observe_tiers(counters: &mut Counters, world: &World, outcome: &Outcome) {
     let trace = &outcome.trace;
     match (&trace.passed, &outcome.verdict.decider) {
-        (None, _) => {}
         (Some(_), Decider::Default) if trace.passed_by_name => {
             counters.count("a pass by name, the default action decides");
         }
         (Some(_), _) if trace.passed_by_name && trace.by_name => counters.count("a pass by name, a name decides"),
         (Some(_), _) if trace.passed_by_name => counters.count("a pass by name, a prefix decides"),
         (Some(_), _) if trace.by_name => counters.count("a pass by prefix, a name decides"),
-        (Some(_), _) => {}
+        _ => {}
     }
     let Some(audit) = &outcome.audit else { return };
     if rule(world, &audit.decider).is_some_and(|rule| rule.dns_name().is_some()) {
@@ -205,10 +204,10 @@ fn a_rule_about_a_name_is_reported_as_shadowed_exactly_where_no_answer_makes_it_
         let decided = decided_by_names(&world, &pod);
         for policy in Oracle::new(&world).policies(&pod) {
             for (number, _) in (1..).zip(&policy.rules).filter(|(_, rule)| rule.dns_name().is_some()) {
-                let decider = Decider::Rule { policy: policy.id.clone(), number };
-                let never = !decided.contains(&decider);
+                let rule = Decider::Rule { policy: policy.id.clone(), number };
+                let never = !decided.contains(&rule);
                 let text = picture(&world, &pod);
-                assert_eq!(reported.contains(&decider), never, "seed {seed} {decider:?}\n{text}");
+                assert_eq!(reported.contains(&rule), never, "seed {seed} {rule:?}\n{text}");
                 seen[usize::from(never)] += 1;
             }
         }

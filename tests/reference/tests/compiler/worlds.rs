@@ -142,9 +142,9 @@ fn agree(world: &World, compiled: &Compiled, packet: &Packet, truth: &Truth) -> 
     let outcome = &truth.outcome;
     let names = world.names_of(packet.destination);
     let plain = names.is_empty().then(|| ("as without names", compiled.answer(packet)));
-    let named = [("by name", Through::Names), ("by place", Through::UnionPlaces)]
+    let joined = [("by name", Through::Names), ("by place", Through::UnionPlaces)]
         .map(|(way, through)| (way, compiled.answer_named(packet, &names, through)));
-    for (way, answer) in plain.into_iter().chain(named) {
+    for (way, answer) in plain.into_iter().chain(joined) {
         if answer != expected(outcome) {
             return Err(format!("asked {way} the table says {answer:#?}\nthe oracle says {outcome:#?}"));
         }

@@ -81,7 +81,7 @@ fn failures_back_off_from_a_second_to_a_minute_and_go_on_for_ever() {
     let mut pauses = Vec::new();
     for _ in 0..100 {
         let due = schedule.done(&v4("a.com"), None, now, 0.0).unwrap();
-        pauses.push((due - now).as_secs());
+        pauses.push(due.saturating_sub(now).as_secs());
         assert_eq!(schedule.take(due, 64), [v4("a.com")]);
         now = due;
     }
@@ -243,7 +243,7 @@ proptest! {
                     let Some(job) = flying.keys().nth(index).cloned() else { continue };
                     if let Some(due) = schedule.done(&job, answer.as_ref(), now, 0.5) {
                         prop_assert!(due >= now + Duration::from_millis(750));
-                        prop_assert!(due <= now + Duration::from_secs(3600 + 360));
+                        prop_assert!(due <= now + Duration::from_mins(66));
                     }
                     flying.entry(job.clone()).and_modify(|count| *count -= 1);
                     flying.retain(|_, count| *count > 0);
