@@ -1,7 +1,9 @@
 //! Destinations as people write them: `ADDRESS[:PORT][/PROTOCOL]`, an IPv6 address with a port in brackets.
 //!
 //! Without a protocol TCP is meant; without a port every port is. For ICMP the port is the ICMP type. Read from command lines and
-//! from files of cases; written in every answer.
+//! from files of cases; written in every answer. Where names are possible too, see [`Asked`].
+
+mod named;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,6 +12,8 @@ use std::str::FromStr;
 use egress_common::packet::protocol;
 use egress_policy::ports::{KeyRange, has_ports, protocol_name};
 use serde::{Serialize, Serializer};
+
+pub(crate) use self::named::{Asked, NamedDestination};
 
 /// Where a connection would go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +36,10 @@ pub(crate) enum DestinationError {
         "{0:?} is not an address; names are not resolved here, so write an address such as 1.2.3.4:443/TCP or [2001:db8::1]:443/TCP"
     )]
     Address(String),
+    #[error(
+        "{0:?} is neither an address nor a name; write one such as 1.2.3.4:443/TCP, [2001:db8::1]:443/TCP or www.example.com:443/TCP"
+    )]
+    Place(String),
     #[error("{0:?} is not a port; write a number from 1 to 65535")]
     Port(String),
     #[error("{0:?} is not an ICMP type; write a number from 0 to 255 where the port would stand, or nothing for any")]
@@ -48,13 +56,7 @@ impl FromStr for Destination {
     type Err = DestinationError;
 
     fn from_str(text: &str) -> Result<Self, DestinationError> {
-        let (place, protocol) = match text.rsplit_once('/') {
-            Some((_, length)) if !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit()) => {
-                return Err(DestinationError::Prefix(text.to_owned()));
-            }
-            Some((place, name)) => (place, protocol_number(name)?),
-            None => (text, protocol::TCP),
-        };
+        let (place, protocol) = protocol_and_rest(text)?;
         let (address, port) = split(place)?;
         let address = address.to_canonical();
         match (protocol, address) {
@@ -64,6 +66,17 @@ impl FromStr for Destination {
         }
         let port = port.map(|port| port_number(port, protocol)).transpose()?;
         Ok(Self { address, protocol, port })
+    }
+}
+
+/// Takes the protocol off the end.
+fn protocol_and_rest(text: &str) -> Result<(&str, u8), DestinationError> {
+    match text.rsplit_once('/') {
+        Some((_, length)) if !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err(DestinationError::Prefix(text.to_owned()))
+        }
+        Some((place, name)) => Ok((place, protocol_number(name)?)),
+        None => Ok((text, protocol::TCP)),
     }
 }
 
@@ -133,11 +146,15 @@ impl fmt::Display for Destination {
             (IpAddr::V4(address), Some(port)) => write!(f, "{address}:{port}")?,
             (address, None) => write!(f, "{address}")?,
         }
-        f.write_str("/")?;
-        match protocol_name(self.protocol) {
-            name if name.contains(' ') => write!(f, "proto-{}", self.protocol),
-            name => f.write_str(&name),
-        }
+        write_protocol(self.protocol, f)
+    }
+}
+
+/// `/TCP`, `/proto-99`.
+fn write_protocol(number: u8, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match protocol_name(number) {
+        name if name.contains(' ') => write!(f, "/proto-{number}"),
+        name => write!(f, "/{name}"),
     }
 }
 

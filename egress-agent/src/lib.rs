@@ -4,6 +4,7 @@
 //! [`dump`]. A thin library under the binary `egress-agent`, so that tests and benchmarks can reach [`datapath`].
 
 mod agent;
+mod answers;
 mod api;
 mod atomic_file;
 mod check;

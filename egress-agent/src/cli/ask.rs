@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Output;
 use super::args::{DEFAULT_BPFFS, DEFAULT_STATE_DIR};
-use crate::destination::Destination;
+use crate::destination::{Asked, Destination};
 use crate::pods::{Label, PodName};
 
 pub(super) const CHECK_EXAMPLES: &str = "\
@@ -37,9 +37,13 @@ Examples:
   egress-agent test policies/ --from shop/web --labels app=web --to 1.2.3.4:443 --to '[2001:db8::1]:53/UDP'
   egress-agent test policies/ --from shop/web --to 8.8.8.8:443 --explain
   egress-agent test policies/ --cases cases.yaml      # for continuous integration
+  dig +noall +answer www.foo.com A www.foo.com AAAA | egress-agent test policies/ --dns /dev/stdin --from shop/web --to www.foo.com:443
   egress-agent test policies/ --cases cases.yaml --kernel   # the same through the programs of the kernel, as root
 
 A destination is ADDRESS[:PORT][/PROTOCOL]. Without a protocol TCP is meant, without a port every port. For ICMP the port is the type.
+With --dns the address may be a name, which means each of its addresses. Nothing is resolved: ANSWERS says which addresses are known,
+either as a map, {www.foo.com: [1.2.3.4, '2001:db8::1']}, or as records, \"www.foo.com. 300 IN A 1.2.3.4\" (A, AAAA and CNAME count). An
+address is judged with all the names that ANSWERS gives it, also where it is asked for as an address.
 A file of cases is a list of {from, to, expect: Allow|Deny}, each with these if you like: rule (what decides: its name, its text, or
 \"rule 2 of shop/web\"), and without --endpoints: labels, serviceAccount.
 Nothing of this machine is looked at: DNS to the resolvers of its resolv.conf, which an agent always allows, is judged like the rest.
@@ -59,7 +63,10 @@ pub(crate) struct TestArgs {
     pub(crate) from: Option<PodName>,
     /// Where it connects to; may be given several times.
     #[arg(long, value_name = "DEST", required_unless_present = "cases")]
-    pub(crate) to: Vec<Destination>,
+    pub(crate) to: Vec<Asked>,
+    /// File that says which addresses names have: a map {name: [address, …]}, or records as `dig` prints them.
+    #[arg(long, value_name = "ANSWERS")]
+    pub(crate) dns: Option<PathBuf>,
     /// Labels of the pod, if there is no endpoints file.
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', conflicts_with = "endpoints")]
     pub(crate) labels: Vec<Label>,

@@ -7,7 +7,7 @@ use egress_policy::selector::Labels;
 use serde::Deserialize;
 
 use crate::cli::Failure;
-use crate::destination::Destination;
+use crate::destination::Asked;
 use crate::pods::{ListedPods, PodName};
 
 use super::read_text;
@@ -16,7 +16,7 @@ use super::read_text;
 #[derive(Clone, Debug)]
 pub(super) struct Probe {
     pub(super) pod: PodIdentity,
-    pub(super) to: Destination,
+    pub(super) to: Asked,
     pub(super) expected: Option<Expected>,
 }
 
@@ -78,7 +78,7 @@ fn probe(case: &Case, listed: Option<&ListedPods>) -> Result<Probe, String> {
             service_account: case.service_account.clone(),
         },
     };
-    let to = case.to.parse::<Destination>().map_err(|error| error.to_string())?;
+    let to = case.to.parse::<Asked>().map_err(|error| error.to_string())?;
     let expected = Expected { allow: case.expect == Action::Allow, rule: case.rule.clone() };
     Ok(Probe { pod, to, expected: Some(expected) })
 }

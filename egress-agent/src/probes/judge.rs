@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use egress_common::names::NameLeaf;
 use egress_common::table::Decision;
 use egress_policy::compile::{CompileError, Limits, Lookup, compile};
 use egress_policy::describe::TableDescription;
-use egress_policy::explain::{Explanation, Verdict, explain};
+use egress_policy::explain::{Explanation, Verdict, explain_named};
 use egress_policy::model::{NodeContext, PodIdentity, PolicySet};
+use egress_policy::places::Place;
 use egress_policy::ports::KeyRange;
 use egress_policy::rules::RuleList;
 
@@ -54,10 +56,10 @@ impl Judge {
         &self.table
     }
 
-    /// The verdict of both, if they agree.
-    pub(super) fn ask(&self, to: Destination) -> Result<Explanation, Disagreement> {
-        let explanation = explain(&self.list, to.address, to.protocol, to.port);
-        let lookups = self.lookups(to);
+    /// The verdict of both, if they agree, while the address belongs to `names`.
+    pub(super) fn ask(&self, to: Destination, names: &[String]) -> Result<Explanation, Disagreement> {
+        let explanation = explain_named(&self.list, to.address, names, to.protocol, to.port);
+        let lookups: Vec<Lookup> = self.intervals(to, names).into_iter().map(|(_, lookup)| lookup).collect();
         let table = verdict(&lookups);
         let rules = (Some(explanation.verdict), explanation.rank);
         if table != rules || !audits_agree(&lookups, explanation.audit) {
@@ -68,18 +70,16 @@ impl Judge {
     }
 
     /// What the table says of every port that is meant.
-    fn lookups(&self, to: Destination) -> Vec<Lookup> {
-        self.intervals(to).into_iter().map(|(_, lookup)| lookup).collect()
-    }
-
     /// The intervals of the ports that are meant: the first port of each, and what the table says of it.
-    pub(super) fn intervals(&self, to: Destination) -> Vec<(u16, Lookup)> {
+    pub(super) fn intervals(&self, to: Destination, names: &[String]) -> Vec<(u16, Lookup)> {
+        let table = &self.table.table;
+        let leaves: Vec<NameLeaf> = names.iter().map(|name| table.name_leaf(&Place::of_name(name))).collect();
         let KeyRange { first, last } = to.keys();
         if let Some(port) = to.port {
-            return vec![(port, self.table.table.lookup(to.address, to.protocol, port))];
+            return vec![(port, table.lookup_with(to.address, to.protocol, port, &leaves))];
         }
-        let table = &self.table.table;
-        let intervals = table.leaf(to.address).map(|leaf| table.intervals(leaf)).unwrap_or_default();
+        let leaf = table.leaf(to.address);
+        let intervals = leaf.map(|leaf| table.intervals_with(leaf, &leaves)).unwrap_or_default();
         let after = intervals.partition_point(|(from, _)| *from <= first);
         let inside = intervals.iter().skip(after.saturating_sub(1)).take_while(|(from, _)| *from <= last);
         let port = |key: u32| u16::try_from(key.max(first) & u32::from(u16::MAX)).unwrap_or_default();

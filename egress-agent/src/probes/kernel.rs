@@ -5,15 +5,22 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions};
+use egress_common::dns::Answer;
 use egress_policy::compile::Lookup;
+use egress_policy::model::DnsConfig;
+use egress_policy::places::{Place, Places};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::cli::Failure;
-use crate::datapath::{self, Capacity, Counted, Datapath, Desired, DesiredEndpoint, DesiredTable, Interface, Options};
+use crate::datapath::{
+    self, Capacity, Counted, Datapath, Desired, DesiredDns, DesiredEndpoint, DesiredNames, DesiredTable, Interface,
+    Options, bytes,
+};
 use crate::destination::Destination;
 use crate::startup;
 
@@ -67,14 +74,16 @@ impl From<KernelError> for Failure {
 /// Programs and maps of this process alone.
 pub(super) struct Kernel {
     datapath: Datapath,
-    _place: Place,
+    /// Where the names of the rules lie; their ids count from 1.
+    places: Places,
+    _place: Own,
 }
 
 impl Kernel {
     /// Loads the programs. Moves the calling thread into a network namespace of its own.
     pub(super) fn new() -> Result<Self, KernelError> {
-        let place = Place::make()?;
-        Ok(Self { datapath: Datapath::open(&place.0)?, _place: place })
+        let place = Own::make()?;
+        Ok(Self { datapath: Datapath::open(&place.0)?, places: Places::default(), _place: place })
     }
 
     /// Lets packets of the pod be judged by `table` from now on.
@@ -89,8 +98,28 @@ impl Kernel {
             table: Arc::clone(table),
             fallback: None,
         };
-        let applied = self.datapath.apply(&Desired { endpoints: vec![endpoint], ..Desired::default() })?;
+        self.places = table.patterns.iter().map(Arc::as_ref).collect();
+        let numbered: Vec<(u32, Place)> = (1..).zip(self.places.iter()).collect();
+        let names = DesiredNames {
+            length: numbered.iter().map(|(id, _)| id + 1).max().unwrap_or(1),
+            places: numbered,
+            ..DesiredNames::default()
+        };
+        let dns = DesiredDns { lifetimes: DnsConfig::default(), ..DesiredDns::default() };
+        let desired = Desired { endpoints: vec![endpoint], dns, names, ..Desired::default() };
+        let applied = self.datapath.apply(&desired)?;
         applied.problems.first().map_or(Ok(()), |problem| Err(KernelError::NotApplied(problem.message.clone())))
+    }
+
+    /// Lets the address belong to those of `names` that a rule is about.
+    pub(super) fn learn(&mut self, address: IpAddr, names: &[String]) -> Result<(), KernelError> {
+        let answer = Answer { address: bytes(address), ttl: 3600, padding: 0 };
+        for place in names.iter().filter_map(|name| self.places.place_of(&Place::of_name(name))) {
+            if let Some((id, _)) = (1_u32..).zip(self.places.iter()).find(|(_, known)| *known == place) {
+                self.datapath.name_maps()?.learn(id, &[answer])?;
+            }
+        }
+        Ok(())
     }
 
     /// Sends a packet and insists that verdict and counters are those of `expected`. `None` where there is no such packet.
@@ -128,9 +157,9 @@ fn charged(before: &[Counted], after: &[Counted]) -> BTreeSet<u32> {
 }
 
 /// Pins, cgroup and network namespace.
-struct Place(Options);
+struct Own(Options);
 
-impl Place {
+impl Own {
     fn make() -> Result<Self, KernelError> {
         let bpffs = Path::new(BPFFS).join(format!("egress-try-{}", std::process::id()));
         let root = startup::check(&bpffs, None)?;
@@ -142,7 +171,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Own {
     fn drop(&mut self) {
         if let Err(error) = datapath::cleanup(&self.0) {
             tracing::warn!(%error, pins = %self.0.bpffs.display(), "the pins of the test cannot be removed");

@@ -15,7 +15,9 @@ use std::thread;
 
 use egress_policy::model::{PodIdentity, PolicySet};
 
+use crate::answers::Answers;
 use crate::cli::{Failure, TestArgs, Verdict};
+use crate::destination::{Asked, Destination};
 use crate::output;
 use crate::pods::ListedPods;
 use crate::policy_files::PolicyFiles;
@@ -33,9 +35,10 @@ pub(crate) fn run(arguments: &TestArgs) -> Result<Verdict, Failure> {
         Some(path) => cases::read(path, listed.as_ref())?,
         None => asked(arguments, listed.as_ref())?,
     };
+    let answers = arguments.dns.as_deref().map(Answers::read).transpose()?;
     let judges = judges(&files.set, &probes)?;
-    let rows = judge_all(&judges, &probes, arguments.explain)?;
-    let packets = if arguments.kernel { Some(ask_kernel(&judges, &probes)?) } else { None };
+    let rows = judge_all(&judges, &probes, answers.as_ref(), arguments.explain)?;
+    let packets = if arguments.kernel { Some(ask_kernel(&judges, &probes, answers.as_ref())?) } else { None };
     let tested = Tested::new(rows, arguments.cases.is_some(), packets);
     output::print(&tested, arguments.output)?;
     Ok(if tested.passed() { Verdict::Yes } else { Verdict::No })
@@ -53,7 +56,7 @@ fn asked(arguments: &TestArgs, listed: Option<&ListedPods>) -> Result<Vec<Probe>
             service_account: arguments.service_account.clone(),
         },
     };
-    Ok(arguments.to.iter().map(|to| Probe { pod: pod.clone(), to: *to, expected: None }).collect())
+    Ok(arguments.to.iter().map(|to| Probe { pod: pod.clone(), to: to.clone(), expected: None }).collect())
 }
 
 /// The judges of every pod that is asked about.
@@ -70,15 +73,23 @@ fn judges<'p>(set: &PolicySet, probes: &'p [Probe]) -> Result<Judges<'p>, Failur
 }
 
 /// Runs every probe through the real programs, in a thread whose network namespace is its own. Returns how many packets were judged.
-fn ask_kernel(judges: &Judges<'_>, probes: &[Probe]) -> Result<usize, Failure> {
+fn ask_kernel(judges: &Judges<'_>, probes: &[Probe], answers: Option<&Answers>) -> Result<usize, Failure> {
+    let mut asked = Vec::new();
+    for probe in probes {
+        for to in destinations(&probe.to, answers).map_err(Failure::usage)? {
+            let names = answers.map(|answers| answers.names_of(to.address)).unwrap_or_default();
+            asked.push((&probe.pod, to, names));
+        }
+    }
     let work = || -> Result<usize, KernelError> {
         let mut kernel = Kernel::new()?;
         let mut packets = 0;
         for (pod, judge) in judges {
             kernel.judge_by(judge.table())?;
-            for to in probes.iter().filter(|probe| probe.pod == **pod).map(|probe| probe.to) {
-                for (port, expected) in judge.intervals(to) {
-                    packets += usize::from(kernel.insist(to, port, expected)?.is_some());
+            for (_, to, names) in asked.iter().filter(|(asked, ..)| asked == pod) {
+                kernel.learn(to.address, names)?;
+                for (port, expected) in judge.intervals(*to, names) {
+                    packets += usize::from(kernel.insist(*to, port, expected)?.is_some());
                 }
             }
         }
@@ -88,14 +99,40 @@ fn ask_kernel(judges: &Judges<'_>, probes: &[Probe]) -> Result<usize, Failure> {
     Ok(ended.map_err(|_| Failure::runtime("the thread of --kernel died; this is a bug, please report it"))??)
 }
 
-fn judge_all(judges: &Judges<'_>, probes: &[Probe], explain: bool) -> Result<Vec<Row>, Failure> {
+/// One row for each address that a probe asks for.
+fn judge_all(
+    judges: &Judges<'_>,
+    probes: &[Probe],
+    answers: Option<&Answers>,
+    explain: bool,
+) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     for probe in probes {
         let Some(judge) = judges.get(&probe.pod) else { continue };
-        let explanation = judge.ask(probe.to).map_err(Failure::runtime)?;
-        rows.push(Row::new(probe, judge.list(), explanation, explain));
+        for to in destinations(&probe.to, answers).map_err(Failure::usage)? {
+            let names = answers.map(|answers| answers.names_of(to.address)).unwrap_or_default();
+            let explanation = judge.ask(to, &names).map_err(Failure::runtime)?;
+            rows.push(Row::new(probe, to, names, judge.list(), explanation).explained(explain));
+        }
     }
     Ok(rows)
+}
+
+/// The addresses that are asked for.
+fn destinations(asked: &Asked, answers: Option<&Answers>) -> Result<Vec<Destination>, String> {
+    let named = match asked {
+        Asked::Address(to) => return Ok(vec![*to]),
+        Asked::Name(named) => named,
+    };
+    let answers = answers.ok_or_else(|| {
+        format!("{named} is a name, and names are not resolved here; say which addresses it has with --dns FILE")
+    })?;
+    let found: Vec<Destination> =
+        answers.addresses(&named.name)?.iter().filter_map(|address| named.at(*address)).collect();
+    if found.is_empty() {
+        return Err(format!("no address of {} is of the family that {named} needs", named.name));
+    }
+    Ok(found)
 }
 
 /// Reads a file of the command line as text.

@@ -34,14 +34,14 @@ fn pod() -> PodIdentity {
 fn row(to: &str, expected: Option<Expected>) -> serde_json::Value {
     let probe = Probe { pod: pod(), to: to.parse().unwrap(), expected };
     let probes = [probe];
-    let rows = judge_all(&judges(&set(), &probes).unwrap(), &probes, false).unwrap();
+    let rows = judge_all(&judges(&set(), &probes).unwrap(), &probes, None, false).unwrap();
     serde_json::to_value(Tested::new(rows, false, None)).unwrap()
 }
 
 #[test]
 fn a_verdict_without_a_port_says_whether_the_port_matters() {
     let judge = Judge::new(&set(), &pod()).unwrap();
-    let verdict = |to: &str| judge.ask(to.parse().unwrap()).unwrap().verdict;
+    let verdict = |to: &str| judge.ask(to.parse().unwrap(), &[]).unwrap().verdict;
     assert_eq!(verdict("1.2.3.4"), explain::Verdict::DependsOnPort);
     assert_eq!(verdict("1.2.3.4/UDP"), explain::Verdict::Deny);
     assert_eq!(verdict("1.2.3.4:443"), explain::Verdict::Allow);

@@ -7,7 +7,7 @@ use egress_policy::rules::{RuleList, RuleOrigin};
 use serde::Serialize;
 
 use crate::columns::{self, Cell, Tone};
-use crate::destination::Destination;
+use crate::destination::{Asked, Destination, NamedDestination};
 use crate::output::Answer;
 
 use super::cases::Probe;
@@ -22,6 +22,9 @@ pub(super) struct Tested {
     /// Whether everything is allowed, or as expected.
     passed: bool,
     probes: Vec<Row>,
+    /// What was asked for by name, with the worst verdict of its addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<NameRow>,
     /// Packets that the real programs judged alike (`--kernel`).
     #[serde(skip_serializing_if = "Option::is_none")]
     kernel_packets: Option<usize>,
@@ -30,10 +33,28 @@ pub(super) struct Tested {
 }
 
 #[derive(Debug, Serialize)]
+struct NameRow {
+    from: String,
+    to: NamedDestination,
+    /// The worst of them: `deny`, `depends`, `allow`.
+    verdict: &'static str,
+    /// How many addresses have it.
+    count: usize,
+    /// How many there are.
+    addresses: usize,
+}
+
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Row {
     from: String,
     to: Destination,
+    /// The name that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<NamedDestination>,
+    /// Every name that has the address.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<String>,
     /// `allow`, `deny`, or `depends` on the port, if none was given.
     verdict: &'static str,
     /// The deciding rule; none where it depends on the port.
@@ -100,8 +121,13 @@ impl RuleRow {
 }
 
 impl Row {
-    /// `explain`: with every rule that was considered.
-    pub(super) fn new(probe: &Probe, list: &RuleList, explanation: Explanation, explain: bool) -> Self {
+    pub(super) fn new(
+        probe: &Probe,
+        to: Destination,
+        names: Vec<String>,
+        list: &RuleList,
+        explanation: Explanation,
+    ) -> Self {
         let rule = explanation.rank.and_then(|rank| RuleRow::new(list, rank));
         let expected = probe.expected.as_ref().map(|expected| {
             let verdict = if expected.allow { Verdict::Allow } else { Verdict::Deny };
@@ -113,14 +139,25 @@ impl Row {
         let audit = explanation.audit;
         Self {
             from: format!("{}/{}", probe.pod.namespace, probe.pod.name),
-            to: probe.to,
+            to,
+            name: match &probe.to {
+                Asked::Address(_) => None,
+                Asked::Name(asked) => Some(asked.clone()),
+            },
+            names,
             verdict: word(explanation.verdict),
             rule,
             audit: audit.map(|(verdict, rank)| AuditRow { verdict: word(verdict), rule: RuleRow::new(list, rank) }),
             expected,
-            considered: explain.then(|| explanation.considered.clone()),
+            considered: None,
             explanation,
         }
+    }
+
+    /// With every rule that was considered, if `explain` says so.
+    pub(super) fn explained(mut self, explain: bool) -> Self {
+        self.considered = explain.then(|| self.explanation.considered.clone());
+        self
     }
 
     fn passed(&self) -> bool {
@@ -133,7 +170,11 @@ impl Row {
     fn cells(&self, has_cases: bool, has_audit: bool) -> Vec<Cell> {
         let tone = |verdict| if verdict == "allow" { Tone::Good } else { Tone::Bad };
         let rule = self.rule.as_ref();
-        let mut cells = vec![Cell::text(&self.from), Cell::text(self.to.to_string())];
+        let to = match &self.name {
+            Some(named) => format!("{} ({})", self.to, named.name),
+            None => self.to.to_string(),
+        };
+        let mut cells = vec![Cell::text(&self.from), Cell::text(to)];
         if has_cases {
             let expected = self.expected.as_ref();
             cells.push(Cell::text(expected.map_or("-", |expected| expected.verdict)));
@@ -165,13 +206,31 @@ impl Row {
 
 impl Tested {
     pub(super) fn new(probes: Vec<Row>, has_cases: bool, kernel_packets: Option<usize>) -> Self {
+        let names = by_name(&probes);
         let passed = probes.iter().all(Row::passed);
-        Self { version: VERSION, passed, probes, kernel_packets, has_cases }
+        Self { version: VERSION, passed, probes, names, kernel_packets, has_cases }
     }
 
     pub(super) fn passed(&self) -> bool {
         self.passed
     }
+}
+
+/// The worst verdict for each name, in the order of asking.
+fn by_name(probes: &[Row]) -> Vec<NameRow> {
+    const WORST_FIRST: [Verdict; 3] = [Verdict::Deny, Verdict::DependsOnPort, Verdict::Allow];
+    let mut names: Vec<NameRow> = Vec::new();
+    for (row, name) in probes.iter().filter_map(|row| Some((row, row.name.as_ref()?))) {
+        if names.iter().any(|known| (&known.from, &known.to) == (&row.from, name)) {
+            continue;
+        }
+        let same = || probes.iter().filter(|other| (&other.from, other.name.as_ref()) == (&row.from, Some(name)));
+        let worst = WORST_FIRST.into_iter().map(word).find(|verdict| same().any(|other| other.verdict == *verdict));
+        let verdict = worst.unwrap_or(row.verdict);
+        let count = same().filter(|other| other.verdict == verdict).count();
+        names.push(NameRow { from: row.from.clone(), to: name.clone(), verdict, count, addresses: same().count() });
+    }
+    names
 }
 
 impl Answer for Tested {
@@ -185,6 +244,9 @@ impl Answer for Tested {
         headers.extend(self.has_cases.then_some("result"));
         let rows: Vec<_> = self.probes.iter().map(|row| row.cells(self.has_cases, has_audit)).collect();
         columns::write(out, "verdicts", &headers, &rows, colours)?;
+        for NameRow { from, to, verdict, count, addresses } in &self.names {
+            writeln!(out, "{from} to {to}: {verdict} at {count} of {addresses} addresses")?;
+        }
         if self.has_cases {
             let met = self.probes.iter().filter(|row| row.passed()).count();
             writeln!(out, "{met} of {} as expected", self.probes.len())?;
