@@ -10,7 +10,7 @@ use super::draft::Draft;
 use super::gather::Foreign;
 use super::kind::{Api, Kind};
 use super::pods::Pods;
-use super::report::{Judgement, Outcome, Place};
+use super::report::{Judgement, NAME_OF_REQUEST, Outcome, Place};
 use crate::document::{Fields, Node, Report as Reader};
 use crate::name::NamePattern;
 use crate::spec::{Action, EgressPeer, LabelSelector, MAX_PRIORITY, Protocol};
@@ -40,6 +40,8 @@ struct EgressRule {
 struct Service {
     hosts: Vec<String>,
     port: u16,
+    /// Whether the name in the request counts, of HTTP and TLS; plain TCP goes by address.
+    by_request: bool,
     judgement: Judgement,
 }
 
@@ -68,6 +70,9 @@ fn write(object: &Foreign<'_>, of: &EgressRule, import: &mut Import<'_>) {
         for (place, service) in &of.to {
             let mut judgement = service.judgement.clone();
             let peers: Vec<EgressPeer> = service.hosts.iter().filter_map(|host| named(host, &mut judgement)).collect();
+            if service.by_request && !peers.is_empty() {
+                judgement.add(Outcome::Wider, NAME_OF_REQUEST);
+            }
             let ports = [port_range(Protocol::TCP, service.port, service.port)];
             let words = words(Action::Allow, &service.hosts.join(","), Some(&ports));
             let rules = peers.into_iter().map(|peer| rule(Action::Allow, peer, Some(ports.to_vec())));
@@ -126,8 +131,11 @@ fn service<'n>(reader: &mut Reader<'n>, node: &'n Node) -> Option<Service> {
     let port = reader.required(fields, "port", "write the port", |reader, node| {
         let fields = reader.fields(node, &["name", "number", "protocol"])?;
         reader.optional(fields, "name", Reader::text);
-        reader.optional(fields, "protocol", Reader::text);
-        reader.required(fields, "number", "write the port", |reader, node| reader.number(node, 1..=u16::MAX))
+        let by_request =
+            reader.optional(fields, "protocol", Reader::text).is_none_or(|name| !name.eq_ignore_ascii_case("TCP"));
+        let number =
+            reader.required(fields, "number", "write the port", |reader, node| reader.number(node, 1..=u16::MAX));
+        number.map(|number| (number, by_request))
     });
     let mut judgement = Judgement::exact();
     reader.optional(fields, "byEgressGateway", |reader, node| {
@@ -138,5 +146,6 @@ fn service<'n>(reader: &mut Reader<'n>, node: &'n Node) -> Option<Service> {
         }
         Some(())
     });
-    Some(Service { hosts: hosts?, port: port?, judgement })
+    let (port, by_request) = port?;
+    Some(Service { hosts: hosts?, port, by_request, judgement })
 }

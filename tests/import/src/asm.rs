@@ -1,7 +1,8 @@
 //! Alibaba Cloud Service Mesh: `ASMEgressTrafficPolicy` from its documentation, in a mesh under `REGISTRY_ONLY`, as that asks for.
 //!
 //! Every pod has a sidecar; it takes TCP. A packet is one that a workload asks its sidecar to send: it passes if a rule is for the
-//! workload, the port and a host that has the address, whichever way it takes then.
+//! workload, the port and a host that has the address, whichever way it takes then. Its request, if there is one, names that host: of
+//! HTTP and TLS with another name the report has to say wider.
 
 use egress_reference::{Labels, Packet, Pod, Prefix, Random};
 use serde_json::{Value, json};
@@ -23,6 +24,7 @@ struct Rule {
 struct Service {
     hosts: Vec<String>,
     port: u16,
+    protocol: Option<&'static str>,
     gateway: Option<bool>,
 }
 
@@ -87,7 +89,10 @@ impl Rule {
             from
         };
         let to = |service: &Service| {
-            let port = json!({"name": "port", "number": service.port, "protocol": "HTTP"});
+            let mut port = json!({"name": "port", "number": service.port});
+            if let Some(protocol) = service.protocol {
+                port["protocol"] = protocol.into();
+            }
             let mut to = json!({"name": "service", "hosts": service.hosts, "port": port});
             match service.gateway {
                 None => {}
@@ -120,6 +125,12 @@ fn rule(random: &mut Random) -> Rule {
     let service = |random: &mut Random| Service {
         hosts: (0..random.between(1, 2)).map(|_| host(random)).collect(),
         port: pool::port(random),
+        protocol: match random.below(10) {
+            0 => None,
+            1 => Some("HTTP"),
+            2 => Some("HTTPS"),
+            _ => Some("TCP"),
+        },
         gateway: random.chance(70).then(|| random.chance(30)),
     };
     let from = |random: &mut Random| {

@@ -351,7 +351,7 @@ fn port_json((protocol, range): &Port) -> Value {
     port
 }
 
-/// A star is any characters of one label; in front and doubled it is one label or more; alone it is every name.
+/// A star is any characters of one label; in front and doubled it is one label or more, as since 1.19; alone it is every name.
 fn name_matches(pattern: &str, name: &str) -> bool {
     let pattern = pattern.trim_end_matches('.').to_ascii_lowercase();
     if pattern == "*" {

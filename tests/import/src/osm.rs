@@ -3,7 +3,8 @@
 //!
 //! Packets to excluded ports and prefixes, and outside of the included prefixes if there are some, pass the sidecar by. It lets out
 //! everything under `enableEgress`, otherwise what an `Egress` of the pod's service account allows: plain TCP by prefix, HTTPS by prefix
-//! and server name, HTTP by host and prefix. A request is one that HTTP routes refuse, where there are some.
+//! and server name, HTTP by host and prefix. A request is one that HTTP routes refuse, where there are some; its name
+//! is one of the destination's, and of requests with another name the report has to say wider.
 
 use egress_reference::{Packet, Pod, Prefix, Random};
 use serde_json::{Value, json};

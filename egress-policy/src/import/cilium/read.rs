@@ -9,6 +9,9 @@ use crate::import::report::{INSIDE, Judgement, Outcome};
 use crate::name::NamePattern;
 use crate::spec::{Action, LabelSelector};
 
+const ANY_DEPTH: &str =
+    "there `**.` is one label or more since Cilium 1.19, and one before, as `*.`; here it is one or more";
+
 /// `spec` of a `CiliumCIDRGroup`.
 pub(super) fn group<'n>(reader: &mut Reader<'n>, object: Fields<'n>) -> Option<Vec<IpNet>> {
     reader.required(object, "spec", "add a spec with externalCIDRs", |reader, node| {
@@ -256,7 +259,12 @@ impl<'n> Reading<'_, 'n> {
             }
         };
         let outside = match NamePattern::parse(text.trim()) {
-            Ok(name) => vec![to_name(&name)],
+            Ok(name) => {
+                if text.trim().starts_with("**.") {
+                    self.judgement.add(Outcome::Wider, ANY_DEPTH);
+                }
+                vec![to_name(&name)]
+            }
             Err(error) => {
                 self.leave_out(&format!("{text:?} cannot be a dnsName here: {error}"));
                 Vec::new()

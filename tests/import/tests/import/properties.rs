@@ -66,7 +66,7 @@ fn istio() {
 
 #[test]
 fn asm() {
-    holds::<Asm>(&["exact", "not-expressed", "narrower", "equal allow", "equal deny", "less"]);
+    holds::<Asm>(&["exact", "not-expressed", "narrower", "wider", "equal allow", "equal deny", "less"]);
 }
 
 #[test]
