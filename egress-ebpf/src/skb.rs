@@ -294,6 +294,10 @@ impl Case<'_> {
 
     /// Remembers a packet that passes, and tells of it if it is the first of its connection. A call: with its key on the stack of
     /// the caller 6.1 would refuse the program.
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "it stands on the caller's stack already, which has no room for a copy"
+    )]
     #[inline(never)]
     fn remember(&self, decision: Decision, named: &Named) {
         let begins = flow::remember_sent(self.endpoint.id, self.packet, named);
