@@ -2,12 +2,14 @@
 //!
 //! Two forms: a map in YAML or JSON (`www.example.com: [192.0.2.1, '2001:db8::1']`), or records as zone files and `dig +noall +answer` have
 //! them (`www.example.com. 300 IN A 192.0.2.1`). Addresses at the end of a CNAME belong to the name that leads there and not to the
-//! target (§5.5). Every answer counts as live.
+//! target (§5.5). Every answer counts as live, but for addresses that no name can have (§5.6): those have no names here either.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 
+use egress_common::names::is_special;
+use egress_policy::model::DnsConfig;
 use egress_policy::name::{NamePattern, Wildcard};
 use serde::Deserialize;
 
@@ -19,7 +21,11 @@ const MAX_CHAIN: usize = 16;
 
 /// Names with their addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Answers(BTreeMap<String, BTreeSet<IpAddr>>);
+pub(crate) struct Answers {
+    names: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// Whether every address can have names.
+    special: bool,
+}
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -29,11 +35,12 @@ enum Addresses {
 }
 
 impl Answers {
-    /// Reads the file at `path`.
-    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+    /// Reads the file at `path`. What is learned from answers is for `config` to say.
+    pub(crate) fn read(path: &Path, config: &DnsConfig) -> Result<Self, Failure> {
         let wrong = |error: String| Failure::usage(format!("{}: {error}", path.display()));
         let text = String::from_utf8(read_file(path)?).map_err(|_| wrong("it is not UTF-8 text".to_owned()))?;
-        Self::parse(&text).map_err(wrong)
+        let answers = Self::parse(&text).map_err(wrong)?;
+        Ok(Self { special: config.allow_internal, ..answers })
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -51,7 +58,7 @@ impl Answers {
                 Addresses::One(address) => vec![address],
                 Addresses::Several(addresses) => addresses,
             };
-            let live = answers.0.entry(exact(&name)?).or_default();
+            let live = answers.names.entry(exact(&name)?).or_default();
             live.extend(addresses.iter().map(IpAddr::to_canonical));
         }
         Ok(answers)
@@ -60,12 +67,32 @@ impl Answers {
     /// The addresses of `name`; what is missing otherwise.
     pub(crate) fn addresses(&self, name: &str) -> Result<&BTreeSet<IpAddr>, String> {
         let missing = || format!("no address of {name} is known; add one to the file of --dns, or write an address");
-        self.0.get(name).filter(|addresses| !addresses.is_empty()).ok_or_else(missing)
+        self.names.get(name).filter(|addresses| !addresses.is_empty()).ok_or_else(missing)
+    }
+
+    /// The addresses with their names, both in order.
+    pub(crate) fn by_address(&self) -> BTreeMap<IpAddr, BTreeSet<&str>> {
+        let mut by_address: BTreeMap<IpAddr, BTreeSet<&str>> = BTreeMap::new();
+        for (name, addresses) in &self.names {
+            for address in addresses.iter().filter(|address| self.counts(**address)) {
+                by_address.entry(*address).or_default().insert(name);
+            }
+        }
+        by_address
     }
 
     /// Every name that has `address` (§5.9), in order.
     pub(crate) fn names_of(&self, address: IpAddr) -> Vec<String> {
-        self.0.iter().filter(|(_, addresses)| addresses.contains(&address)).map(|(name, _)| name.clone()).collect()
+        let names = self.names.iter().filter(|(_, addresses)| self.counts(address) && addresses.contains(&address));
+        names.map(|(name, _)| name.clone()).collect()
+    }
+
+    fn counts(&self, address: IpAddr) -> bool {
+        let bytes = match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        };
+        self.special || !is_special(&bytes)
     }
 }
 
@@ -107,13 +134,14 @@ fn records<'t>(lines: impl Iterator<Item = (&'t str, usize)>) -> Result<Answers,
             Record::Other => {}
         }
     }
-    let is_target = |name: &str| targets.values().any(|target| target == name);
-    let asked = addresses.keys().chain(targets.keys()).filter(|name| !is_target(name));
+    let ends: BTreeSet<&String> = targets.values().collect();
+    let asked = addresses.keys().chain(targets.keys()).filter(|name| !ends.contains(name));
     let at_the_end = |name: &String| {
         let chain = std::iter::successors(Some(name), |name| targets.get(*name));
         chain.take(MAX_CHAIN).filter_map(|name| addresses.get(name)).flatten().copied().collect()
     };
-    Ok(Answers(asked.map(|name| (name.clone(), at_the_end(name))).collect()))
+    let names = asked.map(|name| (name.clone(), at_the_end(name))).collect();
+    Ok(Answers { names, special: false })
 }
 
 /// A name without a wildcard, in its one form.
@@ -131,7 +159,7 @@ mod tests {
     use super::*;
 
     fn texts(answers: &Answers) -> Vec<String> {
-        answers.0.iter().map(|(name, addresses)| format!("{name} {addresses:?}")).collect()
+        answers.names.iter().map(|(name, addresses)| format!("{name} {addresses:?}")).collect()
     }
 
     #[test]
@@ -152,6 +180,19 @@ mod tests {
              cdn.bar.net.\tIN 60\tAAAA 2001:db8::1 ; comment\nfoo.com A 192.0.2.1\nfoo.com. 5 IN MX 10 mail.foo.com.\n",
         );
         assert_eq!(texts(&answers.unwrap()), ["foo.com {192.0.2.1}", "www.foo.com {192.0.2.1, 2001:db8::1}"]);
+    }
+
+    // §5.6
+    #[test]
+    fn a_loopback_address_has_no_name_unless_internal_answers_are_allowed() {
+        let answers = Answers::parse("{a.com: [127.0.0.1, '::1', 'fe80::1', 192.0.2.1]}").unwrap();
+        let allowed = Answers { special: true, ..answers.clone() };
+        for (address, names) in [("127.0.0.1", 0), ("::1", 0), ("fe80::1", 0), ("192.0.2.1", 1)] {
+            let address = address.parse().unwrap();
+            assert_eq!((answers.names_of(address).len(), allowed.names_of(address).len()), (names, 1), "{address}");
+        }
+        assert_eq!((answers.by_address().len(), allowed.by_address().len()), (1, 4));
+        assert_eq!(answers.addresses("a.com").unwrap().len(), 4, "a pod may still go there");
     }
 
     #[test]

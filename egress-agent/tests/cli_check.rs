@@ -109,3 +109,16 @@ fn a_path_that_is_not_there_is_a_usage_error() {
     assert!(run.err.contains("nowhere.yaml cannot be read"), "{}", run.err);
     assert_eq!(Files::new(&[]).agent(&["check"]).code, 2);
 }
+
+#[test]
+fn answers_show_which_names_share_an_address() {
+    let rule = "  egress:\n  - {type: Allow, to: {dnsName: www.foo.com}}\n";
+    let files = Files::new(&[
+        ("web.yaml", &WEB.replacen("  egress:\n", rule, 1)),
+        ("answers.txt", "www.foo.com. 60 IN A 192.0.2.1\nads.bar.com. 60 IN A 192.0.2.1\n"),
+    ]);
+    assert_eq!(files.agent(&["check", "web.yaml", "--strict"]).code, 0);
+    let run = files.agent(&["check", "web.yaml", "--strict", "--dns", "answers.txt"]);
+    assert_eq!(run.code, 1);
+    assert!(run.out.contains("www.foo.com, which the rules allow, and ads.bar.com, which they do not"), "{}", run.out);
+}

@@ -87,3 +87,25 @@ fn one_side_may_come_from_standard_input_and_broken_ones_are_refused() {
     assert_eq!(run.code, 2);
     assert_eq!(files.agent(&["diff", "new.yaml"]).code, 2);
 }
+
+#[test]
+fn a_change_for_the_addresses_of_a_name_is_said_under_the_name() {
+    let rule = "  egress:\n  - {type: Allow, to: {dnsName: '*.foo.com'}, ports: [{protocol: TCP, port: 443}]}\n";
+    let new = WEB.replacen("  egress:\n", rule, 1);
+    let files = Files::new(&[("old.yaml", WEB), ("new.yaml", &new), ("endpoints.yaml", ENDPOINTS)]);
+    let question = ["diff", "old.yaml", "new.yaml", "--endpoints", "endpoints.yaml"];
+    let run = files.agent(&question);
+    assert_eq!(run.code, 1);
+    assert_eq!(
+        run.out,
+        "shop/web-1, shop/web-2 to addresses of *.foo.com\n  \
+         destinations                                                       ports    old   by                  new    by\n  \
+         0.0.0.0/0 except 1.2.3.0/24, 127.0.0.0/8, 224.0.0.0/24 and 1 more  TCP/443  deny  rule 3 of shop/web  allow  rule 1 of shop/web\n  \
+         ::/0 except ::1/128, 2001:db8::/32, fe80::/10 and 1 more           TCP/443  deny  rule 4 of shop/web  allow  rule 1 of shop/web\n\n\
+         verdicts change for 2 of 3 pods\n"
+    );
+    let json = files.agent(&[&question[..], &["-o", "json"]].concat()).json();
+    assert_eq!(json["groups"][0]["changes"], json!([]));
+    assert_eq!(json["groups"][0]["names"][0]["names"], json!(["*.foo.com"]));
+    assert_eq!(json["groups"][0]["names"][0]["changes"].as_array().unwrap().len(), 2);
+}

@@ -39,7 +39,7 @@ fn every_example_of_the_readme_does_what_it_shows() {
         assert!(run.code <= 1, "{command}: {run:?}");
         ran += 1;
     }
-    assert_eq!(ran, 4);
+    assert_eq!(ran, 5);
 }
 
 #[test]

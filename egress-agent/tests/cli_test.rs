@@ -6,7 +6,7 @@ mod cli_files;
 use std::net::IpAddr;
 
 use cli_files::{Files, WEB};
-use egress_reference::{Decider, Node, Oracle, Packet, Random, World};
+use egress_reference::{Decider, Node, Oracle, Packet, Random, Size, World};
 use serde_json::{Value, json};
 
 const ENDPOINTS: &str =
@@ -136,7 +136,14 @@ fn wrong_questions_are_usage_errors_that_say_what_to_write() {
         (vec!["test", "broken.yaml", "--from", "a/b", "--to", "1.2.3.4"], "broken.yaml, line 7"),
         (vec!["test", "web.yaml", "--cases", "none.yaml"], "has no case"),
         (vec!["test", "web.yaml", "--cases", "odd.yaml"], "Maybe"),
-        (vec!["test", "web.yaml", "--cases", "name.yaml"], "case 1: \"www.foo.com:443\" is not an address"),
+        (
+            vec!["test", "web.yaml", "--cases", "name.yaml"],
+            "www.foo.com:443/TCP is a name, and names are not resolved here",
+        ),
+        (
+            vec!["test", "web.yaml", "--cases", "name.yaml", "--dns", "odd.yaml"],
+            "odd.yaml: it is neither a map of names",
+        ),
     ] {
         let run = files.agent(&arguments);
         assert_eq!(run.code, 2, "{arguments:?}: {run:?}");
@@ -144,15 +151,76 @@ fn wrong_questions_are_usage_errors_that_say_what_to_write() {
     }
 }
 
+/// [`WEB`] with a name before its networks.
+fn by_name() -> String {
+    let rule = "  egress:\n  - {type: Deny, to: {dnsName: '*.foo.com'}, ports: [{protocol: TCP, port: 443}]}\n";
+    WEB.replacen("  egress:\n", rule, 1)
+}
+
+#[test]
+fn a_name_is_judged_at_each_of_its_addresses_with_all_their_names() {
+    let answers = "ok.bar.com: [1.2.3.4, '2001:db8::1']\nwww.foo.com: [1.2.3.4]\nnone.com: []\n";
+    let files = Files::new(&[("web.yaml", &by_name()), ("answers.yaml", answers)]);
+    let ask = |to: &str, more: &[&str]| {
+        let question =
+            ["test", "web.yaml", "--dns", "answers.yaml", "--from", "shop/web", "--labels", "app=web", "--to", to];
+        files.agent(&[&question[..], more].concat())
+    };
+    let run = ask("OK.bar.com:443", &[]);
+    assert_eq!(run.code, 1);
+    assert_eq!(
+        run.out,
+        "verdicts\n  \
+         from      to                                  verdict  by                  rule\n  \
+         shop/web  1.2.3.4:443/TCP (ok.bar.com)        deny     rule 1 of shop/web  Deny *.foo.com TCP/443\n  \
+         shop/web  [2001:db8::1]:443/TCP (ok.bar.com)  allow    rule 3 of shop/web  Allow 2001:db8::/32 TCP/443\n\
+         shop/web to ok.bar.com:443/TCP: deny at 1 of 2 addresses\n"
+    );
+    // The address alone has the same names.
+    assert_eq!(ask("1.2.3.4:443", &[]).code, 1);
+    assert_eq!(ask("[2001:db8::1]:443", &[]).code, 0);
+    let explained = ask("ok.bar.com:443", &["--explain"]);
+    let reason = "denies 1.2.3.4:443/TCP because 1.2.3.4 is an address of www.foo.com and TCP/443 is in TCP/443";
+    assert!(explained.out.contains(reason), "{}", explained.out);
+    let json = ask("ok.bar.com:443", &["-o", "json"]).json();
+    assert_eq!(json["probes"][0]["name"], "ok.bar.com:443/TCP");
+    assert_eq!(json["probes"][0]["names"], json!(["ok.bar.com", "www.foo.com"]));
+    let names =
+        json!([{"from": "shop/web", "to": "ok.bar.com:443/TCP", "verdict": "deny", "count": 1, "addresses": 2}]);
+    assert_eq!(json["names"], names);
+    for (to, said) in [
+        ("other.com:443", "no address of other.com is known"),
+        ("none.com:443", "no address of none.com is known"),
+        ("www.foo.com/ICMPv6", "no address of www.foo.com is of the family"),
+    ] {
+        let run = ask(to, &[]);
+        assert!(run.code == 2 && run.err.contains(said), "{to}: {run:?}");
+    }
+}
+
+#[test]
+fn records_as_dig_prints_them_are_answers() {
+    let answers = "www.foo.com.\t\t60\tIN\tCNAME\tcdn.bar.net.\ncdn.bar.net.\t\t60\tIN\tA\t1.2.3.4\n";
+    let files = Files::new(&[("web.yaml", &by_name()), ("answers.txt", answers)]);
+    let question = ["test", "web.yaml", "--dns", "answers.txt", "--from", "shop/web", "--labels", "app=web"];
+    let ask = |to: &str| files.agent(&[&question[..], &["--to", to]].concat());
+    assert!(ask("www.foo.com:443").out.contains("Deny *.foo.com TCP/443"));
+    // The end of a CNAME is no name of its own (§5.5).
+    assert!(ask("cdn.bar.net:443").err.contains("no address of cdn.bar.net is known"));
+}
+
 /// Random worlds, without anything that only a node knows: each verdict must be the oracle's, by the oracle's rule. That table and
 /// explanation agree is checked by the command itself, which would end with 3.
 #[test]
 fn verdicts_are_those_of_the_oracle() {
     let is_root = nix::unistd::Uid::effective().is_root();
-    let (mut asked, mut denied, mut judged) = (0, 0, 0);
+    let (mut asked, mut denied, mut named, mut judged) = (0, 0, 0, 0);
     for seed in 0..40 {
-        let mut world = World::generate(seed);
+        let mut world = World::generate_named(seed, &Size::default());
         world.node = Node::default();
+        for live in world.answers.values_mut() {
+            live.retain(|address| !is_special(*address));
+        }
         let texts = world.files(seed);
         let mut files: Vec<(String, String)> =
             texts.iter().map(|file| (format!("policies/{}", file.name), file.text.clone())).collect();
@@ -163,7 +231,8 @@ fn verdicts_are_those_of_the_oracle() {
             for _ in 0..40 {
                 let packet = world.packet(pod, &mut random);
                 let Some(to) = destination(&packet) else { continue };
-                let verdict = oracle.evaluate(pod, &packet).verdict;
+                let outcome = oracle.evaluate(pod, &packet);
+                let verdict = outcome.verdict;
                 let rule = match &verdict.decider {
                     Decider::Rule { policy, number } => Some(match &policy.namespace {
                         Some(namespace) => format!("rule {number} of {namespace}/{}", policy.name),
@@ -173,6 +242,7 @@ fn verdicts_are_those_of_the_oracle() {
                     Decider::Builtin(_) => None,
                 };
                 denied += usize::from(!verdict.allow);
+                named += usize::from(outcome.trace.by_name);
                 cases.push(json!({
                     "from": format!("{}/{}", pod.namespace, pod.name),
                     "labels": pod.labels,
@@ -185,12 +255,13 @@ fn verdicts_are_those_of_the_oracle() {
         }
         asked += cases.len();
         files.push(("cases.json".to_owned(), Value::from(cases).to_string()));
-        let named: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-        let mut arguments = vec!["test", "policies", "--cases", "cases.json", "-o", "table"];
+        files.push(("answers.json".to_owned(), json!(world.answers).to_string()));
+        let texts: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        let mut arguments = vec!["test", "policies", "--cases", "cases.json", "--dns", "answers.json", "-o", "table"];
         // To load the programs costs the verifier's time, so not every world is put to the kernel too.
         let by_kernel = is_root && seed % 8 == 0;
         arguments.extend(by_kernel.then_some("--kernel"));
-        let run = Files::new(&named).agent(&arguments);
+        let run = Files::new(&texts).agent(&arguments);
         let said: Vec<&str> = run.out.lines().filter(|line| line.starts_with("the kernel's programs judged")).collect();
         assert_eq!(said.len(), usize::from(by_kernel), "seed {seed}: {}", run.err);
         judged += said.iter().filter_map(|line| line.split(' ').nth(4)?.parse::<usize>().ok()).sum::<usize>();
@@ -202,6 +273,15 @@ fn verdicts_are_those_of_the_oracle() {
     }
     assert!(!is_root || judged > 400, "{judged} packets judged by the kernel");
     assert!(asked > 2000 && denied > 300 && denied < asked - 300, "{denied} of {asked} denied");
+    assert!(named > 100, "{named} by name");
+}
+
+/// Addresses that no name can have (§5.6).
+fn is_special(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => matches!(v4.octets(), [0 | 127 | 224.., ..] | [169, 254, ..]),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local(),
+    }
 }
 
 /// The packet as the command line writes it, if it can.

@@ -38,6 +38,8 @@ pub enum WarningReason {
     DenyByName,
     /// The names of a wildcard are known only from what pods look up (§5.2).
     WildcardNeedsLookups,
+    /// Names that share an address are not treated alike (§5.9).
+    SharedAddress,
     /// A prefix of the configuration covers a whole address family.
     NothingJudged,
     /// A node selector to which no node with an address belongs.

@@ -11,6 +11,8 @@ use egress_policy::model::{Action, NodeContext, PodIdentity, Policy, PolicyKey, 
 use egress_policy::selector::LabelSelector;
 use egress_policy::warnings::{Warning, WarningReason, shadowed};
 
+use super::shared;
+use crate::answers::Answers;
 use crate::sources::Problem;
 
 /// What is found.
@@ -20,8 +22,8 @@ pub(super) struct Found {
     pub(super) warnings: Vec<Warning>,
 }
 
-/// Looks at every policy of `set`.
-pub(super) fn lint(set: &PolicySet) -> Found {
+/// Looks at every policy of `set`, and with `answers` at what names share.
+pub(super) fn lint(set: &PolicySet, answers: Option<&Answers>) -> Found {
     let mut found = Found::default();
     let mut warnings = BTreeSet::new();
     let mut known: BTreeMap<BTreeSet<PolicyKey>, Result<Vec<Warning>, CompileError>> = BTreeMap::new();
@@ -30,7 +32,7 @@ pub(super) fn lint(set: &PolicySet) -> Found {
         let around = around(set, policy);
         let keys = around.policies.keys().cloned().collect();
         // Policies without selectors have each other around them; their rules are compiled once.
-        let about_all = known.entry(keys).or_insert_with(|| rule_warnings(&around, policy));
+        let about_all = known.entry(keys).or_insert_with(|| rule_warnings(&around, policy, answers));
         match about_all {
             // The order of equal priorities is looked at pair by pair.
             Ok(all) => warnings.extend(
@@ -64,13 +66,14 @@ fn around(set: &PolicySet, policy: &Policy) -> PolicySet {
 }
 
 /// Warnings about the rules of the policies `around` one.
-fn rule_warnings(around: &PolicySet, policy: &Policy) -> Result<Vec<Warning>, CompileError> {
+fn rule_warnings(around: &PolicySet, policy: &Policy, answers: Option<&Answers>) -> Result<Vec<Warning>, CompileError> {
     let namespace = policy.key.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let pod = PodIdentity { namespace, ..PodIdentity::default() };
     let list = around.rule_list(&pod, &NodeContext::default());
-    let (_, coverage) = compile_with_coverage(&list, &Limits::default())?;
+    let (table, coverage) = compile_with_coverage(&list, &Limits::default())?;
     let mut warnings = list.warnings();
     warnings.extend(shadowed(&list, &coverage));
+    warnings.extend(answers.iter().flat_map(|answers| shared::warnings(&list, &table, answers)));
     Ok(warnings)
 }
 

@@ -1,10 +1,13 @@
 //! `egress-agent check`: what is wrong with policy files, and what is legal and probably not meant.
 //!
-//! [`lint`] finds what only several objects together show; [`view`] is the answer and its two forms. Reads files and nothing else.
+//! [`lint`] finds what only several objects together show, [`shared`] what shows only with DNS answers; [`view`] is the answer and its two
+//! forms. Reads files and nothing else.
 
 mod lint;
+mod shared;
 mod view;
 
+use crate::answers::Answers;
 use crate::cli::{CheckArgs, Failure, Verdict};
 use crate::output;
 use crate::policy_files::PolicyFiles;
@@ -14,7 +17,8 @@ use view::Checked;
 /// Prints everything that is found. No: there are problems, or warnings and `--strict`.
 pub(crate) fn run(arguments: &CheckArgs) -> Result<Verdict, Failure> {
     let mut files = PolicyFiles::read(&arguments.files)?;
-    let found = lint::lint(&files.set);
+    let answers = arguments.dns.as_deref().map(|path| Answers::read(path, &files.set.config.dns)).transpose()?;
+    let found = lint::lint(&files.set, answers.as_ref());
     files.problems.extend(found.problems);
     let checked = Checked::new(&files, found.warnings);
     output::print(&checked, arguments.output)?;

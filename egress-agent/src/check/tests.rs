@@ -6,11 +6,20 @@ use super::*;
 use crate::cli::Output;
 
 fn checked(text: &str) -> Checked {
+    checked_with(text, None)
+}
+
+fn checked_with(text: &str, answers: Option<&str>) -> Checked {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("p.yaml");
     fs::write(&file, text).unwrap();
     let mut files = PolicyFiles::read(&[file]).unwrap();
-    let found = lint::lint(&files.set);
+    let answers = answers.map(|answers| {
+        let file = folder.path().join("answers.yaml");
+        fs::write(&file, answers).unwrap();
+        Answers::read(&file, &files.set.config.dns).unwrap()
+    });
+    let found = lint::lint(&files.set, answers.as_ref());
     files.problems.extend(found.problems);
     Checked::new(&files, found.warnings)
 }
@@ -84,6 +93,33 @@ fn what_is_to_know_about_names_is_told() {
     assert_eq!(reasons(&policy("a", "", &behind)), [warned("a", "ShadowedRules")]);
     let covered = "{type: Allow, to: {dnsName: '**.foo.com'}}, {type: Allow, to: {dnsName: www.foo.com}}";
     assert_eq!(reasons(&policy("a", "", covered)), [warned("a", "ShadowedRules"), warned("a", "WildcardNeedsLookups")]);
+}
+
+// §5.9
+#[test]
+fn names_that_share_an_address_and_not_a_verdict_are_told() {
+    let denied = "{type: Deny, to: {cidrSelector: 0.0.0.0/0}}, {type: Deny, to: {cidrSelector: '::/0'}}";
+    let text = policy("a", "", &format!("{{type: Allow, to: {{dnsName: www.foo.com}}}}, {denied}"));
+    let shared = |answers: &str| {
+        let checked = serde_json::to_value(checked_with(&text, Some(answers))).unwrap();
+        let rows = checked["warnings"].as_array().unwrap().clone();
+        rows.into_iter().filter(|row| row["reason"] == "SharedAddress").collect::<Vec<_>>()
+    };
+    for (address, other) in [("192.0.2.7", "192.0.2.8"), ("2001:db8::7", "2001:db8::8")] {
+        let told = shared(&format!("{{www.foo.com: ['{address}'], ads.bar.com: ['{address}', '{other}']}}"));
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0]["path"], "spec.egress[0].to.dnsName");
+        let message = format!(
+            "www.foo.com, which the rules allow, and ads.bar.com, which they do not, share addresses such as {address}: there the rule that comes first decides for both names"
+        );
+        assert_eq!(told[0]["message"], message);
+        assert_eq!(shared(&format!("{{www.foo.com: '{address}', ads.bar.com: '{other}'}}")), [""; 0]);
+    }
+    // Both are allowed, or both refused.
+    let both = text.replace("www.foo.com", "'**.foo.com'");
+    let alike = checked_with(&both, Some("{www.foo.com: 192.0.2.7, a.foo.com: 192.0.2.7}"));
+    assert!(alike.warnings.iter().all(|row| !serde_json::to_string(row).unwrap().contains("SharedAddress")));
+    assert_eq!(shared("{a.bar.com: 192.0.2.7, b.bar.com: 192.0.2.7}"), [""; 0]);
 }
 
 #[test]

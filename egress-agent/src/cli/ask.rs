@@ -26,6 +26,9 @@ pub(crate) struct CheckArgs {
     /// Let warnings make the exit code 1.
     #[arg(long)]
     pub(crate) strict: bool,
+    /// File that says which addresses names have, as for `test`: names that share one and are not treated alike are told.
+    #[arg(long, value_name = "ANSWERS")]
+    pub(crate) dns: Option<PathBuf>,
     /// Format of the answer.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
@@ -93,6 +96,8 @@ Examples:
   git show HEAD:web.yaml | egress-agent diff - web.yaml
 
 Each line holds for exactly the addresses of its prefix that are in none of the excepted ones, and for the ports that it names.
+Lines without a name hold for addresses that no rule's name has. Where something else changes for the addresses of a name, that follows
+under the name; *.foo.com and **.*.foo.com there mean the names with one label in front, and with more, that have no lines of their own.
 What only moves or renames rules is no difference. Without --endpoints one pod is compared for each selector of the policies.
 Exit codes: 0 no verdict changes, 1 some do, 2 wrong arguments or policies.";
 

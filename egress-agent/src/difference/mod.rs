@@ -1,8 +1,9 @@
 //! `egress-agent diff`: for which pods, destinations and ports two sets of policies give different verdicts.
 //!
 //! The tables of each pod are compared by [`egress_policy::diff`], which is exact; pods whose rules are the same before and after are
-//! compared once. [`pods`] finds pods to compare where no endpoints file says which there are. Reads files and nothing else.
+//! compared once, and so for the names that rules are about ([`names`]). [`pods`] finds pods to compare where no endpoints file says which there are. Reads files and nothing else.
 
+mod names;
 mod pods;
 mod view;
 

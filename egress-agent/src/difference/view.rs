@@ -1,4 +1,5 @@
-//! The answer of `diff`: for each group of pods, prefixes and ports with the verdicts before and after.
+//! The answer of `diff`: for each group of pods, prefixes and ports with the verdicts before and after; then the names for whose addresses
+//! something else changes ([`super::names`]).
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
@@ -15,10 +16,10 @@ use serde::{Serialize, Serializer};
 use crate::columns::{self, Cell, Tone};
 use crate::output::Answer;
 
-use super::Side;
+use super::{Side, names};
 
 const VERSION: u32 = 1;
-/// Excepted prefixes that a line for people names.
+/// Excepted prefixes, or names, that a line for people names.
 const SHOWN: usize = 3;
 
 /// Every difference.
@@ -36,6 +37,19 @@ pub(super) struct Compared {
 #[derive(Debug, Serialize)]
 pub(super) struct Group {
     pub(super) pods: Vec<String>,
+    /// For addresses that no rule's name has.
+    pub(super) changes: Vec<Row>,
+    /// For the addresses of names, where that is not the same.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) names: Vec<Named>,
+}
+
+/// What changes for the addresses of some names.
+#[derive(Debug, Serialize)]
+pub(super) struct Named {
+    /// `www.foo.com`, `*.foo.com`, `**.*.foo.com`: without the names that are in lines of their own.
+    pub(super) names: Vec<String>,
+    /// Nothing, if the verdicts stay.
     pub(super) changes: Vec<Row>,
 }
 
@@ -71,28 +85,39 @@ impl Group {
     /// What changes from `old` to `new`; `None` if no verdict does.
     pub(super) fn new(pods: Vec<&str>, old: &Side, new: &Side) -> Option<Self> {
         let changes = diff(&old.table, &new.table);
-        if changes.is_empty() {
+        let names = names::changes(old, new, &changes);
+        if changes.is_empty() && names.is_empty() {
             return None;
         }
         let prefixes: BTreeSet<IpNet> =
             old.table.entries().chain(new.table.entries()).map(|(prefix, _)| prefix).collect();
-        let mut rows: Vec<Row> = Vec::new();
-        let mut places: HashMap<(IpNet, Lookup, Lookup), usize> = HashMap::new();
-        for Change { prefix, keys, old: before, new: after } in changes {
-            let place = *places.entry((prefix, before, after)).or_insert(rows.len());
-            match rows.get_mut(place) {
-                Some(row) => row.ports.push(keys),
-                None => rows.push(Row {
-                    prefix,
-                    except: inside(&prefixes, prefix),
-                    ports: vec![keys],
-                    old: Said::new(before, &old.list),
-                    new: Said::new(after, &new.list),
-                }),
-            }
-        }
-        Some(Self { pods: pods.into_iter().map(ToOwned::to_owned).collect(), changes: rows })
+        let rows = |changes| rows(changes, &prefixes, old, new);
+        Some(Self {
+            pods: pods.into_iter().map(ToOwned::to_owned).collect(),
+            names: names.into_iter().map(|(names, changes)| Named { names, changes: rows(changes) }).collect(),
+            changes: rows(changes),
+        })
     }
+}
+
+/// A row for the ports of a prefix that change in the same way.
+fn rows(changes: Vec<Change>, prefixes: &BTreeSet<IpNet>, old: &Side, new: &Side) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    let mut places: HashMap<(IpNet, Lookup, Lookup), usize> = HashMap::new();
+    for Change { prefix, keys, old: before, new: after } in changes {
+        let place = *places.entry((prefix, before, after)).or_insert(rows.len());
+        match rows.get_mut(place) {
+            Some(row) => row.ports.push(keys),
+            None => rows.push(Row {
+                prefix,
+                except: inside(prefixes, prefix),
+                ports: vec![keys],
+                old: Said::new(before, &old.list),
+                new: Said::new(after, &new.list),
+            }),
+        }
+    }
+    rows
 }
 
 /// The widest of `prefixes` inside `prefix`. A change of `prefix` says nothing about them.
@@ -139,11 +164,7 @@ impl Row {
     fn cells(&self) -> Vec<Cell> {
         let mut place = self.prefix.to_string();
         if !self.except.is_empty() {
-            let shown: Vec<String> = self.except.iter().take(SHOWN).map(ToString::to_string).collect();
-            place = format!("{place} except {}", shown.join(", "));
-            if let Some(more) = self.except.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-                place = format!("{place} and {more} more");
-            }
+            place = format!("{place} except {}", shown(&self.except));
         }
         vec![
             Cell::text(place),
@@ -154,6 +175,13 @@ impl Row {
             Cell::text(&self.new.by),
         ]
     }
+}
+
+/// The first few, and how many more there are.
+fn shown<T: ToString>(items: &[T]) -> String {
+    let shown: Vec<String> = items.iter().take(SHOWN).map(ToString::to_string).collect();
+    let more = items.len().checked_sub(SHOWN).filter(|more| *more > 0);
+    more.map_or_else(|| shown.join(", "), |more| format!("{} and {more} more", shown.join(", ")))
 }
 
 impl Compared {
@@ -168,11 +196,24 @@ impl Compared {
 
 impl Answer for Compared {
     fn text(&self, out: &mut dyn Write, colours: bool) -> io::Result<()> {
+        const HEADERS: [&str; 6] = ["destinations", "ports", "old", "by", "new", "by"];
         for group in &self.groups {
             let title = group.pods.join(", ");
-            let rows: Vec<_> = group.changes.iter().map(Row::cells).collect();
-            columns::write(out, &title, &["destinations", "ports", "old", "by", "new", "by"], &rows, colours)?;
-            writeln!(out)?;
+            if !group.changes.is_empty() {
+                let rows: Vec<_> = group.changes.iter().map(Row::cells).collect();
+                columns::write(out, &title, &HEADERS, &rows, colours)?;
+                writeln!(out)?;
+            }
+            for Named { names, changes } in &group.names {
+                let title = format!("{title} to addresses of {}", shown(names));
+                if changes.is_empty() {
+                    writeln!(out, "{title}: no change\n")?;
+                    continue;
+                }
+                let rows: Vec<_> = changes.iter().map(Row::cells).collect();
+                columns::write(out, &title, &HEADERS, &rows, colours)?;
+                writeln!(out)?;
+            }
         }
         let changed: usize = self.groups.iter().map(|group| group.pods.len()).sum();
         let word = if self.examples { "example pods" } else { "pods" };

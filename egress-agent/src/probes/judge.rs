@@ -69,7 +69,6 @@ impl Judge {
         Ok(explanation)
     }
 
-    /// What the table says of every port that is meant.
     /// The intervals of the ports that are meant: the first port of each, and what the table says of it.
     pub(super) fn intervals(&self, to: Destination, names: &[String]) -> Vec<(u16, Lookup)> {
         let table = &self.table.table;

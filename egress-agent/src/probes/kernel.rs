@@ -80,10 +80,11 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    /// Loads the programs. Moves the calling thread into a network namespace of its own.
-    pub(super) fn new() -> Result<Self, KernelError> {
+    /// Loads the programs. Moves the calling thread into a network namespace of its own. `places` are those of the names of every table
+    /// that will be asked, because addresses are learned once for all of them.
+    pub(super) fn new(places: Places) -> Result<Self, KernelError> {
         let place = Own::make()?;
-        Ok(Self { datapath: Datapath::open(&place.0)?, places: Places::default(), _place: place })
+        Ok(Self { datapath: Datapath::open(&place.0)?, places, _place: place })
     }
 
     /// Lets packets of the pod be judged by `table` from now on.
@@ -98,14 +99,15 @@ impl Kernel {
             table: Arc::clone(table),
             fallback: None,
         };
-        self.places = table.patterns.iter().map(Arc::as_ref).collect();
         let numbered: Vec<(u32, Place)> = (1..).zip(self.places.iter()).collect();
         let names = DesiredNames {
             length: numbered.iter().map(|(id, _)| id + 1).max().unwrap_or(1),
             places: numbered,
             ..DesiredNames::default()
         };
-        let dns = DesiredDns { lifetimes: DnsConfig::default(), ..DesiredDns::default() };
+        // Addresses that no name can have were left out before.
+        let lifetimes = DnsConfig { allow_internal: true, ..DnsConfig::default() };
+        let dns = DesiredDns { lifetimes, ..DesiredDns::default() };
         let desired = Desired { endpoints: vec![endpoint], dns, names, ..Desired::default() };
         let applied = self.datapath.apply(&desired)?;
         applied.problems.first().map_or(Ok(()), |problem| Err(KernelError::NotApplied(problem.message.clone())))

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::thread;
 
 use egress_policy::model::{PodIdentity, PolicySet};
+use egress_policy::places::Places;
 
 use crate::answers::Answers;
 use crate::cli::{Failure, TestArgs, Verdict};
@@ -35,7 +36,7 @@ pub(crate) fn run(arguments: &TestArgs) -> Result<Verdict, Failure> {
         Some(path) => cases::read(path, listed.as_ref())?,
         None => asked(arguments, listed.as_ref())?,
     };
-    let answers = arguments.dns.as_deref().map(Answers::read).transpose()?;
+    let answers = arguments.dns.as_deref().map(|path| Answers::read(path, &files.set.config.dns)).transpose()?;
     let judges = judges(&files.set, &probes)?;
     let rows = judge_all(&judges, &probes, answers.as_ref(), arguments.explain)?;
     let packets = if arguments.kernel { Some(ask_kernel(&judges, &probes, answers.as_ref())?) } else { None };
@@ -81,8 +82,9 @@ fn ask_kernel(judges: &Judges<'_>, probes: &[Probe], answers: Option<&Answers>) 
             asked.push((&probe.pod, to, names));
         }
     }
+    let places: Places = judges.values().flat_map(|judge| &judge.table().patterns).map(AsRef::as_ref).collect();
     let work = || -> Result<usize, KernelError> {
-        let mut kernel = Kernel::new()?;
+        let mut kernel = Kernel::new(places)?;
         let mut packets = 0;
         for (pod, judge) in judges {
             kernel.judge_by(judge.table())?;
