@@ -177,6 +177,9 @@ impl<M: NameMaps> Work<M> {
     }
 
     fn follow(&mut self, follow: Follow) {
+        let shared = self.setup.directory.clone();
+        let mut directory = shared.lock();
+        // After the wait for the lock: what others have noted meanwhile is not in the future.
         let now = now();
         if self.addresses != follow.resolvers {
             info!(resolvers = ?follow.resolvers, "names are asked of");
@@ -187,8 +190,6 @@ impl<M: NameMaps> Work<M> {
         self.schedule.set_lifetimes(follow.bounds.lifetimes);
         self.schedule.follow(&follow.names, now);
         self.differs = follow.differs;
-        let shared = self.setup.directory.clone();
-        let mut directory = shared.lock();
         directory.bounds = follow.bounds;
         directory.known.poll(&follow.names, now);
         let Directory { registry, known, bounds, .. } = &mut *directory;
