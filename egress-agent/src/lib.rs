@@ -18,6 +18,7 @@ mod dump;
 mod events;
 mod import;
 mod kernel_log;
+mod kube;
 mod kubectl;
 mod logs;
 mod metrics;
