@@ -6,7 +6,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of every layout in this crate. Pins live in a folder of this number.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Map names, as pinned and as `bpftool` shows them; at most 15 characters.
 pub mod map {
@@ -49,6 +49,8 @@ pub mod map {
     pub const RESOLVERS: &str = "resolvers";
     /// `LRU_HASH` [`QueryKey`](crate::dns::QueryKey) → [`Query`](crate::dns::Query). Written by the kernel.
     pub const QUERIES: &str = "queries";
+    /// `LRU_HASH` [`StreamKey`](crate::dns::StreamKey) → [`Stream`](crate::dns::Stream). Written by the kernel.
+    pub const STREAMS: &str = "streams";
     /// `PERCPU_ARRAY` [`Outcome`](crate::dns::Outcome) → `u64`. Written by the kernel.
     pub const DNS_COUNTERS: &str = "dns_counters";
     /// `RINGBUF` of [`Reply`](crate::dns::Reply) with the message behind it. Written by the kernel, read by the agent.
@@ -57,7 +59,7 @@ pub mod map {
     pub const DNS_SCRATCH: &str = "dns_scratch";
 
     /// Every map that is pinned.
-    pub const ALL: [&str; 22] = [
+    pub const ALL: [&str; 23] = [
         ENDPOINT_IDS,
         ENDPOINTS,
         TABLE_INFO,
@@ -77,6 +79,7 @@ pub mod map {
         ADDRESSES,
         RESOLVERS,
         QUERIES,
+        STREAMS,
         DNS_COUNTERS,
         DNS_EVENTS,
         DNS_SCRATCH,
@@ -109,6 +112,8 @@ pub mod capacity {
     pub const RESOLVERS: u32 = 256;
     /// DNS queries under way; least recently used first out.
     pub const QUERIES: u32 = 16_384;
+    /// Connections to resolvers over TCP; least recently used first out.
+    pub const STREAMS: u32 = 4096;
     /// Bytes of the ring of DNS replies.
     pub const DNS_RING_BYTES: u32 = 1 << 20;
     /// Prefixes in one table, both families together.
@@ -139,8 +144,10 @@ pub struct Config {
     pub grace: u32,
     /// Bits of [`config_flag`].
     pub flags: u32,
+    /// Random, the same as long as the maps live: key of the hash of questions.
+    pub secret: [u64; 2],
 }
-const _: () = assert!(size_of::<Config>() == 32);
+const _: () = assert!(size_of::<Config>() == 48);
 
 /// Bits of [`Config::flags`]; part of the ABI.
 pub mod config_flag {

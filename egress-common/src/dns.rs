@@ -4,6 +4,7 @@
 //! message of [`MAX_MESSAGE`] bytes, names of 255 bytes (RFC 1035 §2.3.4), [`MAX_ANSWERS`] addresses, [`parse::MAX_STEPS`] steps. Whatever
 //! goes beyond, or cannot be read, is counted under its own [`Outcome`] and teaches nothing; the packet goes on to the pod in any case.
 
+mod hash;
 pub mod parse;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -34,11 +35,38 @@ pub struct QueryKey {
 }
 const _: () = assert!(size_of::<QueryKey>() == 28);
 
+/// A connection of a pod to a resolver over TCP.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct StreamKey {
+    /// Address of the resolver; IPv4 as `::ffff:a.b.c.d`.
+    pub resolver: [u8; 16],
+    /// Number of the endpoint that connected.
+    pub endpoint: u32,
+    /// The pod's port, network order.
+    pub local_port: [u8; 2],
+    /// Padding.
+    pub padding: [u8; 2],
+}
+const _: () = assert!(size_of::<StreamKey>() == 24);
+
+/// Where the next message of a resolver's stream begins. Known from its SYN on, so that a piece in the middle of a message, which may
+/// have been made to look like one, is never read as one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Stream {
+    /// TCP sequence number of its first byte.
+    pub next: u32,
+    /// Its length if the two bytes that tell it came already, else 0.
+    pub pending: u32,
+}
+const _: () = assert!(size_of::<Stream>() == 8);
+
 /// What is remembered of a query. Only queries for names that rules are about are.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct Query {
-    /// Hash of the question: name in lower case, type and class.
+    /// Hash of the question, name in lower case and type, under [`Scratch::secret`].
     pub question: u64,
     /// `CLOCK_MONOTONIC` nanoseconds when it was sent.
     pub sent: u64,
@@ -163,11 +191,13 @@ outcomes! {
     Evicted = 23, "evicted", "An address has more names than fit; the one that would have ended first gave way.";
     QueriesFailed = 24, "queries-failed", "A query could not be remembered.";
     EventsLost = 25, "events-lost", "The ring of replies was full: the agent did not see one.";
+    Misplaced = 26, "misplaced", "A piece of a TCP stream of which it is not known where in it a message begins: nothing is learned.";
+    AskedInside = 27, "asked-inside", "A query of a pod without an interface on the host's side, where a reply may be the pod's own: the agent asks for the name itself.";
 }
 
 impl Outcome {
     /// Length of an array indexed by number.
-    pub const COUNT: u32 = 26;
+    pub const COUNT: u32 = 28;
 
     /// The outcome of a number in an event or counter.
     pub fn from_number(number: u8) -> Option<Self> {
@@ -206,6 +236,9 @@ pub struct Scratch {
     pub answers: [Answer; MAX_ANSWERS],
     /// What a new address begins with: one slot.
     pub fresh: crate::names::AddressNames,
+    /// Key of the hash of names, [`Config::secret`](crate::abi::Config::secret): a pod that could find two names of one hash could
+    /// have the answers of its own name learned for another one.
+    pub secret: [u64; 2],
     /// The slot that is to be written at a known address.
     pub choice: Choice,
     /// What is being stored; its count is of what was.

@@ -5,7 +5,7 @@ use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCp
 use aya_ebpf::macros::btf_map;
 use egress_common::abi::{Config, capacity};
 use egress_common::class::ClassEntry;
-use egress_common::dns::{Outcome, Query, QueryKey, Reply, Scratch};
+use egress_common::dns::{Outcome, Query, QueryKey, Reply, Scratch, Stream, StreamKey};
 use egress_common::endpoint::{Endpoint, EndpointKey};
 use egress_common::event::{Event, Limit, LimitKey, Stat};
 use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey};
@@ -100,6 +100,10 @@ pub static RESOLVERS: HashMap<[u8; 16], u32, { capacity::RESOLVERS as usize }> =
 /// Queries under way; least recently used first out.
 #[btf_map(name = "queries")]
 pub static QUERIES: LruHashMap<QueryKey, Query, { capacity::QUERIES as usize }> = LruHashMap::new();
+
+/// Connections to resolvers over TCP; least recently used first out.
+#[btf_map(name = "streams")]
+pub static STREAMS: LruHashMap<StreamKey, Stream, { capacity::STREAMS as usize }> = LruHashMap::new();
 
 /// Outcome → how often.
 #[btf_map(name = "dns_counters")]

@@ -42,13 +42,6 @@ impl Skb {
         unsafe { (*self.0).ifindex }
     }
 
-    /// Whether the hook is on a loopback interface.
-    #[inline(always)]
-    pub fn is_loopback(&self) -> bool {
-        // `LOOPBACK_IFINDEX` of the kernel, in every network namespace.
-        self.interface() == 1
-    }
-
     /// `EtherType` of the packet, for hooks that do not see its Ethernet header.
     #[inline(always)]
     pub fn ethertype(&self) -> u16 {
@@ -338,8 +331,8 @@ pub fn to_pod(skb: &Skb, endpoint: &Judged, hook: Hook) {
     forget(&mut packet, endpoint);
     remember_opening(endpoint, &packet);
     // Last, and with nothing behind it that the verifier would have to follow for every kind of message.
-    if hook as u32 != Hook::CgroupIngress as u32 || !skb.is_loopback() {
-        dns::received(skb, endpoint, &packet, start, hook);
+    if has_ethernet(hook) {
+        dns::received(skb, endpoint, &packet, start);
     }
 }
 

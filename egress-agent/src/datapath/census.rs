@@ -33,8 +33,8 @@ pub struct Attached {
 }
 
 /// Maps whose entries come and go with keys.
-const KEYED: [&str; 6] =
-    [map::ENDPOINT_IDS, map::FLOWS, map::FRAGMENTS, map::EVENT_LIMITS, map::ADDRESSES, map::QUERIES];
+const KEYED: [&str; 7] =
+    [map::ENDPOINT_IDS, map::FLOWS, map::FRAGMENTS, map::EVENT_LIMITS, map::ADDRESSES, map::QUERIES, map::STREAMS];
 
 impl Inspector {
     /// How full each map is that can be full. Costs a system call per entry of the keyed ones.

@@ -289,6 +289,7 @@ impl Datapath {
 
     fn configure(&mut self, desired: &Desired) -> Result<(), DatapathError> {
         let mut configs: maps::Configs = maps::open(&self.pins, map::CONFIG)?;
+        let before: Config = zerocopy::transmute!(configs.get(&0, 0).map_err(DatapathError::map(map::CONFIG))?);
         let levels = desired.endpoints.iter().filter_map(|endpoint| endpoint.cgroup.as_ref()).filter_map(cgroup_level);
         let config = Config {
             abi: abi::VERSION,
@@ -299,6 +300,8 @@ impl Datapath {
             max_ttl: seconds(desired.dns.lifetimes.max_ttl),
             grace: seconds(desired.dns.lifetimes.grace),
             flags: if desired.dns.lifetimes.allow_internal { config_flag::LEARN_INTERNAL } else { 0 },
+            // Queries under way stand under the present one.
+            secret: if before.secret == [0; 2] { rand::random() } else { before.secret },
         };
         let bytes: [u8; size_of::<Config>()] = zerocopy::transmute!(config);
         configs.set(0, bytes, 0).map_err(DatapathError::map(map::CONFIG))

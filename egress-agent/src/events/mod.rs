@@ -17,11 +17,12 @@ use aya::maps::{MapData, RingBuf};
 use egress_common::event::{Event, Stat};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use tracing::{debug, warn};
 use zerocopy::FromBytes as _;
 
 use crate::datapath::inspect::Inspector;
+use crate::names::REPLIES_LOOK;
 use crate::vitals::Vitals;
 
 pub(crate) use clock::{monotonic_now, rfc3339, wall_time};
@@ -81,6 +82,10 @@ impl Reader {
     }
 
     async fn handle(&mut self, batch: &[Event]) {
+        // A pod connects right after its lookup, and the reply's record may wait in another ring.
+        if batch.iter().any(|event| self.names.waits_for_reply(event)) {
+            sleep(2 * REPLIES_LOOK).await;
+        }
         let mut lines = Vec::new();
         for event in batch {
             let record = Record::new(event, &self.names.of(event).await, self.vitals.node());

@@ -65,6 +65,11 @@ impl Names {
         }
     }
 
+    /// Whether the reply that the event's address was learned from may not have been read yet.
+    pub(super) fn waits_for_reply(&self, event: &Event) -> bool {
+        event.name != 0 && self.directory.lock().concrete_name(address(event.remote), event.name).is_none()
+    }
+
     pub(super) async fn of(&self, event: &Event) -> Named {
         let unknown = {
             let known = self.known();

@@ -114,10 +114,14 @@ impl Directory {
         if id == 0 {
             return None;
         }
+        self.concrete_name(address, id).or_else(|| self.registry.pattern(id))
+    }
+
+    /// The name, the latest one, that an address was learned for under an id.
+    pub(crate) fn concrete_name(&self, address: IpAddr, id: u32) -> Option<String> {
         let of_id =
             self.known.names_of(address).filter(|(text, name)| name.id == id || self.registry.id_of(text) == Some(id));
-        let latest = of_id.max_by_key(|(_, name)| name.seen).map(|(text, _)| text.to_string());
-        latest.or_else(|| self.registry.pattern(id))
+        of_id.max_by_key(|(_, name)| name.seen).map(|(text, _)| text.to_string())
     }
 
     /// Names that have no address, or whose lookups fail, and limits that are reached (§5.10).

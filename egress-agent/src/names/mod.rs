@@ -26,6 +26,7 @@ use crate::events::monotonic_now;
 pub(crate) use directory::Shared;
 pub(crate) use lifetime::Moment;
 pub(crate) use place::places;
+pub(crate) use replies::LOOK as REPLIES_LOOK;
 pub(crate) use service::{NameReport, Service};
 pub(crate) use snapshot::{LookupRow, NameRow, Snapshot};
 

@@ -1,7 +1,9 @@
 //! Replies that pods received, from the kernel's ring: the concrete names behind what the kernel has learned by id.
 //!
 //! The kernel has already stored the addresses when a record comes here, so this may be late, or lose records, without any effect on
-//! packets. Only replies that the kernel could not read whole lead to something: the agent asks for the name itself.
+//! packets. Only replies that the kernel could not read whole, and queries whose replies it must not trust, lead to something: the agent
+//! asks for the name itself. For those the kernel wakes the reader; the others wait until it looks, every [`LOOK`] or when the ring
+//! fills, because a wake-up costs the packet more than reading it does.
 
 use std::io;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use hickory_resolver::proto::rr::{DNSClass, Name, RecordType};
 use hickory_resolver::proto::serialize::binary::{BinDecodable as _, BinDecoder};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::timeout;
 use tracing::debug;
 use zerocopy::FromBytes as _;
 
@@ -24,6 +27,8 @@ use super::poll::Job;
 
 /// Records handled before others have a turn.
 const BATCH: usize = 256;
+/// How long a record may wait. `monitor --dns` and the names in events are as late as this.
+pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
 /// Reads the ring until `ask`, which is called with what the agent should ask for itself, says that nobody does so any more.
 pub(crate) async fn read(ring: RingBuf<MapData>, directory: Shared, ask: impl Fn(Job) -> bool) -> io::Result<()> {
@@ -31,20 +36,23 @@ pub(crate) async fn read(ring: RingBuf<MapData>, directory: Shared, ask: impl Fn
     let mut ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
         .map_err(|error| io::Error::other(error.to_string()))?;
     loop {
-        let mut guard = ring.readable_mut().await?;
-        let mut taken = 0;
-        while taken < BATCH {
-            let Some(record) = guard.get_inner_mut().next() else { break };
-            taken += 1;
-            let jobs = take(&mut directory.lock(), &record);
-            if !jobs.into_iter().all(&ask) {
-                return Ok(());
+        if let Ok(ready) = timeout(LOOK, ring.readable_mut()).await {
+            ready?.clear_ready();
+        }
+        while {
+            let mut taken = 0;
+            while taken < BATCH {
+                let Some(record) = ring.get_mut().next() else { break };
+                taken += 1;
+                let jobs = take(&mut directory.lock(), &record);
+                if !jobs.into_iter().all(&ask) {
+                    return Ok(());
+                }
             }
+            taken == BATCH
+        } {
+            tokio::task::yield_now().await;
         }
-        if taken < BATCH {
-            guard.clear_ready();
-        }
-        tokio::task::yield_now().await;
     }
 }
 
@@ -58,14 +66,16 @@ pub(crate) fn take(directory: &mut Directory, record: &[u8]) -> Vec<Job> {
     let outcome = Outcome::from_number(reply.outcome);
     let name = outcome.map_or("unknown", Outcome::name);
     *directory.figures.replies.entry(name.to_owned()).or_default() += 1;
-    directory.reply_latency.observe(Duration::from_nanos(reply.latency).as_secs_f64());
+    if outcome != Some(Outcome::AskedInside) {
+        directory.reply_latency.observe(Duration::from_nanos(reply.latency).as_secs_f64());
+    }
     let message = rest.get(..reply.length.into()).unwrap_or_default();
     if message.is_empty() {
         return Vec::new();
     }
     let understood = match outcome {
         Some(Outcome::Learned) => learned(directory, &reply, message).map(|()| Vec::new()),
-        Some(Outcome::Truncated | Outcome::Segmented) => missed(directory, message),
+        Some(Outcome::Truncated | Outcome::Segmented | Outcome::AskedInside) => missed(directory, message),
         Some(_) | None => Some(Vec::new()),
     };
     understood.unwrap_or_else(|| {

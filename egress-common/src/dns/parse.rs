@@ -16,6 +16,7 @@
 
 use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes, KnownLayout};
 
+use super::hash::Hasher;
 use super::{Answer, KEY_BUFFER, KEY_END, MAX_MESSAGE, Outcome, Scratch};
 use crate::packet::mapped;
 
@@ -27,9 +28,6 @@ pub const MAX_PASSES: u32 = 8;
 const HEADER: u32 = 12;
 /// Longest name without its root label.
 const MAX_NAME: u32 = 254;
-/// Start value and multiplier of the hash of names (the golden ratio; both odd).
-const HASH_START: u64 = 0x9e37_79b9_7f4a_7c15;
-const HASH_FACTOR: u64 = 0xd6e8_feb8_6659_fd93;
 
 const TYPE_A: u16 = 1;
 const TYPE_CNAME: u16 = 5;
@@ -53,7 +51,7 @@ mod phase {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct State {
     /// Hash of the name being read.
-    hash: u64,
+    hash: Hasher,
     /// Hash of the name at the end of the chain so far.
     chain: u64,
     /// Hash of the question, type and class included.
@@ -165,7 +163,7 @@ impl Scratch {
     #[inline(always)]
     fn begin_name(&mut self, offset: u32) {
         let state = &mut self.state;
-        state.hash = HASH_START;
+        state.hash.begin(&self.secret);
         state.offset = offset;
         state.lowest = offset;
         state.remaining = 0;
@@ -240,7 +238,7 @@ impl Scratch {
             return Err(Outcome::NameTooLong);
         }
         state.labels += 1;
-        state.hash = mix(state.hash, u64::from(head));
+        state.hash.add(u64::from(head));
         state.offset += 1;
         state.remaining = head;
         Ok(())
@@ -260,7 +258,7 @@ impl Scratch {
             return Err(Outcome::BadName);
         }
         let piece = lower(piece & mask);
-        state.hash = mix(state.hash, piece);
+        state.hash.add(piece);
         if state.keyed != 0 {
             set_word(&mut self.key, state.key_at.wrapping_sub(7), piece.swap_bytes());
             state.key_at = state.key_at.wrapping_sub(taken);
@@ -280,14 +278,14 @@ impl Scratch {
         match state.phase {
             phase::QUESTION => self.end_of_question(),
             phase::OWNER => {
-                set(&mut state.marks, IN_CHAIN, state.hash == state.chain);
+                set(&mut state.marks, IN_CHAIN, state.hash.finish() == state.chain);
                 self.body()
             }
             _ => {
                 if state.offset != state.record_end {
                     return Err(Outcome::Malformed);
                 }
-                state.chain = state.hash;
+                state.chain = state.hash.finish();
                 state.phase = phase::RECORD;
                 Ok(())
             }
@@ -306,8 +304,9 @@ impl Scratch {
         if class != CLASS_IN {
             return Err(Outcome::OtherClass);
         }
-        state.question = mix(state.hash, u64::from(kind));
-        state.chain = state.hash;
+        state.chain = state.hash.finish();
+        state.hash.add(u64::from(kind));
+        state.question = state.hash.finish();
         state.chain_offset = HEADER;
         state.section = state.offset + 4;
         state.offset = state.section;
@@ -517,12 +516,6 @@ fn set_word(key: &mut [u8; KEY_BUFFER], at: u32, value: u64) {
 #[inline(always)]
 const fn set(marks: &mut u32, mark: u32, on: bool) {
     *marks = if on { *marks | mark } else { *marks & !mark };
-}
-
-#[inline(always)]
-const fn mix(hash: u64, value: u64) -> u64 {
-    let product = (hash ^ value).wrapping_mul(HASH_FACTOR);
-    product ^ (product >> 32)
 }
 
 const ONES: u64 = 0x0101_0101_0101_0101;

@@ -308,6 +308,15 @@ impl Frame {
         self
     }
 
+    /// With another TCP sequence number.
+    #[must_use]
+    pub fn sequence(mut self, number: u32) -> Self {
+        if let Transport::Tcp { sequence, .. } = &mut self.transport {
+            *sequence = number;
+        }
+        self
+    }
+
     /// The same packet in the other direction: addresses and ports swapped.
     #[must_use]
     pub fn turned(mut self) -> Self {

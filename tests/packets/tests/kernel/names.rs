@@ -2,6 +2,7 @@
 
 mod learning;
 mod message;
+mod streams;
 mod verdicts;
 
 use std::net::IpAddr;
