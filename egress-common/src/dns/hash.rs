@@ -68,7 +68,9 @@ mod tests {
     fn hash(key: [u64; 2], words: &[u64]) -> u64 {
         let mut hasher = Hasher::default();
         hasher.begin(&key);
-        words.iter().for_each(|word| hasher.add(*word));
+        for word in words {
+            hasher.add(*word);
+        }
         // The function over bytes ends with their number.
         hasher.add(((words.len() as u64 * 8) & 0xff) << 56);
         hasher.finish()
@@ -79,7 +81,9 @@ mod tests {
         // The standard library's hasher is SipHash-1-3 under the key zero.
         for words in [&[][..], &[1], &[u64::MAX, 0, 7], &[0x0102_0304_0506_0708; 32]] {
             let mut theirs = DefaultHasher::new();
-            words.iter().for_each(|word| theirs.write(&word.to_le_bytes()));
+            for word in words {
+                theirs.write(&word.to_le_bytes());
+            }
             assert_eq!(hash([0, 0], words), theirs.finish());
         }
     }

@@ -64,7 +64,8 @@ fn whole_replies_are_read_and_cut_ones_are_told() {
     let mut lab = Lab::new(POLICY);
     for family in FAMILIES {
         let mut stream = Stream::open(&mut lab, &family, 41_000);
-        let [whole, cut, last] = [70, 71, 72].map(|number| (family.address(number), answer(number.into(), family.address(number))));
+        let [whole, cut, last] =
+            [70, 71, 72].map(|number| (family.address(number), answer(number.into(), family.address(number))));
         for (_, message) in [&whole, &cut, &last] {
             stream.ask(&mut lab, &prefixed(&message.query()));
         }
