@@ -34,6 +34,7 @@ mod startup;
 mod status;
 mod suggest;
 mod top;
+mod uninstall;
 mod vitals;
 mod why;
 

@@ -35,6 +35,7 @@ Examples:
   egress-agent run --policies /etc/egress/policies --endpoints /etc/egress/endpoints.yaml
   egress-agent run --policies policies --endpoints endpoints.yaml --config config.yaml --log-format json
   egress-agent run --cleanup        # stop enforcing: remove every program, link and map
+  egress-agent run --uninstall      # the same with the state folder, then wait: for the pods of a DaemonSet
 
 On SIGTERM or SIGINT the agent exits and the kernel keeps enforcing. SIGHUP reads everything again.";
 
@@ -61,6 +62,8 @@ pub(crate) enum Command {
     /// Enforce the policies of a folder on the pods of an endpoints file, and follow their changes.
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Mount a BPF file system at /sys/fs/bpf if none is there. For an init container, on nodes that boot without one.
+    MountBpffs,
     /// Say how the agent and its part in the kernel are doing.
     #[command(after_help = live::STATUS_EXAMPLES)]
     Status(StatusArgs),
@@ -101,10 +104,10 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// Folder of policy files (*.yaml, *.yml, *.json), watched for changes.
-    #[arg(long, value_name = "DIR", required_unless_present = "cleanup")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["cleanup", "uninstall"])]
     pub(crate) policies: Option<PathBuf>,
     /// File that lists the pods of this machine, watched for changes.
-    #[arg(long, value_name = "FILE", required_unless_present = "cleanup")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["cleanup", "uninstall"])]
     pub(crate) endpoints: Option<PathBuf>,
     /// File with the `EgressConfig`, if it is not in the policies folder; watched for changes.
     #[arg(long, value_name = "FILE")]
@@ -160,6 +163,9 @@ pub(crate) struct RunArgs {
     /// Remove every program, link and map of an earlier run, and exit.
     #[arg(long, conflicts_with_all = ["policies", "endpoints", "config"])]
     pub(crate) cleanup: bool,
+    /// The same, with the folder --state-dir; then answer /healthz and /readyz and wait for a signal. For the pods of a `DaemonSet`.
+    #[arg(long, conflicts_with_all = ["policies", "endpoints", "config", "cleanup"])]
+    pub(crate) uninstall: bool,
 }
 
 impl RunArgs {
@@ -242,5 +248,6 @@ mod tests {
         assert!(Cli::try_parse_from(["egress-agent", "run", "--policies", "p"]).is_err());
         assert!(Cli::try_parse_from(["egress-agent", "run", "--policies", "p", "--endpoints", "e"]).is_ok());
         assert!(Cli::try_parse_from(["egress-agent", "run", "--cleanup"]).is_ok());
+        assert!(Cli::try_parse_from(["egress-agent", "run", "--uninstall"]).is_ok());
     }
 }

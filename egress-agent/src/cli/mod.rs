@@ -22,7 +22,9 @@ pub(crate) use failure::{Failure, Verdict, chain};
 pub(crate) use import::ImportArgs;
 pub(crate) use live::{MonitorArgs, StatusArgs, SuggestArgs, TopArgs};
 
-use crate::{agent, check, difference, dump, kubectl, logs, monitor, probes, status, suggest, top, why};
+use crate::{
+    agent, check, difference, dump, kubectl, logs, monitor, probes, startup, status, suggest, top, uninstall, why,
+};
 
 /// Parses the arguments of this process and does what they say; under the name `kubectl-egress`, as a plugin of kubectl.
 pub fn main() -> ExitCode {
@@ -47,7 +49,16 @@ fn obey(command: &Command) -> Result<Verdict, Failure> {
     match command {
         Command::Run(run) => {
             logs::start(run.log_format);
-            if run.cleanup { agent::cleanup(run) } else { agent::run(run) }.map(|()| Verdict::Yes)
+            match run {
+                run if run.uninstall => uninstall::run(run),
+                run if run.cleanup => agent::cleanup(run),
+                run => agent::run(run),
+            }
+            .map(|()| Verdict::Yes)
+        }
+        Command::MountBpffs => {
+            logs::start(None);
+            startup::mount_bpffs().map(|()| Verdict::Yes).map_err(Failure::runtime)
         }
         Command::Status(arguments) => status::run(arguments),
         Command::Monitor(arguments) => monitor::run(arguments),

@@ -38,7 +38,9 @@ pub(super) fn plan(command: &[String], node: Option<&str>) -> Result<Plan, Failu
             suggest.pod.as_ref().map(|name| PodName { namespace: suggest.namespace.clone(), name: name.clone() })
         }
         Command::Status(_) | Command::Top(_) | Command::Dump(_) => None,
-        Command::Run(_) => return Err(Failure::usage("run is what the agent's own pod does; it is not for kubectl")),
+        Command::Run(_) | Command::MountBpffs => {
+            return Err(Failure::usage("this is what the agent's own pod does; it is not for kubectl"));
+        }
         Command::Check(_)
         | Command::Test(_)
         | Command::Diff(_)

@@ -15,6 +15,7 @@ use nix::sys::utsname::uname;
 use tracing::debug;
 
 pub(crate) use lock::Lock;
+pub(crate) use mounts::mount_bpffs;
 
 /// First kernel that has what the programs and the agent use: `get_netns_cookie` for socket hooks (5.7), ring buffers (5.8),
 /// `SO_NETNS_COOKIE` (5.14). 6.1 is the oldest one that is tested.
@@ -31,6 +32,12 @@ pub(crate) enum StartupError {
     Kernel { release: String },
     #[error("{} is not on a BPF file system{}; mount one with `mount -t bpf bpf {}`, or give another --bpffs", folder.display(), tried(.error.as_ref()), mount.display())]
     NoBpffs { folder: PathBuf, mount: PathBuf, error: Option<io::Error> },
+    #[error(
+        "{} is not a BPF file system, and one that a container mounts ends with it, and enforcement with that: mount it on the node \
+         (`mount -t bpf bpf {}`), or by the init container of deploy/components/mount-bpffs (`bpffs.mount` of the chart)",
+        .0.display(), .0.display()
+    )]
+    PrivateMounts(PathBuf),
     #[error(
         "no cgroup v2 hierarchy is mounted; mount one with `mount -t cgroup2 none /sys/fs/cgroup/unified`, or boot with systemd.unified_cgroup_hierarchy=1"
     )]

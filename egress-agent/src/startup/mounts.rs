@@ -1,5 +1,6 @@
 //! The two file systems that the agent needs: bpffs for pins, cgroup v2 for the socket hooks.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -23,10 +24,37 @@ pub(super) fn ensure_bpffs(folder: &Path) -> Result<(), StartupError> {
     if !folder.starts_with(usual) {
         return Err(no_bpffs(folder.parent().unwrap_or(folder), None));
     }
-    mount(Some("bpf"), usual, Some("bpf"), MsFlags::empty(), None::<&str>)
-        .map_err(|error| no_bpffs(usual, Some(error.into())))?;
+    if in_a_container() {
+        return Err(StartupError::PrivateMounts(usual.to_path_buf()));
+    }
+    mount_usual().map_err(|error| no_bpffs(usual, Some(error)))
+}
+
+/// Mounts a BPF file system at the usual place if none is there, also in a container: one with bidirectional propagation passes it on to
+/// the node.
+pub(crate) fn mount_bpffs() -> Result<(), StartupError> {
+    let usual = Path::new(USUAL_BPFFS);
+    if is_bpffs(usual) {
+        tracing::info!(path = USUAL_BPFFS, "a BPF file system is there");
+        return Ok(());
+    }
+    mount_usual().map_err(|error| StartupError::NoBpffs {
+        folder: usual.to_path_buf(),
+        mount: usual.to_path_buf(),
+        error: Some(error),
+    })
+}
+
+fn mount_usual() -> io::Result<()> {
+    mount(Some("bpf"), USUAL_BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>)?;
     tracing::info!(path = USUAL_BPFFS, "mounted a BPF file system");
     Ok(())
+}
+
+/// Whether mounts of this process are not those of the node's first process, which a pod sees that shares the node's process namespace.
+fn in_a_container() -> bool {
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt"));
+    matches!((namespace("1"), namespace("self")), (Ok(first), Ok(own)) if first != own)
 }
 
 fn is_bpffs(path: &Path) -> bool {

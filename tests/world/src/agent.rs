@@ -3,6 +3,7 @@
 //! A change of a file is waited for by the generation in `status.json`, never by time.
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -146,6 +147,14 @@ impl<'a> Agent<'a> {
         command.arg("--cgroup-root").arg(self.world.cgroup());
         command.arg("--state-dir").arg(self.file("state"));
         command.output().expect("running the agent")
+    }
+
+    /// Starts `egress-agent run --uninstall` with probes at this address. It runs until it is told to end.
+    pub fn uninstall(&self, probes: SocketAddr) -> Child {
+        let mut command = self.world.node().command(Self::binary());
+        command.args(["run", "--uninstall", "--bpffs"]).arg(self.world.bpffs());
+        command.arg("--cgroup-root").arg(self.world.cgroup()).arg("--state-dir").arg(self.file("state"));
+        command.arg("--metrics-address").arg(probes.to_string()).spawn().expect("running the agent")
     }
 
     /// Makes `policies` the only policies, and waits until they are in force.

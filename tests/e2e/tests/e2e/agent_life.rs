@@ -125,6 +125,29 @@ fn cleanup_leaves_nothing() {
 }
 
 #[test]
+fn uninstalling_leaves_nothing_says_so_and_stays_until_it_is_told_to_end() {
+    let Some(world) = world(&["default/client"]) else {
+        return;
+    };
+    let mut lab = Lab::new(&world, &policy(&OFFICE));
+    let pod = world.pod("client");
+    assert_eq!(verdicts(pod), OFFICE_VERDICTS);
+    assert!(lab.agent.terminate().success());
+    let probes = "127.0.0.1:9478".parse().unwrap();
+    let mut uninstaller = lab.agent.uninstall(probes);
+    let answers = || world.node().enter(|| std::net::TcpStream::connect(probes).is_ok());
+    assert!(egress_world::eventually(answers), "it answers when it is done");
+    assert_eq!(egress_e2e::get(&world, probes, "/readyz"), (200, "nothing is left\n".to_owned()));
+    assert_eq!(verdicts(pod), [true; 4]);
+    assert!(!world.bpffs().exists(), "the folder of pins");
+    assert!(!lab.agent.state("status.json").parent().unwrap().exists(), "the state folder");
+    assert!(uninstaller.try_wait().unwrap().is_none(), "it stays");
+    let process = nix::unistd::Pid::from_raw(uninstaller.id().try_into().unwrap());
+    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(uninstaller.wait().unwrap().success());
+}
+
+#[test]
 fn after_a_cleanup_a_new_agent_starts_from_nothing() {
     let Some(world) = world(&["default/client"]) else {
         return;
