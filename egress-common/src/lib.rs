@@ -19,3 +19,4 @@ pub mod names;
 pub mod packet;
 pub mod reason;
 pub mod table;
+pub mod trie;

@@ -1,7 +1,7 @@
 //! What an egress policy means, from the text of a file to the table that the kernel searches.
 //!
 //! Data flows one way: [`document`] reads text into validated objects ([`model`], written as in [`spec`]); [`rules`] puts the rules
-//! that apply to one pod in order; [`compile`] turns that order into prefixes. [`warnings`], [`diff`], [`explain`] and [`describe`]
+//! that apply to one pod in order; [`compile`] turns that order into prefixes, and [`trie`] prefixes into what the kernel walks where there are many. [`warnings`], [`diff`], [`explain`] and [`describe`]
 //! speak about the results. Invariant: nothing here does I/O, asks for the time or holds state; everything is an argument. The agent
 //! and its CLI call this crate, and both use the same code that fills the kernel.
 #![forbid(unsafe_code)]
@@ -19,6 +19,7 @@ pub mod ports;
 pub mod rules;
 pub mod selector;
 pub mod spec;
+pub mod trie;
 pub mod warnings;
 
 #[cfg(test)]

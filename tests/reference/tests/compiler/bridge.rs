@@ -4,21 +4,51 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use egress_common::names::NameLeaf;
-use egress_common::table::Decision;
+use egress_common::table::{Decision, Leaf};
+use egress_common::trie::{lookup4, lookup6};
 use egress_policy::compile::{Limits, Table, compile, compile_with_coverage};
 use egress_policy::document::{self, Object};
 use egress_policy::explain::{self, Explanation};
 use egress_policy::model::{NodeContext, NodeInfo, Peer, PodIdentity, PolicyKey, PolicyKind, PolicySet};
 use egress_policy::places::{Place, Places};
 use egress_policy::rules::{self, RankedPeer, RuleList, RuleOrigin};
+use egress_policy::trie::{Growing, Pool, items4, items6};
 use egress_reference::{Builtin, Decider, File, Kind, Node, Outcome, Packet, Pod, PolicyId, Verdict, World};
 
 /// What the compiler makes of one pod.
 pub(crate) struct Compiled {
     pub(crate) rules: RuleList,
     pub(crate) table: Table,
+    /// The same prefixes as array tries, which must say the same.
+    tries: Tries,
     /// The places of the names of every policy there is, as a node has them.
     pub(crate) union: Places,
+}
+
+/// Both families of a table in one pool.
+struct Tries {
+    units: Growing,
+    roots: [u32; 2],
+}
+
+impl Tries {
+    fn of(table: &Table) -> Self {
+        let mut pool = Pool::new(Growing::default());
+        let roots = [items4(table), items6(table)].map(|items| pool.insert(&items).expect("room"));
+        Self { units: pool.into_store(), roots }
+    }
+
+    fn leaf(&self, address: IpAddr) -> Option<Leaf> {
+        let [root4, root6] = self.roots;
+        match address.to_canonical() {
+            IpAddr::V4(address) => lookup4(&self.units, root4, address.octets()),
+            IpAddr::V6(address) => {
+                let [high, low] =
+                    [0, 64].map(|shift| u64::try_from(address.to_bits() << shift >> 64).expect("64 bits"));
+                lookup6(&self.units, root6, high, low)
+            }
+        }
+    }
 }
 
 /// How the names of an address are turned to what the table says of them.
@@ -86,7 +116,7 @@ pub(crate) fn compile_pod(set: &PolicySet, world: &World, pod: &Pod) -> Result<C
         Peer::DnsName(pattern) => Some(&**pattern),
         Peer::Cidr { .. } | Peer::Nodes(_) => None,
     });
-    Ok(Compiled { union: union.collect(), rules, table })
+    Ok(Compiled { union: union.collect(), tries: Tries::of(&table), rules, table })
 }
 
 /// The places of the names of one rule list.
@@ -105,20 +135,28 @@ pub(crate) fn compile_world(world: &World) -> Result<Vec<Compiled>, String> {
 }
 
 impl Compiled {
+    /// Both backends of the prefix lookup give the same leaf.
+    fn compare_backends(&self, address: IpAddr) {
+        assert_eq!(self.tries.leaf(address), self.table.leaf(address), "{address}");
+    }
+
     /// The table's answer, in the oracle's words.
     pub(crate) fn answer(&self, packet: &Packet) -> Answer {
+        self.compare_backends(packet.destination);
         let found = self.table.lookup(packet.destination, packet.protocol, packet.port);
         (self.verdict(found.decision), found.audit.map(|audit| self.verdict(audit)))
     }
 
     /// The table's answer where the port is not known; none where it depends.
     pub(crate) fn answer_any_port(&self, destination: IpAddr, protocol: u8) -> Option<Answer> {
+        self.compare_backends(destination);
         let found = self.table.lookup_any_port(destination, protocol)?;
         Some((self.verdict(found.decision), found.audit.map(|audit| self.verdict(audit))))
     }
 
     /// The table's answer for an address that has `names`, which are asked for one by one, or by the places that the node knows them by.
     pub(crate) fn answer_named(&self, packet: &Packet, names: &[&str], through: Through) -> Answer {
+        self.compare_backends(packet.destination);
         let leaves = self.leaves(names, through);
         let found = self.table.lookup_with(packet.destination, packet.protocol, packet.port, &leaves);
         (self.verdict(found.decision), found.audit.map(|audit| self.verdict(audit)))

@@ -1,0 +1,259 @@
+//! The array trie: longest prefix of an address → [`Leaf`], in an array of 32-byte units. Same answers as the kernel's LPM trie.
+//!
+//! A table's root is a page of 512 entries for the first 9 bits. An entry is a leaf, another page for the next 9 bits, or a node. A node is
+//! a step of 6 bits (two bitmaps: which of the 64 slots have a child, and where a run of equal leaves begins) or a skip over up to 63
+//! bits that everything below has in common. The children of a node lie side by side, its leaves behind them unless three are enough.
+//! Written by the agent (`egress-policy`'s `trie`) into units that nobody can reach yet; read by the kernel and by tests with this code.
+//! Invariant: what a published root leads to never changes while it is published.
+
+#![expect(
+    clippy::inline_always,
+    reason = "the verifier follows one program; calls between the steps of a walk cost it more states"
+)]
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::table::Leaf;
+
+/// Bits that a page decides by.
+pub const PAGE_BITS: u32 = 9;
+/// Units of a page, eight entries each.
+pub const PAGE_UNITS: u32 = 64;
+/// Bits that a node decides by.
+pub const NODE_BITS: u32 = 6;
+/// Most bits that a skip goes over.
+pub const SKIP_BITS: u32 = 63;
+/// Leaves that stand in the node itself.
+pub const OWN_LEAVES: usize = 3;
+/// Greatest index of a unit, plus one: a pool of 16 GiB.
+pub const MAX_UNITS: u32 = 1 << 29;
+
+/// 32 bytes of a trie: a node, or eight words of a page or of leaves.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Unit {
+    /// Node: bit `s` set: slot `s` has a child. Skip: the common bits, from the top.
+    pub children: u64,
+    /// Node: bit `s` set: slot `s` has no child, and its leaf is not that of the slot without a child before it. Skip: how many bits, 1 to
+    /// [`SKIP_BITS`].
+    pub runs: u64,
+    /// [`Base`] bits.
+    pub base: u32,
+    /// Node with at most three leaves: these. Skip: the leaf where the bits differ, and where they do not if that is all.
+    pub leaves: [u32; OWN_LEAVES],
+}
+const _: () = assert!(size_of::<Unit>() == 32);
+
+impl Unit {
+    /// Eight words of a page or of leaves.
+    #[inline]
+    pub const fn of_words(words: [u32; 8]) -> Self {
+        zerocopy::transmute!(words)
+    }
+
+    /// One of the eight words of a page or of leaves.
+    #[inline(always)]
+    pub fn word(&self, index: u32) -> u32 {
+        let words: &[u32; 8] = zerocopy::transmute_ref!(self);
+        words.get((index & 7) as usize).copied().unwrap_or_default()
+    }
+}
+
+/// What stands behind a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base(pub u32);
+
+impl Base {
+    /// Node: its leaves stand behind its children. Skip: the leaf is all.
+    pub const OUTSIDE: u32 = 1 << 31;
+    /// The unit is a skip.
+    pub const SKIP: u32 = 1 << 30;
+
+    /// Index of the first child.
+    #[inline(always)]
+    pub const fn index(self) -> u32 {
+        self.0 & (MAX_UNITS - 1)
+    }
+
+    /// Whether a bit is set.
+    #[inline(always)]
+    pub const fn has(self, bit: u32) -> bool {
+        self.0 & bit != 0
+    }
+}
+
+/// An entry of a page: bit 31, or neither bit 31 nor bit 30: a [`Leaf`]; otherwise the index of a page (bit 29 set) or a node. Class
+/// indexes stay below 2^30: see `abi::capacity::TABLE_CLASS_ENTRIES`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry(pub u32);
+
+impl Entry {
+    const INLINE: u32 = 1 << 31;
+    const POINTER: u32 = 1 << 30;
+    const PAGE: u32 = 1 << 29;
+
+    /// The entry of a leaf.
+    #[inline]
+    pub const fn leaf(leaf: Leaf) -> Self {
+        Self(leaf.0)
+    }
+
+    /// The entry of the node at `index`.
+    #[inline]
+    pub const fn node(index: u32) -> Self {
+        Self(Self::POINTER | index & (MAX_UNITS - 1))
+    }
+
+    /// The entry of the page at `index`.
+    #[inline]
+    pub const fn page(index: u32) -> Self {
+        Self(Self::POINTER | Self::PAGE | index & (MAX_UNITS - 1))
+    }
+
+    /// The leaf, if it is one.
+    #[inline(always)]
+    pub const fn as_leaf(self) -> Option<Leaf> {
+        if self.0 & Self::INLINE != 0 || self.0 & Self::POINTER == 0 { Some(Leaf(self.0)) } else { None }
+    }
+
+    /// Whether it leads to a page, given that it is no leaf.
+    #[inline(always)]
+    pub const fn is_page(self) -> bool {
+        self.0 & Self::PAGE != 0
+    }
+
+    /// Where it leads to, given that it is no leaf.
+    #[inline(always)]
+    pub const fn index(self) -> u32 {
+        self.0 & (Self::PAGE - 1)
+    }
+}
+
+/// Where units are read from: a map in the kernel, memory in the agent.
+pub trait Units {
+    /// The unit at `index`, or `None` outside of the array.
+    fn unit(&self, index: u32) -> Option<&Unit>;
+}
+
+impl Units for [Unit] {
+    fn unit(&self, index: u32) -> Option<&Unit> {
+        self.get(index as usize)
+    }
+}
+
+/// The leaf of the longest prefix of an IPv4 address. `None` only where the trie is damaged; the caller then denies.
+#[inline(always)]
+pub fn lookup4<U: Units + ?Sized>(units: &U, root: u32, address: [u8; 4]) -> Option<Leaf> {
+    let rest = Rest { high: u64::from(u32::from_be_bytes(address)) << 32, low: 0 };
+    // 9 bits by the root, the other 23 by six or more at a time.
+    match Walk::start(units, root, rest).and_then(Walk::four) {
+        Err(found) => found,
+        Ok(_) => None,
+    }
+}
+
+/// The leaf of the longest prefix of an IPv6 address, whose halves are in host order. `None` as with [`lookup4`].
+#[inline(always)]
+pub fn lookup6<U: Units + ?Sized>(units: &U, root: u32, high: u64, low: u64) -> Option<Leaf> {
+    // 9 bits by the root, the other 119 by six or more at a time.
+    let walk = Walk::start(units, root, Rest { high, low }).and_then(Walk::four).and_then(Walk::four);
+    match walk.and_then(Walk::four).and_then(Walk::four).and_then(Walk::four) {
+        Err(found) => found,
+        Ok(_) => None,
+    }
+}
+
+/// The bits of an address that are not decided by yet, at the top.
+#[derive(Clone, Copy)]
+struct Rest {
+    high: u64,
+    low: u64,
+}
+
+impl Rest {
+    /// The first `bits`, 1 to 63.
+    #[inline(always)]
+    const fn first(self, bits: u32) -> u64 {
+        self.high >> (64 - bits)
+    }
+
+    /// What is left behind the first `bits`, up to 63.
+    #[inline(always)]
+    const fn behind(self, bits: u32) -> Self {
+        let bits = bits & 63;
+        Self { high: self.high << bits | (self.low >> 1) >> (63 - bits), low: self.low << bits }
+    }
+}
+
+/// A walk that has come to the node at `index`.
+struct Walk<'a, U: ?Sized> {
+    units: &'a U,
+    rest: Rest,
+    index: u32,
+}
+
+impl<'a, U: Units + ?Sized> Walk<'a, U> {
+    /// Goes over the root and the page behind it, if there is one. The error is the end of the walk.
+    #[inline(always)]
+    fn start(units: &'a U, root: u32, rest: Rest) -> Result<Self, Option<Leaf>> {
+        let (mut entry, mut rest) = turn(units, root, rest)?;
+        if entry.as_leaf().is_none() && entry.is_page() {
+            (entry, rest) = turn(units, entry.index(), rest)?;
+        }
+        match entry.as_leaf() {
+            Some(leaf) => Err(Some(leaf)),
+            None => Ok(Self { units, rest, index: entry.index() }),
+        }
+    }
+
+    /// Four steps. Not a loop: the verifier of Linux 6.1 takes one only if its back-edge is a jump.
+    #[inline(always)]
+    fn four(self) -> Result<Self, Option<Leaf>> {
+        self.step().and_then(Self::step).and_then(Self::step).and_then(Self::step)
+    }
+
+    /// Goes over one node.
+    #[inline(always)]
+    fn step(self) -> Result<Self, Option<Leaf>> {
+        let Self { units, rest, index } = self;
+        let unit = units.unit(index).ok_or(None)?;
+        let base = Base(unit.base);
+        let [elsewhere, here, _] = unit.leaves;
+        if base.has(Base::SKIP) {
+            let bits = (unit.runs & 63) as u32;
+            let differs = (rest.high ^ unit.children) >> 1 >> (63 - bits);
+            return if differs != 0 {
+                Err(Some(Leaf(elsewhere)))
+            } else if base.has(Base::OUTSIDE) {
+                Err(Some(Leaf(here)))
+            } else {
+                Ok(Self { units, rest: rest.behind(bits), index: base.index() })
+            };
+        }
+        let slot = 1_u64 << rest.first(NODE_BITS);
+        let before = unit.children & (slot - 1);
+        if unit.children & slot != 0 {
+            return Ok(Self { units, rest: rest.behind(NODE_BITS), index: base.index() + before.count_ones() });
+        }
+        let run = (unit.runs & (slot | (slot - 1))).count_ones().wrapping_sub(1);
+        if !base.has(Base::OUTSIDE) {
+            let [first, second, third] = unit.leaves;
+            return Err(Some(Leaf(match run {
+                0 => first,
+                1 => second,
+                _ => third,
+            })));
+        }
+        let leaves = units.unit(base.index() + unit.children.count_ones() + (run >> 3));
+        Err(leaves.map(|leaves| Leaf(leaves.word(run))))
+    }
+}
+
+/// Reads the entry of a page.
+#[inline(always)]
+fn turn<U: Units + ?Sized>(units: &U, page: u32, rest: Rest) -> Result<(Entry, Rest), Option<Leaf>> {
+    #[expect(clippy::cast_possible_truncation, reason = "nine bits")]
+    let slot = rest.first(PAGE_BITS) as u32;
+    let unit = units.unit(page + (slot >> 3)).ok_or(None)?;
+    Ok((Entry(unit.word(slot)), rest.behind(PAGE_BITS)))
+}

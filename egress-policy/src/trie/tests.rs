@@ -1,0 +1,424 @@
+//! Every trie is held to a search through its prefixes one by one.
+
+use egress_common::table::Leaf;
+use egress_common::trie::{Unit, Units, lookup4, lookup6};
+
+use super::{Growing, Item, Pool, Store, prefixes};
+
+/// A generator whose sequence depends on nothing else (`SplitMix64`).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    fn bits(&mut self) -> u128 {
+        u128::from(self.next()) << 64 | u128::from(self.next())
+    }
+}
+
+/// Either family.
+#[derive(Clone, Copy, Debug)]
+enum Family {
+    V4,
+    V6,
+}
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+impl Family {
+    fn length(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+
+    fn look_up<U: Units + ?Sized>(self, units: &U, root: u32, bits: u128) -> Option<Leaf> {
+        match self {
+            Self::V4 => lookup4(units, root, u32::try_from(bits >> 96).expect("32 bits").to_be_bytes()),
+            Self::V6 => lookup6(
+                units,
+                root,
+                u64::try_from(bits >> 64).expect("64 bits"),
+                u64::try_from(bits & u128::from(u64::MAX)).expect("64 bits"),
+            ),
+        }
+    }
+}
+
+/// A pool that does not grow.
+#[derive(Clone)]
+struct Fixed(Vec<Unit>);
+
+impl Units for Fixed {
+    fn unit(&self, index: u32) -> Option<&Unit> {
+        self.0.as_slice().unit(index)
+    }
+}
+
+impl Store for Fixed {
+    fn length(&self) -> u32 {
+        u32::try_from(self.0.len()).expect("small")
+    }
+
+    fn write(&mut self, index: u32, units: &[Unit]) {
+        let start = usize::try_from(index).expect("small");
+        self.0[start..start + units.len()].copy_from_slice(units);
+    }
+}
+
+fn cut(bits: u128, length: u8) -> u128 {
+    bits & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)
+}
+
+/// Sorted, without duplicates, from the /0 on.
+fn sorted(mut items: Vec<Item>) -> Vec<Item> {
+    items.push(Item { bits: 0, length: 0, leaf: 1 << 31 });
+    for item in &mut items {
+        item.bits = cut(item.bits, item.length);
+    }
+    items.sort_by_key(|item| (item.bits, item.length));
+    items.dedup_by_key(|item| (item.bits, item.length));
+    items
+}
+
+/// The leaf of the longest prefix, found the plain way.
+fn expected(items: &[Item], bits: u128) -> Leaf {
+    let holding = items.iter().filter(|item| cut(bits, item.length) == item.bits);
+    Leaf(holding.max_by_key(|item| item.length).expect("the /0").leaf)
+}
+
+/// Addresses at and beside every end of every prefix, and others.
+fn probes(items: &[Item], family: Family, random: &mut Random) -> Vec<u128> {
+    let mut probes: Vec<u128> = (0..200).map(|_| cut(random.bits(), family.length())).collect();
+    let last = 1_u128 << (128 - u32::from(family.length()));
+    for item in items {
+        let end = item.bits | u128::MAX.checked_shr(item.length.into()).unwrap_or(0);
+        let inside = item.bits | random.bits().checked_shr(item.length.into()).unwrap_or(0);
+        for bits in [item.bits, end, item.bits.wrapping_sub(last), end.wrapping_add(1), inside] {
+            probes.push(cut(bits, family.length()));
+        }
+    }
+    probes
+}
+
+fn check<U: Units + ?Sized>(what: &str, units: &U, root: u32, family: Family, items: &[Item]) {
+    let mut random = Random(7);
+    let probes = probes(items, family, &mut random);
+    let every = probes.len().div_ceil(4000);
+    for bits in probes.into_iter().step_by(every) {
+        let found = family.look_up(units, root, bits);
+        assert_eq!(found, Some(expected(items, bits)), "{what}, {family:?}, {bits:032x}");
+    }
+    let fewest = prefixes(units, root, family.length()).expect("not damaged");
+    assert!(fewest.len() <= items.len(), "{what}, {family:?}: {} of {}", fewest.len(), items.len());
+    for item in items.iter().take(300) {
+        assert_eq!(expected(&fewest, item.bits), expected(items, item.bits), "{what}, {family:?}: read back");
+    }
+}
+
+fn check_alone(what: &str, family: Family, items: &[Item]) {
+    let mut pool = Pool::new(Growing::default());
+    let root = pool.insert(items).expect("room");
+    check(what, pool.store(), root, family, items);
+    pool.remove(root);
+    assert_eq!(pool.used(), 0, "{what}: everything is free again");
+}
+
+/// Lengths as policies have them, some addresses close together.
+fn random_items(random: &mut Random, family: Family, count: usize, leaves: u64) -> Vec<Item> {
+    let common = random.bits();
+    let item = |_| {
+        let length = match (family, random.below(10)) {
+            (Family::V4, 0..5) => 32,
+            (Family::V4, 5..8) => 24,
+            (Family::V6, 0..3) => 128,
+            (Family::V6, 3..6) => 64,
+            (Family::V6, 6..8) => 48,
+            _ => u8::try_from(1 + random.below(family.length().into())).expect("small"),
+        };
+        let near = u32::try_from(random.below(family.length().into())).expect("small");
+        let bits = random.bits();
+        let bits =
+            if random.below(2) == 0 { bits } else { (bits >> near) | cut(common, u8::try_from(near).expect("small")) };
+        let kind = if random.below(4) == 0 { 0 } else { 1 << 31 };
+        Item { bits, length, leaf: u32::try_from(random.below(leaves)).expect("small") | kind }
+    };
+    sorted((0..count).map(item).collect())
+}
+
+#[test]
+fn random_tables_say_what_their_prefixes_say() {
+    for seed in 0..40 {
+        let random = &mut Random(seed);
+        for family in FAMILIES {
+            let (count, leaves) = (1 << random.below(9), 1 << random.below(12));
+            let items = random_items(random, family, count, leaves);
+            check_alone(&format!("seed {seed}"), family, &items);
+        }
+    }
+}
+
+#[test]
+fn a_large_table_has_pages_and_is_small() {
+    for family in FAMILIES {
+        let items = random_items(&mut Random(1), family, 20_000, 1 << 24);
+        let mut pool = Pool::new(Growing::default());
+        let root = pool.insert(&items).expect("room");
+        let probes = probes(&items, family, &mut Random(2));
+        for bits in probes.into_iter().step_by(97) {
+            assert_eq!(family.look_up(pool.store(), root, bits), Some(expected(&items, bits)), "{family:?}");
+        }
+        let each = usize::try_from(pool.used()).expect("small") * 32 / items.len();
+        println!("{family:?}: {each} bytes for each prefix");
+        assert!(each < 64, "{family:?}: {each} bytes for each prefix");
+    }
+}
+
+#[test]
+fn every_length_nested_in_the_one_before() {
+    for family in FAMILIES {
+        for bits in [0, u128::MAX, 0xaaaa_5555_aaaa_5555_aaaa_5555_aaaa_5555] {
+            let item = |length| Item { bits, length, leaf: 1 << 31 | u32::from(length) };
+            check_alone("nested", family, &sorted((0..=family.length()).map(item).collect()));
+            let every_third = (0..=family.length()).step_by(3).map(item).collect();
+            check_alone("nested, every third", family, &sorted(every_third));
+        }
+    }
+}
+
+#[test]
+fn every_address_under_one_prefix() {
+    for family in FAMILIES {
+        let shift = 128 - u32::from(family.length());
+        for leaves in [1, 2, 256] {
+            let item = |address: u32| Item {
+                bits: 0xc633_6400 << 96 | u128::from(address) << shift,
+                length: family.length(),
+                leaf: 1 << 31 | (address % leaves),
+            };
+            let mut items: Vec<Item> = (0..256).map(item).collect();
+            items.push(Item { bits: 0xc633_6400 << 96, length: family.length() - 8, leaf: 1 << 31 | 0x9999 });
+            check_alone("one /24", family, &sorted(items));
+        }
+    }
+}
+
+#[test]
+fn the_default_alone_and_no_prefix_at_all() {
+    for family in FAMILIES {
+        check_alone("default", family, &sorted(Vec::new()));
+    }
+    assert!(Pool::new(Growing::default()).insert(&[]).is_err(), "a table begins with the /0");
+}
+
+#[test]
+fn skips_of_every_length_end_where_they_should() {
+    for family in FAMILIES {
+        for start in 1..family.length() {
+            let short = Item { bits: 0x5a << 120, length: start, leaf: 1 << 31 | 1 };
+            for end in [start + 1, family.length()] {
+                let long = Item { bits: 0x5a5a << 112 | 0x77 << 90 | 1 << 17, length: end, leaf: 1 << 31 | 2 };
+                let beside = Item { bits: long.bits ^ 1 << (128 - u32::from(end)), length: end, leaf: 3 };
+                check_alone("skip", family, &sorted(vec![short, long, beside]));
+            }
+        }
+    }
+}
+
+#[test]
+fn several_tables_share_a_pool_and_what_is_equal() {
+    let mut pool = Pool::new(Growing::default());
+    let random = &mut Random(5);
+    let items4 = random_items(random, Family::V4, 2000, 64);
+    let items6 = random_items(random, Family::V6, 2000, 64);
+    let roots = [pool.insert(&items4).expect("room"), pool.insert(&items6).expect("room")];
+    let used = pool.used();
+    assert_eq!(pool.insert(&items4), Ok(roots[0]), "the same table is the same");
+    assert_eq!(pool.used(), used);
+    check("shared", pool.store(), roots[0], Family::V4, &items4);
+    check("shared", pool.store(), roots[1], Family::V6, &items6);
+    pool.remove(roots[0]);
+    check("held twice", pool.store(), roots[0], Family::V4, &items4);
+    pool.remove(roots[0]);
+    check("the other", pool.store(), roots[1], Family::V6, &items6);
+    pool.remove(roots[1]);
+    assert_eq!(pool.used(), 0);
+}
+
+#[test]
+fn a_rule_that_changes_in_place_writes_few_units() {
+    for family in FAMILIES {
+        let items = random_items(&mut Random(11), family, 6_000, 1 << 24);
+        let mut pool = Pool::new(Growing::default());
+        let old = pool.insert(&items).expect("room");
+        let before = pool.written();
+        let mut changed = items.clone();
+        changed.get_mut(3_999).expect("there").leaf ^= 1;
+        let added = Item { bits: cut(changed[2_000].bits | 0x77 << 98, 32), length: 32, leaf: 1 << 31 | 0x77 };
+        changed.push(added);
+        changed.sort_by_key(|item| (item.bits, item.length));
+        changed.dedup_by_key(|item| (item.bits, item.length));
+        let new = pool.insert(&changed).expect("room");
+        let written = pool.written() - before;
+        println!("{family:?}: {written} units of {before} for two changes");
+        assert!((1..700).contains(&written), "{family:?}: {written} units of {before}");
+        check("old", pool.store(), old, family, &items);
+        check("new", pool.store(), new, family, &changed);
+        assert_eq!(family.look_up(pool.store(), new, added.bits), Some(Leaf(added.leaf)));
+        pool.remove(old);
+        let used = pool.used();
+        pool.remove(new);
+        assert_eq!((pool.used(), used > 0), (0, true));
+    }
+}
+
+#[test]
+fn versions_come_and_go_without_growing() {
+    let random = &mut Random(3);
+    let mut items = random_items(random, Family::V4, 3000, 500);
+    let mut pool = Pool::new(Fixed(vec![Unit::default(); 8000]));
+    let mut root = pool.insert(&items).expect("room");
+    for round in 0..300 {
+        let at = usize::try_from(random.below(items.len() as u64 - 1) + 1).expect("small");
+        items[at].leaf = 1 << 31 | u32::try_from(random.below(500)).expect("small");
+        let next = pool.insert(&items).unwrap_or_else(|full| panic!("round {round}: {full}"));
+        pool.remove(root);
+        root = next;
+    }
+    check("after 300 versions", pool.store(), root, Family::V4, &items);
+    let mut fresh = Pool::new(Growing::default());
+    fresh.insert(&items).expect("room");
+    assert_eq!(pool.used(), fresh.used(), "nothing of the old versions is left");
+}
+
+#[test]
+fn without_room_nothing_changes() {
+    let random = &mut Random(4);
+    let small = random_items(random, Family::V4, 500, 50);
+    let large = random_items(random, Family::V4, 5000, 5000);
+    let mut pool = Pool::new(Fixed(vec![Unit::default(); 2500]));
+    let root = pool.insert(&small).expect("room");
+    let used = pool.used();
+    assert!(pool.insert(&large).is_err());
+    assert_eq!(pool.used(), used);
+    check("the one that fits", pool.store(), root, Family::V4, &small);
+    let other = pool.insert(&random_items(random, Family::V4, 400, 40)).expect("room again");
+    assert_ne!(other, root);
+    check("the one that fits", pool.store(), root, Family::V4, &small);
+}
+
+/// Units of a writer that dies: after so many of them nothing is written any more.
+struct Dying {
+    units: Fixed,
+    left: u64,
+}
+
+impl Units for Dying {
+    fn unit(&self, index: u32) -> Option<&Unit> {
+        self.units.unit(index)
+    }
+}
+
+impl Store for Dying {
+    fn length(&self) -> u32 {
+        self.units.length()
+    }
+
+    fn write(&mut self, index: u32, units: &[Unit]) {
+        for (index, unit) in (index..).zip(units) {
+            if self.left > 0 {
+                self.left -= 1;
+                self.units.write(index, &[*unit]);
+            }
+        }
+    }
+}
+
+/// Addresses and what a table says of them.
+struct Answers(Family, Vec<(u128, Leaf)>);
+
+impl Answers {
+    fn of(items: &[Item], family: Family) -> Self {
+        let probes = probes(items, family, &mut Random(9)).into_iter();
+        Self(family, probes.map(|bits| (bits, expected(items, bits))).collect())
+    }
+
+    fn check<U: Units + ?Sized>(&self, what: &str, units: &U, root: u32) {
+        for (bits, leaf) in &self.1 {
+            assert_eq!(self.0.look_up(units, root, *bits), Some(*leaf), "{what}, {:?}, {bits:032x}", self.0);
+        }
+    }
+}
+
+/// What the kernel maps hold after a crash is the store, and the roots that were published.
+#[test]
+fn a_writer_that_stops_at_any_write_leaves_the_published_version() {
+    for family in FAMILIES {
+        let random = &mut Random(21);
+        let items = random_items(random, family, 150, 300);
+        let mut pool = Pool::new(Dying { units: Fixed(vec![Unit::default(); 6000]), left: u64::MAX });
+        // A version before it, so that freed units are written again.
+        let first = pool.insert(&random_items(random, family, 150, 300)).expect("room");
+        let published = pool.insert(&items).expect("room");
+        pool.remove(first);
+        let units = pool.into_store().units;
+        let mut changed = items.clone();
+        changed.iter_mut().skip(40).step_by(9).for_each(|item| item.leaf ^= 1);
+        let (before, after) = (Answers::of(&items, family), Answers::of(&changed, family));
+        let mut writes = 0;
+        loop {
+            let store = Dying { units: units.clone(), left: writes };
+            let mut pool = Pool::adopt(store, &[published]).expect("not damaged");
+            let next = pool.insert(&changed).expect("room");
+            let store = pool.into_store();
+            let complete = store.left > 0;
+            if complete {
+                after.check("complete", &store.units, next);
+            }
+            before.check("published", &store.units, published);
+            // The next agent finds the same and goes on.
+            let mut pool = Pool::adopt(store.units, &[published]).expect("not damaged");
+            let again = pool.insert(&changed).expect("room");
+            before.check("published", pool.store(), published);
+            after.check("the next version", pool.store(), again);
+            pool.remove(published);
+            after.check("the next version", pool.store(), again);
+            if complete {
+                break;
+            }
+            writes += 1;
+        }
+        println!("{family:?}: stopped at each of {writes} writes");
+        assert!(writes > 20, "{family:?}: {writes} writes");
+    }
+}
+
+#[test]
+fn a_damaged_trie_is_noticed_and_says_nothing_wrong() {
+    let random = &mut Random(8);
+    let items = random_items(random, Family::V6, 300, 300);
+    let mut pool = Pool::new(Growing::default());
+    let root = pool.insert(&items).expect("room");
+    let units = Fixed(pool.into_store().0);
+    assert!(Pool::adopt(units.clone(), &[u32::MAX >> 3]).is_err(), "outside of the pool");
+    for _ in 0..2000 {
+        let mut damaged = units.clone();
+        let at = usize::try_from(random.below(damaged.0.len() as u64)).expect("small");
+        let words = std::array::from_fn(|_| u32::try_from(random.next() >> 32).expect("32 bits"));
+        damaged.0[at] = Unit::of_words(words);
+        // Whatever is there, nothing panics or runs for ever.
+        let _ = Pool::adopt(damaged.clone(), &[root]).map(|mut pool| pool.remove(root));
+        let _ = prefixes(&damaged, root, 128);
+        let _ = Family::V6.look_up(&damaged, root, random.bits());
+    }
+}
