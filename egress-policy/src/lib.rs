@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod compile;
+pub mod crd;
 pub mod describe;
 pub mod diff;
 pub mod document;
@@ -19,6 +20,8 @@ pub mod ports;
 pub mod rules;
 pub mod selector;
 pub mod spec;
+
+pub mod status;
 pub mod trie;
 pub mod warnings;
 

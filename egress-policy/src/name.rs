@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::spec::LONGEST_NAME;
+
 /// Longest DNS name in text, without the trailing dot (RFC 1035: 255 bytes on the wire).
 const MAX_NAME: usize = 253;
 /// Longest label.
@@ -85,6 +87,11 @@ impl NamePattern {
         if rest.contains('*') {
             return Err(NameError::Wildcard);
         }
+        // Characters that IDNA drops could make a text of any length a short name.
+        let length = text.chars().count();
+        if length > LONGEST_NAME {
+            return Err(NameError::TooLong(length));
+        }
         if text.parse::<std::net::IpAddr>().is_ok() {
             return Err(NameError::Address(text.to_owned()));
         }
@@ -122,6 +129,11 @@ fn ascii_name(text: &str) -> Result<String, NameError> {
     let ascii = if text.is_ascii() {
         text.to_ascii_lowercase()
     } else {
+        // Before anything is composed: `<` and a stroke through it would become a letter.
+        if let Some(label) = text.split('.').find(|label| label.bytes().any(|byte| byte.is_ascii() && !is_plain(byte)))
+        {
+            return Err(NameError::Label { label: label.to_owned(), reason: WRONG_CHARACTERS });
+        }
         idna::domain_to_ascii(text).map_err(|_| NameError::Idna(text.to_owned()))?
     };
     let name = ascii.strip_suffix('.').unwrap_or(&ascii);
@@ -141,7 +153,14 @@ fn ascii_name(text: &str) -> Result<String, NameError> {
     Ok(name.to_owned())
 }
 
+const WRONG_CHARACTERS: &str = "may have only letters, digits, hyphens and underscores";
+
 /// Letters, digits, hyphens, and the underscore, which hostnames should not have but real ones do.
+const fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
+}
+
+/// What is wrong with a label, if anything is.
 fn check_label(label: &str) -> Result<(), &'static str> {
     if label.is_empty() {
         return Err("is empty: two dots in a row, or one at the front");
@@ -149,8 +168,8 @@ fn check_label(label: &str) -> Result<(), &'static str> {
     if label.len() > MAX_LABEL {
         return Err("is longer than 63 characters");
     }
-    if !label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
-        return Err("may have only letters, digits, hyphens and underscores");
+    if !label.bytes().all(is_plain) {
+        return Err(WRONG_CHARACTERS);
     }
     if label.starts_with('-') || label.ends_with('-') {
         return Err("may not begin or end with a hyphen");
@@ -189,7 +208,7 @@ mod tests {
     fn wrong_names_are_refused_with_the_reason() {
         let long_label = format!("{}.com", "a".repeat(64));
         let long_name = format!("{}com", "abcdefg.".repeat(32));
-        let cases: [(&str, &str); 15] = [
+        let cases: [(&str, &str); 17] = [
             ("", "empty"),
             (".", "empty"),
             ("*.", "empty"),
@@ -202,6 +221,8 @@ mod tests {
             (".com", "two dots"),
             ("-a.com", "hyphen"),
             ("a b.com", "letters"),
+            ("b\u{fc} cher.com", "letters"),
+            ("<\u{338}.com", "letters"),
             (&long_label, "63"),
             (&long_name, "253"),
             ("xn--a-ecp.ru.xn--0", "A-label"),

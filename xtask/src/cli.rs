@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, demo, docs, ebpf, kernels, setup, test};
+use crate::{bench, crds, demo, docs, ebpf, kernels, setup, test};
 
 /// Developer commands of the egress firewall.
 #[derive(Debug, Parser)]
@@ -26,6 +26,8 @@ enum Command {
     Kernels(kernels::Args),
     /// Measure packets, applying and updating, beside the kernel's LPM trie, nftables and ipset.
     Bench(bench::Args),
+    /// Write the custom resource definitions and admission policies in deploy/ from the types.
+    Crds(crds::Args),
     /// Write the documentation that is generated from the code.
     Docs(docs::Args),
     /// Show the firewall at work in a small world of network namespaces.
@@ -41,6 +43,7 @@ impl Cli {
             Command::Test(args) => test::run(&args),
             Command::Kernels(args) => kernels::run(&args),
             Command::Bench(args) => bench::run(&args),
+            Command::Crds(args) => crds::run(&args),
             Command::Docs(args) => docs::run(&args),
             Command::Demo(args) => demo::run(&args),
         }

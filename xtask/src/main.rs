@@ -4,6 +4,7 @@
 mod bench;
 mod cli;
 mod command;
+mod crds;
 mod demo;
 mod docs;
 mod ebpf;

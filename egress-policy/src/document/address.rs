@@ -8,13 +8,14 @@ use ipnet::IpNet;
 use super::problem::Report;
 use super::tree::Node;
 use crate::model::canonical;
+use crate::spec::LONGEST_DURATION;
 use crate::warnings::WarningReason;
 
 impl<'n> Report<'n> {
     /// A prefix, masked (§3.2), in its IPv4 form if it is IPv4-mapped.
     pub(crate) fn prefix(&mut self, node: &'n Node) -> Option<IpNet> {
         let text = self.text(node)?;
-        let Ok(network) = text.parse::<IpNet>() else {
+        let Some(network) = network(text) else {
             let hint = match text.parse::<IpAddr>() {
                 Ok(address) => format!("write the length too: {}", IpNet::from(address)),
                 Err(_) => "write an address and a length, such as 1.2.3.0/24 or 2001:db8::/32".to_owned(),
@@ -66,7 +67,18 @@ impl<'n> Report<'n> {
     }
 }
 
+/// Leading zeros are refused, as Kubernetes does: some programs read 010 as 8.
+fn network(text: &str) -> Option<IpNet> {
+    let (address, length) = text.split_once('/')?;
+    let plain = length == "0" || !length.starts_with('0');
+    address.parse::<IpAddr>().ok().filter(|_| plain)?;
+    text.parse().ok()
+}
+
 fn duration(text: &str) -> Option<Duration> {
+    if text.len() > LONGEST_DURATION {
+        return None;
+    }
     if text == "0" {
         return Some(Duration::ZERO);
     }
@@ -92,6 +104,17 @@ fn duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prefix_has_one_reading() {
+        for text in ["10.0.0.0/8", "0.0.0.0/0", "::/0", "2001:db8::/32", "::ffff:1.2.3.4/128"] {
+            assert!(network(text).is_some(), "{text}");
+        }
+        for text in ["010.0.0.0/8", "10.0.0.0/08", "::/00", "10.0.0.0/33", "10.0.0.0", "10.0.0.0/", "/8", "fe80::%1/64"]
+        {
+            assert_eq!(network(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn durations_are_numbers_with_units() {

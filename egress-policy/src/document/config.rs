@@ -8,6 +8,7 @@ use super::metadata::Metadata;
 use super::problem::{Fields, Report};
 use super::tree::{Node, Value};
 use crate::model::{Config, DefaultAction, DenyResponse, DnsConfig, HostNetworkPods, Mode, UnknownPods};
+use crate::spec::{MAX_PREFIXES, MAX_RESOLVERS};
 use crate::warnings::WarningReason;
 
 /// Fields of `EgressConfig`'s spec.
@@ -57,12 +58,9 @@ impl<'n> Report<'n> {
             enforcement: self
                 .optional(fields, "enforcement", |report, node| report.choice(node, &enforcement))
                 .unwrap_or_default(),
-            excluded_cidrs: self
-                .optional(fields, "excludedCIDRs", |report, node| report.list(node, Self::exempt_prefix))
-                .unwrap_or_default(),
-            internal_cidrs: self
-                .optional(fields, "internalCIDRs", |report, node| report.list(node, Self::exempt_prefix)),
-            resolvers: self.optional(fields, "resolvers", |report, node| report.list(node, Self::resolver)),
+            excluded_cidrs: self.optional(fields, "excludedCIDRs", Self::exempt_prefixes).unwrap_or_default(),
+            internal_cidrs: self.optional(fields, "internalCIDRs", Self::exempt_prefixes),
+            resolvers: self.optional(fields, "resolvers", Self::resolvers),
             dns: self.optional(fields, "dns", Self::dns).unwrap_or_default(),
             unknown_pods: self
                 .optional(fields, "unknownPods", |report, node| report.choice(node, &unknown))
@@ -84,6 +82,14 @@ impl<'n> Report<'n> {
             );
         }
         Some(config)
+    }
+
+    fn exempt_prefixes(&mut self, node: &'n Node) -> Option<Vec<IpNet>> {
+        self.short_list(node, MAX_PREFIXES, "write larger prefixes", Self::exempt_prefix)
+    }
+
+    fn resolvers(&mut self, node: &'n Node) -> Option<Vec<IpAddr>> {
+        self.short_list(node, MAX_RESOLVERS, "list only the resolvers that pods are to ask", Self::resolver)
     }
 
     fn exempt_prefix(&mut self, node: &'n Node) -> Option<IpNet> {

@@ -123,6 +123,29 @@ impl<'n> Report<'n> {
         None
     }
 
+    /// A list of at most `most` items; `hint` says what to do with more.
+    pub(crate) fn short_list<T>(
+        &mut self,
+        node: &'n Node,
+        most: usize,
+        hint: &str,
+        decode: impl FnMut(&mut Self, &'n Node) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        self.at_most(node, most, hint)?;
+        self.list(node, decode)
+    }
+
+    /// None, and a problem, if the current value is a list of more than `most` items.
+    pub(crate) fn at_most(&mut self, node: &Node, most: usize, hint: &str) -> Option<()> {
+        if let Value::List(items) = &node.value
+            && items.len() > most
+        {
+            self.problem(format!("{} entries, and at most {most} are possible", items.len()), hint);
+            return None;
+        }
+        Some(())
+    }
+
     /// A list, each item decoded by itself; items that fail are left out.
     pub(crate) fn list<T>(
         &mut self,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::problem::{Fields, Report};
 use super::tree::{Node, Value};
 use crate::selector::{LabelOperator, LabelRequirement, LabelSelector, Labels};
+use crate::spec::{MAX_REQUIREMENTS, MAX_VALUES};
 
 /// Kubernetes' `ObjectMeta`. Only three of the fields are used; a misspelled one could put a policy into another namespace.
 const METADATA: [&str; 15] = [
@@ -140,11 +141,24 @@ impl<'n> Report<'n> {
 
     pub(crate) fn selector(&mut self, node: &'n Node) -> Option<LabelSelector> {
         let fields = self.fields(node, &SELECTOR)?;
-        let match_labels = self.optional(fields, "matchLabels", Self::labels).unwrap_or_default();
+        let match_labels = self.optional(fields, "matchLabels", Self::required_labels).unwrap_or_default();
         let match_expressions = self
-            .optional(fields, "matchExpressions", |report, node| report.list(node, Self::requirement))
+            .optional(fields, "matchExpressions", |report, node| {
+                report.short_list(node, MAX_REQUIREMENTS, "select by fewer labels", Self::requirement)
+            })
             .unwrap_or_default();
         Some(LabelSelector { match_labels, match_expressions })
+    }
+
+    fn required_labels(&mut self, node: &'n Node) -> Option<Labels> {
+        let labels = self.labels(node)?;
+        if labels.len() > MAX_REQUIREMENTS {
+            self.problem(
+                format!("{} labels, and at most {MAX_REQUIREMENTS} are possible", labels.len()),
+                "select by fewer labels",
+            );
+        }
+        Some(labels)
     }
 
     fn requirement(&mut self, node: &'n Node) -> Option<LabelRequirement> {
@@ -174,8 +188,11 @@ impl<'n> Report<'n> {
                 ],
             )
         });
-        let values =
-            self.optional(fields, "values", |report, node| report.list(node, Self::label_value)).unwrap_or_default();
+        let values = self
+            .optional(fields, "values", |report, node| {
+                report.short_list(node, MAX_VALUES, "give the objects a label in common", Self::label_value)
+            })
+            .unwrap_or_default();
         let written =
             fields.get("values").is_some_and(|node| !matches!(&node.value, Value::List(items) if items.is_empty()));
         match operator? {

@@ -10,7 +10,9 @@ use super::tree::{Node, Value};
 use crate::model::{Action, Mode, Peer, Policy, PolicyKey, PolicyKind, Rule, Tier};
 use crate::name::NamePattern;
 use crate::ports::{KeyRange, Ports};
-use crate::spec::{ClusterTier, DEFAULT_PRIORITY, MAX_PRIORITY, MAX_RULES, Protocol};
+use crate::spec::{
+    ClusterTier, DEFAULT_PRIORITY, MAX_EXCEPT, MAX_PORTS, MAX_PRIORITY, MAX_RULES, MAX_SERVICE_ACCOUNTS, Protocol,
+};
 use crate::warnings::WarningReason;
 use egress_common::packet::protocol;
 
@@ -95,7 +97,9 @@ impl<'n> Report<'n> {
     }
 
     fn service_accounts(&mut self, node: &'n Node) -> Option<Vec<String>> {
-        let accounts = self.list(node, |report, node| report.object_name(node, 253))?;
+        let hint = "split the policy into several";
+        let accounts =
+            self.short_list(node, MAX_SERVICE_ACCOUNTS, hint, |report, node| report.object_name(node, 253))?;
         if matches!(&node.value, Value::List(items) if items.is_empty()) {
             self.warning(
                 WarningReason::SelectsNothing,
@@ -193,7 +197,10 @@ impl<'n> Report<'n> {
         match name {
             "cidrSelector" => {
                 let cidr = self.optional(fields, name, |report, node| report.cidr_selector(node, kind, ports));
-                let except = self.optional(fields, "except", |report, node| report.except(node, cidr));
+                let except = self.optional(fields, "except", |report, node| {
+                    report.at_most(node, MAX_EXCEPT, "write several rules, each with a smaller prefix")?;
+                    report.except(node, cidr)
+                });
                 Some(Peer::Cidr { cidr: cidr?, except: except.unwrap_or_default().into() })
             }
             "dnsName" => self.optional(fields, name, Self::dns_name),
@@ -230,6 +237,7 @@ impl<'n> Report<'n> {
         Some(cidr)
     }
 
+    /// Prefixes inside `cidr`, any number of them.
     pub(crate) fn except(&mut self, node: &'n Node, cidr: Option<IpNet>) -> Option<Vec<IpNet>> {
         let mut except = self.list(node, |report, node| {
             let prefix = report.prefix(node)?;
@@ -269,7 +277,7 @@ impl<'n> Report<'n> {
 
     /// §3.4.
     fn ports(&mut self, node: &'n Node) -> Option<Ports> {
-        let ranges = self.list(node, Self::port)?;
+        let ranges = self.short_list(node, MAX_PORTS, "write several rules with the same destination", Self::port)?;
         if matches!(&node.value, Value::List(items) if items.is_empty()) {
             self.problem("an empty list matches no traffic", "remove the field to match every protocol and port");
         }

@@ -1,5 +1,6 @@
 //! A policy while it is written: our rules in order, each with the source rule that it comes from.
 
+use super::build::fitting;
 use super::manifest::RuleSource;
 use super::report::{Judgement, Origin, Place, Row, SourceProblem};
 use crate::document::Problem;
@@ -30,7 +31,7 @@ impl Draft {
         rules: impl IntoIterator<Item = EgressRule>,
     ) {
         let before = self.rules.len();
-        self.rules.extend(rules);
+        self.rules.extend(rules.into_iter().flat_map(fitting));
         let numbers = (self.rules.len() > before).then_some((before + 1, self.rules.len()));
         self.rows.push(DraftRow { row: origin.row(place, rule, judgement), rules: numbers });
     }

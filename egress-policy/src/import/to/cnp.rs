@@ -7,8 +7,9 @@
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use super::{AUDIT, Ports, Rule, Written, foreign, is_audit, networks, object, rules, shorter};
+use super::{AUDIT, Ports, Rule, Written, foreign, is_audit, object, rules, shorter};
 use crate::document::Problem;
+use crate::import::build::networks;
 use crate::import::manifest::{Manifest, Spec};
 use crate::import::report::{Judgement, Outcome, SourceProblem};
 use crate::model::NAMESPACE_NAME_LABEL;

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use super::{AUDIT, Ports, Rule, Target, Written, foreign, is_audit, networks, object, rules, shorter};
+use super::{AUDIT, Ports, Rule, Target, Written, foreign, is_audit, object, rules, shorter};
 use crate::document::DEFAULT_NAMESPACE;
+use crate::import::build::networks;
 use crate::import::manifest::{Manifest, Spec};
 use crate::import::report::{Judgement, Outcome};
 use crate::name::{NamePattern, Wildcard};

@@ -8,7 +8,6 @@ mod listed;
 
 use std::collections::BTreeSet;
 
-use ipnet::IpNet;
 use serde_json::Value;
 
 use super::manifest::{Manifest, RuleSource, Spec};
@@ -209,26 +208,6 @@ fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
 
 const AUDIT: &str = "a policy under Audit decides nothing, and is left out";
 
-/// The prefixes that are left of `cidr` without those of `except`.
-fn without(cidr: IpNet, except: &[IpNet]) -> Vec<IpNet> {
-    if except.iter().any(|inner| inner.contains(&cidr)) {
-        return Vec::new();
-    }
-    if !except.iter().any(|inner| cidr.contains(inner)) {
-        return vec![cidr];
-    }
-    let halves = cidr.subnets(cidr.prefix_len().saturating_add(1)).into_iter().flatten();
-    halves.flat_map(|half| without(half, except)).collect()
-}
-
-/// The prefixes of a rule for a prefix; none if the rule is for something else.
-fn networks(rule: &EgressRule) -> Option<Vec<IpNet>> {
-    let cidr: IpNet = rule.to.cidr_selector.as_ref()?.parse().ok()?;
-    let except = rule.to.except.iter().flatten().filter_map(|except| except.parse().ok());
-    let except: Vec<IpNet> = except.map(|except: IpNet| except.trunc()).collect();
-    Some(without(cidr.trunc(), &except))
-}
-
 fn foreign(
     api_version: &'static str,
     kind: &'static str,
@@ -240,19 +219,4 @@ fn foreign(
     object.api_version = api_version;
     object.kind = kind;
     object
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_left_of_a_prefix_has_every_address_but_the_excepted_ones() {
-        let net = |text: &str| text.parse::<IpNet>().unwrap();
-        assert_eq!(without(net("10.0.0.0/8"), &[]), [net("10.0.0.0/8")]);
-        assert_eq!(without(net("10.0.0.0/30"), &[net("10.0.0.1/32")]), [net("10.0.0.0/32"), net("10.0.0.2/31")]);
-        assert_eq!(without(net("10.0.0.0/8"), &[net("10.0.0.0/8")]), []);
-        assert_eq!(without(net("::/0"), &[net("8000::/1")]), [net("::/1")]);
-        assert_eq!(without(net("::/0"), &[net("::1/128")]).len(), 128);
-    }
 }
