@@ -22,13 +22,16 @@ use tracing::{error, info};
 use crate::api::{self, Socket};
 use crate::cli::{Failure, RunArgs};
 use crate::datapath::{self, Applied, Capacity, Datapath, DatapathError, Desired, Options};
+use crate::discovery::kubepods::Kubepods;
 use crate::discovery::{self, Discovery};
 use crate::events::{self, FlowLog, Names, Target};
+use crate::kube::{Service, Settings};
 use crate::metrics;
 use crate::names::{self, NameReport};
-use crate::reconcile::{self, Kernel, Planner, Reconciler, Sources, StatusFile, Wake, Work};
+use crate::reconcile::{self, Kernel, Origin, Outcome, Planner, Reconciler, Sources, StatusFile, Wake, Work};
+use crate::sources::cluster::{Feed, version1_roots};
 use crate::sources::watch::{Targets, Watcher};
-use crate::sources::{EndpointSource, PolicySource, node, policies, read_regular};
+use crate::sources::{ClusterSource, EndpointSource, PolicySource, node, policies, read_regular};
 use crate::startup::{self, Lock};
 use crate::status::node_name;
 use crate::vitals::{Place, Totals, Vitals};
@@ -63,7 +66,7 @@ impl Kernel for SharedDatapath {
 
 /// Enforces until a signal ends it.
 pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
-    let files = Files::check(arguments)?;
+    let files = if arguments.kubernetes { None } else { Some(Files::check(arguments)?) };
     let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::runtime)?;
     // From here on a signal waits for its turn instead of ending the process in the middle of something.
     let signals = Signals::new(&runtime).map_err(Failure::runtime)?;
@@ -85,27 +88,28 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let names = Names::new(Arc::clone(&datapath), dns.directory().clone());
 
     // Watching begins before the first reading, so that no change falls between the two.
-    let watcher = watch(&files, &wake).map_err(Failure::runtime)?;
+    let watcher = watch(files.as_ref(), &wake).map_err(Failure::runtime)?;
     let node = arguments.node_name.clone().unwrap_or_else(node_name);
+    let input = match files {
+        Some(files) => Input::Files(files),
+        None => Input::Cluster(Cluster::follow(arguments, &node, &cgroup_root, &wake)?),
+    };
+    let cluster = input.cluster();
     let place = Place { node: &node, bpffs: &arguments.bpffs, state_dir: &arguments.state_dir };
     let vitals = Arc::new(Vitals::new(&place, Arc::clone(&datapath), watcher.health()));
     vitals.know_names(dns.directory());
+    vitals.know_cluster(cluster.map(|cluster| cluster.service.health()));
     let kernel =
         SharedDatapath { datapath: Arc::clone(&datapath), names: names.clone(), dns, vitals: Arc::clone(&vitals) };
-    let mut reconciler = reconciler(arguments, &files, cgroup_root, kernel).map_err(Failure::runtime)?;
-    let first = reconciler.round(Work::ALL);
-    vitals.ended(&first);
-    let outcome = first.map_err(Failure::runtime)?;
-    info!(
-        generation = outcome.generation,
-        endpoints = outcome.status.endpoints,
-        policies = outcome.status.policies,
-        enforced = outcome.status.enforced,
-        problems = outcome.status.problems.len(),
-        "ready"
-    );
+    let mut reconciler =
+        reconciler(arguments, input.origin(arguments), cgroup_root, kernel).map_err(Failure::runtime)?;
+    if cluster.is_none() {
+        let first = reconciler.round(Work::ALL);
+        vitals.ended(&first);
+        ready(&first.map_err(Failure::runtime)?);
+    }
     let (ended, reconciler_ended) = oneshot::channel();
-    let thread = follow(reconciler, wakes, Arc::clone(&vitals), ended).map_err(Failure::runtime)?;
+    let thread = follow(reconciler, wakes, Arc::clone(&vitals), cluster.is_some(), ended).map_err(Failure::runtime)?;
     let result = runtime.block_on(async {
         crate::kernel_log::follow(&mut datapath.lock().unwrap_or_else(PoisonError::into_inner));
         let _socket = listeners.serve(&vitals);
@@ -187,13 +191,12 @@ fn readable(option: &str, path: &Path, advice: &str) -> Result<(), Failure> {
     })
 }
 
-fn watch(files: &Files, wake: &Sender<Wake>) -> io::Result<Watcher> {
+fn watch(files: Option<&Files>, wake: &Sender<Wake>) -> io::Result<Watcher> {
+    let named = files.map(|files| [Some(files.endpoints.clone()), files.config.clone()]);
+    let named = named.into_iter().flatten().flatten();
     let targets = Targets {
-        folder: files.policies.clone(),
-        files: [Some(files.endpoints.clone()), files.config.clone(), Some(node::RESOLV_CONF.into())]
-            .into_iter()
-            .flatten()
-            .collect(),
+        folder: files.map(|files| files.policies.clone()),
+        files: named.chain([node::RESOLV_CONF.into()]).collect(),
     };
     let files_changed = wake.clone();
     let watcher = Watcher::start(&targets, move |told| {
@@ -204,21 +207,85 @@ fn watch(files: &Files, wake: &Sender<Wake>) -> io::Result<Watcher> {
     Ok(watcher)
 }
 
+/// What speaks to the API server, and what watches kubelet's cgroups.
+struct Cluster {
+    service: Service,
+    feed: Feed,
+    kubepods: Kubepods,
+}
+
+impl Cluster {
+    fn follow(arguments: &RunArgs, node: &str, cgroup_root: &Path, wake: &Sender<Wake>) -> Result<Self, Failure> {
+        let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").map_err(Failure::runtime)?;
+        let beside = version1_roots(&mountinfo);
+        let kubepods = Kubepods::new(cgroup_root.to_path_buf(), beside, arguments.cluster.kubepods.as_deref());
+        let pods_changed = wake.clone();
+        discovery::pod_watch::follow(kubepods.clone(), move || pods_changed.send(Wake::Links).is_ok())
+            .map_err(Failure::runtime)?;
+        let settings = Settings {
+            kubeconfig: arguments.cluster.kubeconfig.clone(),
+            node: node.to_owned(),
+            compat: arguments.cluster.compat.clone(),
+        };
+        let feed = Feed::default();
+        let view_changed = wake.clone();
+        let service = Service::start(settings, feed.clone(), move || {
+            let _ = view_changed.send(Wake::Rescan);
+        });
+        Ok(Self { service: service.map_err(Failure::usage)?, feed, kubepods })
+    }
+}
+
+/// What says which policies and pods there are.
+enum Input {
+    Files(Files),
+    Cluster(Cluster),
+}
+
+impl Input {
+    fn cluster(&self) -> Option<&Cluster> {
+        match self {
+            Self::Files(_) => None,
+            Self::Cluster(cluster) => Some(cluster),
+        }
+    }
+
+    fn origin(&self, arguments: &RunArgs) -> Origin {
+        let state_dir = &arguments.state_dir;
+        match self {
+            Self::Files(files) => Origin::Files {
+                policies: Box::new(PolicySource::new(&files.policies, files.config.as_deref(), state_dir)),
+                endpoints: EndpointSource::new(&files.endpoints, state_dir),
+            },
+            Self::Cluster(Cluster { feed, kubepods, .. }) => {
+                let compat = &arguments.cluster.compat;
+                Origin::Cluster(Box::new(ClusterSource::new(feed.clone(), kubepods.clone(), compat, state_dir)))
+            }
+        }
+    }
+}
+
 fn reconciler(
     arguments: &RunArgs,
-    files: &Files,
+    origin: Origin,
     cgroup_root: PathBuf,
     kernel: SharedDatapath,
 ) -> io::Result<Reconciler<SharedDatapath>> {
-    let state_dir = &arguments.state_dir;
-    let policies = PolicySource::new(&files.policies, files.config.as_deref(), state_dir);
-    let planner = Planner::new(Limits::default(), arguments.events_per_second, policies.last_good());
-    let sources = Sources {
-        policies,
-        endpoints: EndpointSource::new(&files.endpoints, state_dir),
-        discovery: Discovery::new(cgroup_root)?,
-    };
-    Ok(Reconciler::new(sources, planner, kernel, StatusFile::new(state_dir)))
+    let planner = Planner::new(Limits::default(), arguments.events_per_second, origin.last_good());
+    let sources = Sources { origin, discovery: Discovery::new(cgroup_root)? };
+    Ok(Reconciler::new(sources, planner, kernel, StatusFile::new(&arguments.state_dir)))
+}
+
+fn ready(outcome: &Outcome) {
+    info!(
+        generation = outcome.generation,
+        endpoints = outcome.status.endpoints,
+        policies = outcome.status.policies,
+        enforced = outcome.status.enforced,
+        held = outcome.status.held,
+        problems = outcome.status.problems.len(),
+        "ready"
+    );
 }
 
 /// Where the agent answers. Made before the first round, so that whoever finds it ready finds it listening.
@@ -276,16 +343,24 @@ fn flow_log(arguments: &RunArgs) -> Target {
     }
 }
 
-/// Runs the reconciler on a thread of its own; `ended` is dropped when it stops for whatever reason.
+/// Runs the reconciler on a thread of its own; `waiting`: whether its first round is still to come; `ended` is dropped when it stops for whatever reason.
 fn follow(
     mut reconciler: Reconciler<SharedDatapath>,
     wakes: Receiver<Wake>,
     vitals: Arc<Vitals>,
+    mut waiting: bool,
     ended: oneshot::Sender<()>,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("reconcile".into()).spawn(move || {
         let _ended = ended;
-        reconcile::follow(&mut reconciler, &wakes, |round| vitals.ended(round));
+        reconcile::follow(&mut reconciler, &wakes, |round| {
+            vitals.ended(round);
+            if let Ok(outcome) = round
+                && std::mem::take(&mut waiting)
+            {
+                ready(outcome);
+            }
+        });
     })
 }
 

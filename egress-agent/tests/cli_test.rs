@@ -239,7 +239,7 @@ fn verdicts_are_those_of_the_oracle() {
                         None => format!("rule {number} of {}", policy.name),
                     }),
                     Decider::Default => Some("default action".to_owned()),
-                    Decider::Builtin(_) => None,
+                    Decider::Builtin(_) | Decider::Service { .. } => None,
                 };
                 denied += usize::from(!verdict.allow);
                 named += usize::from(outcome.trace.by_name);

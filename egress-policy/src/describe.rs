@@ -60,9 +60,11 @@ impl TableDescription {
 
 impl RuleDescription {
     fn new(rule: &RankedRule) -> Self {
-        let (policy, number, name) = match &rule.origin {
+        // A service is judged by a rule about its endpoints, which is the one to name (§7.3).
+        let decider = if let RuleOrigin::Service(service) = &rule.origin { &service.by } else { &rule.origin };
+        let (policy, number, name) = match decider {
             RuleOrigin::Policy { key, number, name } => (Some(Arc::clone(key)), Some(*number), name.clone()),
-            RuleOrigin::Builtin(_) | RuleOrigin::Default => (None, None, None),
+            RuleOrigin::Builtin(_) | RuleOrigin::Service(_) | RuleOrigin::Default => (None, None, None),
         };
         let dns_name = match &rule.peer {
             RankedPeer::DnsName(name) => Some(name.to_string()),

@@ -131,6 +131,33 @@ pub fn explain_named(
     Explanation { address, protocol, port, verdict, rank, audit, considered }
 }
 
+/// The two verdicts about a destination: whether it is denied, and the deciding rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Judged {
+    /// What is enforced; none if nothing decides.
+    pub(crate) real: Option<(bool, u32)>,
+    /// What would be if policies under Audit were enforced.
+    pub(crate) audit: Option<(bool, u32)>,
+}
+
+/// [`explain`] without the explanation.
+pub(crate) fn judge(list: &RuleList, address: IpAddr, protocol: u8, port: u16) -> Judged {
+    let target = Target { address: address.to_canonical(), names: &[], protocol, port: Some(port) };
+    let keys = KeyRange::ports(protocol, port, port);
+    let (mut real, mut audit) = (Evaluation::new(keys), Evaluation::new(keys));
+    for (rule, rank) in list.rules.iter().zip(0..) {
+        if real.is_done() && audit.is_done() {
+            break;
+        }
+        consider(rule, rank, &target, &mut real, &mut audit);
+    }
+    let verdict = |evaluation: &Evaluation| {
+        let (verdict, rank) = evaluation.verdict();
+        Some((verdict == Verdict::Deny, rank?))
+    };
+    Judged { real: verdict(&real), audit: verdict(&audit) }
+}
+
 /// What is asked for.
 struct Target<'a> {
     address: IpAddr,

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -208,7 +208,7 @@ pub struct PodIdentity {
 }
 
 /// A node, for `nodeSelector` rules.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeInfo {
     /// Its labels.
     pub labels: Labels,
@@ -225,6 +225,31 @@ pub struct NodeContext {
     pub node_addresses: Vec<IpAddr>,
     /// Every node of the cluster.
     pub nodes: Vec<NodeInfo>,
+    /// Ports of services with an endpoint that is not internal (§1.6).
+    pub services: Vec<ServicePort>,
+}
+
+/// A port of a service, and where it leads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServicePort {
+    /// `namespace/name` of the service.
+    pub service: Arc<str>,
+    /// The service's own addresses.
+    pub addresses: Vec<IpAddr>,
+    /// IP protocol.
+    pub protocol: u8,
+    /// The service's port.
+    pub port: u16,
+    /// Addresses and ports that it may lead to.
+    pub endpoints: Vec<SocketAddr>,
+}
+
+impl ServicePort {
+    /// Whether an endpoint is outside of `internal`.
+    pub fn leads_outside(&self, internal: &[IpNet]) -> bool {
+        let inside = |address: IpAddr| internal.iter().any(|network| network.contains(&address));
+        self.endpoints.iter().any(|endpoint| !inside(endpoint.ip().to_canonical()))
+    }
 }
 
 /// Everything that is in force.

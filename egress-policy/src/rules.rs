@@ -1,11 +1,12 @@
 //! The rules of one pod in the order of evaluation (§2): a rule's index in the list is its rank, and the first match wins.
 //!
-//! Order: builtin rules, Admin tier, Namespace tier, Baseline tier, default action. Invariant: the last rule is the default action and
+//! Order: services that lead outside, builtin rules, Admin tier, Namespace tier, Baseline tier, default action. Invariant: the last rule is the default action and
 //! matches everything. Under `enforcement: Audit` every policy is one under Audit, and so is a default action that denies: an Audit rule
 //! before the last one, which then allows. Pods with equal lists (same [`RuleList::fingerprint`]) share one compiled table.
 
 mod builtin;
 mod fingerprint;
+mod services;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,6 +18,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use self::builtin::{builtin_rules, hosts};
+pub use self::services::ServiceOrigin;
 use crate::model::{
     Action, DefaultAction, Mode, NAMESPACE_NAME_LABEL, NodeContext, Peer, PodIdentity, Policy, PolicyKey, PolicySet,
     Rule, Tier,
@@ -78,6 +80,8 @@ pub enum RuleOrigin {
         /// The rule's own name.
         name: Option<Arc<str>>,
     },
+    /// What the rules say of a service's endpoints, said of the service (§1.6).
+    Service(Arc<ServiceOrigin>),
     /// The default action.
     Default,
 }
@@ -87,6 +91,7 @@ impl fmt::Display for RuleOrigin {
         match self {
             Self::Builtin(builtin) => f.write_str(builtin.name()),
             Self::Policy { key, number, .. } => write!(f, "rule {number} of {key}"),
+            Self::Service(service) => write!(f, "{service}"),
             Self::Default => f.write_str("default action"),
         }
     }
@@ -268,7 +273,9 @@ impl PolicySet {
             priority: policy.priority,
             mode: self.mode(policy),
         };
-        RuleList { rules, policies: policies.iter().map(selected).collect() }
+        let mut list = RuleList { rules, policies: policies.iter().map(selected).collect() };
+        list.judge_services(&node.services);
+        list
     }
 
     /// §2.5, for one policy or for all.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use egress_common::abi::capacity;
 
@@ -34,6 +34,8 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   egress-agent run --policies /etc/egress/policies --endpoints /etc/egress/endpoints.yaml
   egress-agent run --policies policies --endpoints endpoints.yaml --config config.yaml --log-format json
+  egress-agent run --kubernetes     # in a pod of the DaemonSet, with NODE_NAME set
+  egress-agent run --kubernetes --kubeconfig ~/.kube/config --node-name node-a --compat openshift,ovn
   egress-agent run --cleanup        # stop enforcing: remove every program, link and map
   egress-agent run --uninstall      # the same with the state folder, then wait: for the pods of a DaemonSet
 
@@ -59,7 +61,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Enforce the policies of a folder on the pods of an endpoints file, and follow their changes.
+    /// Enforce policies on the pods of this machine, from the Kubernetes API or from files, and follow their changes.
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
     /// Mount a BPF file system at /sys/fs/bpf if none is there. For an init container, on nodes that boot without one.
@@ -103,11 +105,16 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
+    /// Take policies and pods from the Kubernetes API instead of files.
+    #[arg(long, conflicts_with_all = ["policies", "endpoints", "config"], help_heading = "Kubernetes")]
+    pub(crate) kubernetes: bool,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
     /// Folder of policy files (*.yaml, *.yml, *.json), watched for changes.
-    #[arg(long, value_name = "DIR", required_unless_present_any = ["cleanup", "uninstall"])]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["cleanup", "uninstall", "kubernetes"])]
     pub(crate) policies: Option<PathBuf>,
     /// File that lists the pods of this machine, watched for changes.
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["cleanup", "uninstall"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["cleanup", "uninstall", "kubernetes"])]
     pub(crate) endpoints: Option<PathBuf>,
     /// File with the `EgressConfig`, if it is not in the policies folder; watched for changes.
     #[arg(long, value_name = "FILE")]
@@ -127,7 +134,7 @@ pub(crate) struct RunArgs {
     /// Serve /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9477 or [::]:9477.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) metrics_address: Option<SocketAddr>,
-    /// Name of this node [default: its host name].
+    /// Name of this node, as the cluster knows it [default: its host name].
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     pub(crate) node_name: Option<String>,
     /// Where refusals are written, one JSON object per line; - is standard output [default: events.jsonl in --state-dir].
@@ -166,6 +173,20 @@ pub(crate) struct RunArgs {
     /// The same, with the folder --state-dir; then answer /healthz and /readyz and wait for a signal. For the pods of a `DaemonSet`.
     #[arg(long, conflicts_with_all = ["policies", "endpoints", "config", "cleanup"])]
     pub(crate) uninstall: bool,
+}
+
+/// What `--kubernetes` needs to know.
+#[derive(Debug, Args)]
+pub(crate) struct ClusterArgs {
+    /// How to reach the API server [default: as the pod that the agent runs in].
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG", help_heading = "Kubernetes")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Enforce the rules of these foreign kinds too, while the cluster has them; names as in `egress-agent import --from`.
+    #[arg(long, value_name = "KIND", value_delimiter = ',', requires = "kubernetes", help_heading = "Kubernetes", value_parser = PossibleValuesParser::new(crate::kube::compat_names()))]
+    pub(crate) compat: Vec<String>,
+    /// Kubelet's cgroup below the root of the hierarchy, such as kubepods or node-a/kubepods [default: found].
+    #[arg(long, value_name = "PATH", requires = "kubernetes", help_heading = "Kubernetes")]
+    pub(crate) kubepods: Option<PathBuf>,
 }
 
 impl RunArgs {
@@ -249,5 +270,8 @@ mod tests {
         assert!(Cli::try_parse_from(["egress-agent", "run", "--policies", "p", "--endpoints", "e"]).is_ok());
         assert!(Cli::try_parse_from(["egress-agent", "run", "--cleanup"]).is_ok());
         assert!(Cli::try_parse_from(["egress-agent", "run", "--uninstall"]).is_ok());
+        assert!(Cli::try_parse_from(["egress-agent", "run", "--kubernetes", "--compat", "openshift,ovn"]).is_ok());
+        assert!(Cli::try_parse_from(["egress-agent", "run", "--kubernetes", "--policies", "p"]).is_err());
+        assert!(Cli::try_parse_from(["egress-agent", "run", "--kubernetes", "--compat", "nonsense"]).is_err());
     }
 }

@@ -5,9 +5,11 @@
 //! [`reconcile`](crate::reconcile).
 
 pub(crate) mod cgroup;
+pub(crate) mod kubepods;
 pub(crate) mod links;
 mod netlink;
 mod netns;
+pub(crate) mod pod_watch;
 
 use std::collections::HashMap;
 use std::io;
@@ -149,7 +151,8 @@ impl Search<'_> {
         let in_host_network = namespace.as_ref().is_some_and(|found| found.cookie == self.discovery.own_cookie);
         let endpoint = self.endpoint;
         if in_host_network || (endpoint.netns.is_none() && endpoint.interface.is_none()) {
-            self.host_network(cover_host_network);
+            // A pod of which nothing is known yet may be the API server itself.
+            self.host_network(cover_host_network && !endpoint.held);
             return;
         }
         if let Some(namespace) = &namespace {
@@ -169,6 +172,10 @@ impl Search<'_> {
     }
 
     fn report(&mut self, message: impl Into<String>, hint: &str) {
+        // What is not known yet has no owner to tell.
+        if self.endpoint.held {
+            return;
+        }
         self.problems.push(problem(&self.endpoint.key(), message).hint(hint));
     }
 

@@ -27,6 +27,8 @@ pub(crate) enum ConnectError {
     NotInCluster(#[source] kube::config::InClusterError),
     #[error("the credentials cannot be used: {0}")]
     Credentials(#[source] kube::Error),
+    #[error("the client cannot be started: {0}")]
+    Runtime(#[source] std::io::Error),
 }
 
 /// A client for the cluster of `kubeconfig`, or for the one that this process runs in. Nothing is sent yet. Must be called inside of

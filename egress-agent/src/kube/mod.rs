@@ -1,8 +1,149 @@
 //! The Kubernetes API: the client, what is watched, and the index of what was seen.
-
-#![allow(dead_code, reason = "the watchers that use the client land next")]
+//!
+//! A thread of its own runs everything that speaks to the API server. One task owns the [`index`]; each watched kind has a task that
+//! feeds it. What follows from the index is left in a [`Feed`] for the reconciler, first when everything was listed once: before that
+//! nothing is changed in the kernel.
 
 mod client;
+mod compat;
+mod health;
+mod index;
+mod resource;
+mod watch;
 
-#[allow(unused_imports, reason = "see above")]
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc as std_mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use kube::Client;
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+use tracing::info;
+
+use crate::sources::cluster::Feed;
+
+use compat::Compat;
+use index::Index;
+use resource::Kind;
+
 pub(crate) use client::{ConnectError, connect};
+pub(crate) use compat::names as compat_names;
+pub(crate) use health::{Figures, Health};
+pub(crate) use index::{Internal, Pod, View};
+
+/// Changes that come this soon after each other are one: a rollout brings many.
+const QUIET: Duration = Duration::from_millis(15);
+/// Longest wait while changes go on.
+const LONGEST: Duration = Duration::from_millis(150);
+/// Changes on their way to the index.
+const QUEUE: usize = 1024;
+
+/// What the service needs to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Whose pods are watched.
+    pub(crate) node: String,
+    /// Foreign kinds to watch, as `import` calls them.
+    pub(crate) compat: Vec<String>,
+}
+
+/// The thread that speaks to the API server; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Service {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    health: Arc<Health>,
+}
+
+impl Service {
+    /// Connects and begins to watch. `changed` is called when another view is in `feed`.
+    pub(crate) fn start(
+        settings: Settings,
+        feed: Feed,
+        changed: impl Fn() + Send + 'static,
+    ) -> Result<Self, ConnectError> {
+        let health = Arc::new(Health::default());
+        let (stop, stopped) = oneshot::channel();
+        let (told, connected) = std_mpsc::channel();
+        let figures = Arc::clone(&health);
+        let thread = thread::Builder::new().name("kube".into()).spawn(move || {
+            let runtime = match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(told.send(Err(ConnectError::Runtime(error)))),
+            };
+            runtime.block_on(async {
+                let client = match connect(settings.kubeconfig.as_deref()).await {
+                    Ok(client) => client,
+                    Err(error) => return drop(told.send(Err(error))),
+                };
+                let _ = told.send(Ok(()));
+                tokio::select! {
+                    () = follow(client, &settings, &feed, &figures, changed) => {}
+                    _ = stopped => {}
+                }
+            });
+            runtime.shutdown_background();
+        });
+        let thread = thread.map_err(ConnectError::Runtime)?;
+        connected.recv().unwrap_or_else(|_| Err(ConnectError::Runtime(std::io::Error::other("its thread died"))))?;
+        Ok(Self { stop: Some(stop), thread: Some(thread), health })
+    }
+
+    /// How the watching goes.
+    pub(crate) fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Owns the index, for ever.
+async fn follow(client: Client, settings: &Settings, feed: &Feed, health: &Arc<Health>, changed: impl Fn()) {
+    let (told, mut news) = mpsc::channel(QUEUE);
+    let mut needed: Vec<Kind> = Vec::new();
+    for watched in resource::watched(&settings.node) {
+        needed.push(watched.kind.clone());
+        tokio::spawn(watch::follow(client.clone(), watched, told.clone(), Arc::clone(health)));
+    }
+    let mut compat = Compat::new(client, &settings.compat, told, Arc::clone(health));
+    needed.extend(compat.start());
+    let mut index = Index::default();
+    let mut published = None;
+    while let Some((kind, change)) = news.recv().await {
+        let mut dirty = index.apply(&kind, change);
+        let longest = Instant::now() + LONGEST;
+        while let Ok(Some((kind, change))) = timeout_at(longest.min(Instant::now() + QUIET), news.recv()).await {
+            dirty |= index.apply(&kind, change);
+        }
+        for closed in compat.follow(index.definitions()) {
+            dirty |= index.apply(&closed, index::Change::Closed);
+        }
+        let ready = published.is_some() || (index.has_listed(&needed) && index.has_listed(compat.watched()));
+        if !ready || !dirty {
+            continue;
+        }
+        let view = index.view();
+        if published.is_none() {
+            info!(
+                pods = view.pods.len(),
+                policies = view.texts.len(),
+                nodes = view.nodes.len(),
+                "the cluster is known"
+            );
+        }
+        if published.as_ref() != Some(&view) {
+            feed.put(view.clone());
+            published = Some(view);
+            changed();
+        }
+    }
+}

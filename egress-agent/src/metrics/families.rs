@@ -48,6 +48,8 @@ labels! {
     StateLabels { state }
     /// What became of it.
     OutcomeLabels { outcome }
+    /// Of which kind of objects.
+    ResourceLabels { resource }
     /// Of which version.
     BuildLabels { version }
 }

@@ -15,7 +15,7 @@ use super::families::{
     BuildLabels, Direction, EventLabels, Families, HookLabels, MapLabels, ReasonLabels, ResultLabels, StateLabels,
     VerdictLabels,
 };
-use super::names;
+use super::{cluster, names};
 
 /// Rules with a series of their own; the others are added up as `other`.
 pub(super) const MOST_RULES: usize = 2000;
@@ -39,6 +39,7 @@ pub(super) fn text(vitals: &Vitals) -> Result<String, GatherError> {
     rounds(&mut families, vitals);
     events(&mut families, vitals);
     sources(&mut families, vitals);
+    cluster::add(&mut families, vitals);
     names::add(&mut families, vitals)?;
     let mut text = String::new();
     encode(&mut text, &families.0)?;
@@ -146,6 +147,7 @@ fn rounds(families: &mut Families, vitals: &Vitals) {
         "Problems of files, pods and kernel; `egress-agent status` names them",
         count(status.problems.len()),
     );
+    families.gauge("endpoints_held", "Pods that run and are not known yet", count(status.held));
     families.gauge("warnings", "Things that are legal and probably not meant", count(status.warnings.len()));
     let pending = count(status.pending.len());
     families.gauge("endpoints_desired", "Pods that policies cover", count(status.covered));

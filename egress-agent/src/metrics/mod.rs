@@ -3,6 +3,7 @@
 //! Nothing here is counted twice: what the kernel counts is read from its maps at each scrape. docs/metrics.md lists every metric.
 //! Started by [`agent`](crate::agent).
 
+mod cluster;
 mod families;
 mod gather;
 mod names;

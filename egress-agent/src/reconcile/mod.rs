@@ -1,8 +1,9 @@
-//! Keeps the kernel in step with the files: one thread owns every input, what is desired and what is realized.
+//! Keeps the kernel in step with the files or the cluster: one thread owns every input, what is desired and what is realized.
 //!
 //! wake ▶ read ▶ discover ▶ plan ▶ apply ▶ record. Invariant: realized changes only after the kernel confirmed it, and a round
 //! that fails leaves everything in force as it was. Started by [`agent`](crate::agent).
 
+mod inputs;
 mod plan;
 mod round;
 mod status;
@@ -15,8 +16,9 @@ use tracing::error;
 use crate::cli::chain;
 use crate::datapath::DatapathError;
 
+pub(crate) use inputs::{Origin, Sources};
 pub(crate) use plan::Planner;
-pub(crate) use round::{Kernel, Outcome, Reconciler, Sources};
+pub(crate) use round::{Kernel, Outcome, Reconciler};
 pub(crate) use status::{LastStatus, Status, StatusFile};
 
 /// How soon something that is missing is looked for again, should no link change tell of it.
@@ -27,11 +29,11 @@ const REVIEW: Duration = Duration::from_secs(30);
 /// Why the reconciler should look again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
-    /// Files changed.
+    /// Files or objects of the cluster changed.
     Files,
     /// Files should be read again; nobody said that they changed.
     Rescan,
-    /// Links or addresses changed.
+    /// Links or addresses changed, or pods of this machine.
     Links,
     /// DNS names began or ended to fail.
     Names,
@@ -68,13 +70,21 @@ impl Work {
 pub(crate) fn follow<K: Kernel>(
     reconciler: &mut Reconciler<K>,
     wakes: &Receiver<Wake>,
-    told: impl Fn(&Result<Outcome, DatapathError>),
+    mut told: impl FnMut(&Result<Outcome, DatapathError>),
 ) {
+    let mut waited = false;
     loop {
         let wait = if reconciler.is_complete() { REVIEW } else { RETRY };
-        let Some(work) = next(wakes, Instant::now() + wait) else {
+        let Some(mut work) = next(wakes, Instant::now() + wait) else {
             return;
         };
+        if !reconciler.is_ready() {
+            waited = true;
+            continue;
+        }
+        if std::mem::take(&mut waited) {
+            work = Work::ALL;
+        }
         let result = reconciler.round(work);
         told(&result);
         if let Err(failure) = result {

@@ -36,6 +36,8 @@ pub(crate) struct Plan {
     pub(crate) desired: Desired,
     pub(crate) problems: Vec<Problem>,
     pub(crate) warnings: BTreeSet<Warning>,
+    /// Endpoints that are not known yet and held.
+    pub(crate) held: usize,
     /// Endpoints that the rules have something to say about.
     pub(crate) covered: usize,
     /// Of these, the ones that `desired` does not have, or not under their own rules.
@@ -87,6 +89,7 @@ impl Planner {
             },
             problems: Vec::new(),
             warnings: BTreeSet::new(),
+            held: 0,
             covered: 0,
             pending: BTreeSet::new(),
             fits: true,
@@ -95,6 +98,13 @@ impl Planner {
         let mut judged: HashMap<Vec<Arc<PolicyKey>>, Judgement> = HashMap::new();
         for endpoint in &inputs.endpoints {
             let located = inputs.survey.located.get(&endpoint.key()).filter(|located| located.is_known());
+            if endpoint.held {
+                if let (Some(located), Some(table)) = (located, hold.clone()) {
+                    plan.held += 1;
+                    plan.desired.endpoints.push(desired(endpoint, located, table, hold.clone()));
+                }
+                continue;
+            }
             let selection = inputs.set.selected(&identity(endpoint));
             let keys = selection.iter().map(|policy| Arc::clone(&policy.key)).collect();
             let judgement = judged.entry(keys).or_insert_with(|| self.judge(&inputs.set, &selection, &inputs.node));

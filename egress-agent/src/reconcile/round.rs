@@ -11,12 +11,12 @@ use tracing::{info, warn};
 
 use crate::cli::chain;
 use crate::datapath::{Applied, DatapathError, Desired, DesiredTable};
-use crate::discovery::Discovery;
 use crate::names::NameReport;
 use crate::sources::problem::ProblemLog;
-use crate::sources::{EndpointSource, PolicySource, Problem, node};
+use crate::sources::{Problem, node};
 
 use super::Work;
+use super::inputs::{Read, Sources};
 use super::plan::{Inputs, Plan, Planner};
 use super::status::{Status, StatusFile};
 
@@ -34,14 +34,6 @@ pub(crate) trait Kernel {
     }
 }
 
-/// Where everything is read from.
-#[derive(Debug)]
-pub(crate) struct Sources {
-    pub(crate) policies: PolicySource,
-    pub(crate) endpoints: EndpointSource,
-    pub(crate) discovery: Discovery,
-}
-
 /// Owner of all inputs and of what follows from them.
 #[derive(Debug)]
 pub(crate) struct Reconciler<K> {
@@ -53,9 +45,10 @@ pub(crate) struct Reconciler<K> {
     problems: ProblemLog,
     policy_warnings: BTreeSet<String>,
     warned: BTreeSet<String>,
-    /// What the files have wrong, kept for rounds that do not read them.
-    file_problems: Vec<Problem>,
-    kept: usize,
+    /// What was last read, without its policies, which are among the inputs.
+    said: Read,
+    /// What is wrong with the endpoints.
+    endpoint_problems: Vec<Problem>,
     last: Option<Status>,
     /// Inputs changed since the last apply that succeeded.
     pending: bool,
@@ -84,12 +77,17 @@ impl<K: Kernel> Reconciler<K> {
             problems: ProblemLog::default(),
             policy_warnings: BTreeSet::new(),
             warned: BTreeSet::new(),
-            file_problems: Vec::new(),
-            kept: 0,
+            said: Read::default(),
+            endpoint_problems: Vec::new(),
             last: None,
             pending: false,
             complete: false,
         }
+    }
+
+    /// Whether there is anything to go by. If not, the kernel stays as it is.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        self.sources.origin.is_ready()
     }
 
     /// Whether everything was found and done; if not, the next round should come soon.
@@ -130,18 +128,21 @@ impl<K: Kernel> Reconciler<K> {
         let mut changed = false;
         let mut discover = work.discover;
         if work.files {
-            let policies = self.sources.policies.read();
-            let endpoints = self.sources.endpoints.read();
-            let problems = [policies.problems, endpoints.problems].concat();
-            let another_set = self.inputs.set != policies.set;
-            let other_endpoints = self.inputs.endpoints != endpoints.endpoints;
+            let mut read = self.sources.origin.read();
+            let another_set = self.inputs.set != read.set;
             // Whether host-network pods are covered is a setting.
-            discover |= another_set || other_endpoints;
-            changed |= another_set || other_endpoints || self.file_problems != problems;
-            self.file_problems = problems;
-            self.kept = policies.kept;
-            self.inputs.set = policies.set;
-            self.inputs.endpoints = endpoints.endpoints;
+            discover |= another_set;
+            changed |= another_set || self.said.problems != read.problems;
+            self.inputs.set = std::mem::take(&mut read.set);
+            self.said = read;
+        }
+        if work.files || (discover && self.sources.origin.finds_pods()) {
+            let (endpoints, problems) = self.sources.origin.endpoints(self.inputs.set.config.host_network_pods);
+            let others = self.inputs.endpoints != endpoints;
+            discover |= others;
+            changed |= others || self.endpoint_problems != problems;
+            self.inputs.endpoints = endpoints;
+            self.endpoint_problems = problems;
         }
         if discover {
             let cover = self.inputs.set.config.host_network_pods == HostNetworkPods::Enforce;
@@ -150,7 +151,7 @@ impl<K: Kernel> Reconciler<K> {
             self.inputs.survey = survey;
         }
         if work.files || discover {
-            let node = node_context(&self.inputs.node);
+            let node = node_context(&self.inputs.node, &self.said);
             changed |= self.inputs.node != node;
             self.inputs.node = node;
         }
@@ -160,7 +161,7 @@ impl<K: Kernel> Reconciler<K> {
     fn record(&mut self, plan: &Plan, applied: &Applied, changed: bool) -> Status {
         let failed = applied.problems.iter();
         let failed = failed.map(|problem| Problem::new("kernel", &problem.message).of(&problem.endpoint));
-        let mut problems = self.file_problems.clone();
+        let mut problems = [self.said.problems.as_slice(), &self.endpoint_problems].concat();
         problems.extend(self.inputs.survey.problems.iter().cloned());
         problems.extend(plan.problems.iter().cloned());
         problems.extend(failed);
@@ -177,14 +178,15 @@ impl<K: Kernel> Reconciler<K> {
         self.warned.clone_from(&warnings);
         let failed = applied.problems.iter().map(|problem| problem.endpoint.clone());
         Status {
-            endpoints: self.inputs.endpoints.len(),
+            endpoints: self.inputs.endpoints.iter().filter(|endpoint| !endpoint.held).count(),
             covered: plan.covered,
             pending: plan.pending.iter().cloned().chain(failed).collect(),
-            enforced: applied.endpoints,
+            enforced: applied.endpoints.saturating_sub(plan.held),
             tables: applied.tables,
             policies: self.inputs.set.policies.len(),
             audit: self.inputs.set.config.enforcement == Mode::Audit,
-            kept: self.kept,
+            kept: self.said.kept,
+            held: plan.held,
             problems,
             warnings: warnings.into_iter().collect(),
         }
@@ -212,7 +214,7 @@ impl<K: Kernel> Reconciler<K> {
     }
 
     fn save(&mut self) {
-        let saved: io::Result<()> = self.sources.policies.save().and_then(|()| self.sources.endpoints.save());
+        let saved: io::Result<()> = self.sources.origin.save();
         if let Err(error) = saved {
             warn!(%error, "the last good versions cannot be stored; a restarted agent will not know them");
         }
@@ -220,14 +222,21 @@ impl<K: Kernel> Reconciler<K> {
 }
 
 /// Resolvers and addresses of this node; what cannot be read stays as it was.
-fn node_context(before: &NodeContext) -> NodeContext {
+fn node_context(before: &NodeContext, said: &Read) -> NodeContext {
+    let mut resolvers = said.resolvers.clone();
+    for resolver in node::resolvers() {
+        if !resolvers.contains(&resolver) {
+            resolvers.push(resolver);
+        }
+    }
     NodeContext {
-        resolvers: node::resolvers(),
+        resolvers,
         node_addresses: node::addresses().unwrap_or_else(|error| {
             warn!(%error, "the addresses of this machine cannot be read");
             before.node_addresses.clone()
         }),
-        nodes: Vec::new(),
+        nodes: said.nodes.clone(),
+        services: said.services.clone(),
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Status {
     pub(crate) policies: usize,
     /// Whether nothing is refused by policies or by the default action (`enforcement: Audit`).
     pub(crate) audit: bool,
+    /// Pods that run and are not known yet: held to internal traffic (§6.6).
+    pub(crate) held: usize,
     /// Objects of which an older version is in force, because the present one is broken.
     pub(crate) kept: usize,
     pub(crate) problems: Vec<Problem>,

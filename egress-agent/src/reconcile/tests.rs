@@ -50,9 +50,9 @@ struct Lab {
 fn reconciler(files: &Path, kernel: &Remembering, limits: Limits) -> Reconciler<Remembering> {
     let policies = PolicySource::new(&files.join("policies"), None, files);
     let planner = Planner::new(limits, 10, policies.last_good());
+    let endpoints = EndpointSource::new(&files.join("endpoints.yaml"), files);
     let sources = Sources {
-        policies,
-        endpoints: EndpointSource::new(&files.join("endpoints.yaml"), files),
+        origin: Origin::Files { policies: Box::new(policies), endpoints },
         discovery: Discovery::new("/".into()).unwrap(),
     };
     Reconciler::new(sources, planner, kernel.clone(), StatusFile::new(files))

@@ -28,6 +28,8 @@ pub(crate) struct Endpoint {
     pub(crate) cgroup: Option<PathBuf>,
     /// Its addresses: a pod that has a trusted resolver's may send from it.
     pub(crate) addresses: Vec<IpAddr>,
+    /// Whether nothing but where it runs is known: it is held to internal traffic (§6.6).
+    pub(crate) held: bool,
 }
 
 impl Endpoint {
@@ -150,6 +152,7 @@ fn endpoint(reader: &mut Reader<'_, '_>) -> Endpoint {
         interface: reader.interface("interface"),
         cgroup: reader.text("cgroup").map(PathBuf::from),
         addresses: reader.addresses("addresses"),
+        held: false,
         namespace,
         name,
     };

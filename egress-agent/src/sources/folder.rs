@@ -12,23 +12,23 @@ use sha2::{Digest as _, Sha256};
 const ATTEMPTS: usize = 5;
 
 /// A file and what it says.
-#[derive(Clone, Debug)]
-pub(super) struct FileText {
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct FileText {
     /// What messages call it: the name in its folder, or the path as given.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// The text, or why there is none.
-    pub(super) text: Result<Arc<Text>, String>,
+    pub(crate) text: Result<Arc<Text>, String>,
 }
 
 /// Text that knows its own digest once somebody asked for it.
 #[derive(Debug, Default)]
-pub(super) struct Text {
-    pub(super) body: String,
+pub(crate) struct Text {
+    pub(crate) body: String,
     digest: OnceLock<String>,
 }
 
 impl Text {
-    pub(super) fn new(body: String) -> Arc<Self> {
+    pub(crate) fn new(body: String) -> Arc<Self> {
         let digest = OnceLock::new();
         Arc::new(Self { body, digest })
     }

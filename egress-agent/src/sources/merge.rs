@@ -4,7 +4,7 @@
 //! (§6.4), unless the file that held it has a broken part that could be it. Of two objects with one name the first, by file name,
 //! counts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::folder::{FileText, Text};
@@ -76,7 +76,8 @@ impl<V> Parser<V> {
             Err(reason) => (file.clone(), Arc::new(Parsed::broken(unreadable(&file.name, reason)))),
         });
         let parsed = parsed.collect();
-        self.seen.retain(|name, _| files.iter().any(|file| file.name == *name));
+        let names: HashSet<&str> = files.iter().map(|file| file.name.as_str()).collect();
+        self.seen.retain(|name, _| names.contains(name.as_str()));
         parsed
     }
 }

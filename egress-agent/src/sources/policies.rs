@@ -49,6 +49,20 @@ impl PolicySource {
         }
     }
 
+    /// For objects of a cluster, which come by [`PolicySource::take`].
+    pub(crate) fn of_cluster(state_dir: &Path) -> Self {
+        let mut parser = Parser::new(parse_in_cluster);
+        let (last, unreadable) = LastGood::load(&state_dir.join("last-good/cluster"), &mut parser);
+        Self {
+            folder: PathBuf::new(),
+            config: None,
+            parser,
+            last,
+            files: Vec::new(),
+            start_problems: unreadable.into_iter().map(forgotten).collect(),
+        }
+    }
+
     /// What was in force when [`PolicySource::save`] was last called, be it by an earlier agent.
     pub(crate) fn last_good(&self) -> PolicySet {
         policy_set(self.last.versions.values().map(|version| version.value.clone()))
@@ -65,7 +79,16 @@ impl PolicySource {
             Err(error) => problems.push(self.unreadable(&error)),
         }
         files.extend(self.files.iter().cloned());
-        let merged = merge(&files, &mut self.parser, &mut self.last);
+        self.merged(&files, problems)
+    }
+
+    /// Takes the objects of a cluster, each as a text of its own.
+    pub(crate) fn take(&mut self, files: &[FileText]) -> Policies {
+        self.merged(files, self.start_problems.clone())
+    }
+
+    fn merged(&mut self, files: &[FileText], mut problems: Vec<Problem>) -> Policies {
+        let merged = merge(files, &mut self.parser, &mut self.last);
         problems.extend(merged.problems);
         Policies { set: policy_set(merged.values.into_values()), problems, kept: merged.kept }
     }
@@ -114,7 +137,17 @@ fn openshift(title: &str) -> String {
 }
 
 fn parse(file: &str, text: &str) -> Parsed<Object> {
-    let documents = document::read(text);
+    parsed(file, &document::read(text))
+}
+
+/// Objects of the API server have no lines, and the cluster may tell what is internal.
+fn parse_in_cluster(file: &str, text: &str) -> Parsed<Object> {
+    let mut documents = document::read_in_cluster(text);
+    documents.problems.iter_mut().for_each(|problem| problem.line = None);
+    parsed(file, &documents)
+}
+
+fn parsed(file: &str, documents: &document::Documents) -> Parsed<Object> {
     let titles: BTreeSet<String> = documents.objects.iter().map(Object::title).collect();
     // A second object of a name is a problem of this text, and its first one is good.
     let broken: BTreeSet<&String> = documents.problems.iter().filter_map(|problem| problem.object.as_ref()).collect();

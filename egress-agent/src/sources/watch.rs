@@ -28,7 +28,7 @@ const RESCAN: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub(crate) struct Targets {
     /// Folder whose policy files matter.
-    pub(crate) folder: PathBuf,
+    pub(crate) folder: Option<PathBuf>,
     /// Single files.
     pub(crate) files: Vec<PathBuf>,
 }
@@ -133,11 +133,12 @@ struct Relevant {
 impl Relevant {
     fn of(targets: &Targets) -> Self {
         let mut relevant = Self::default();
-        let folder = [Some(targets.folder.clone()), targets.folder.canonicalize().ok()];
+        let own = targets.folder.as_ref();
+        let folder = [own.cloned(), own.and_then(|folder| folder.canonicalize().ok())];
         let files = targets.files.iter().flat_map(|file| [Some(file.clone()), file.canonicalize().ok()]);
         relevant.folders.extend(folder.iter().flatten().cloned());
         relevant.exact.extend(folder.into_iter().chain(files).flatten());
-        relevant.exact.extend(linked(&targets.folder));
+        relevant.exact.extend(own.into_iter().flat_map(|folder| linked(folder)));
         relevant.parents.extend(relevant.exact.iter().filter_map(|path| path.parent()).map(Path::to_path_buf));
         relevant
     }
@@ -169,7 +170,7 @@ impl Watches {
     fn new(targets: &Targets, watcher: RecommendedWatcher, health: Arc<Health>) -> io::Result<Self> {
         let absolute = |path: &PathBuf| std::path::absolute(path);
         let targets = Targets {
-            folder: absolute(&targets.folder)?,
+            folder: targets.folder.as_ref().map(absolute).transpose()?,
             files: targets.files.iter().map(absolute).collect::<io::Result<_>>()?,
         };
         Ok(Self { relevant: Relevant::of(&targets), targets, watcher, watched: BTreeMap::new(), health })
@@ -278,7 +279,7 @@ mod tests {
 
     fn watch(folder: &Path, files: &[PathBuf]) -> (Watcher, Receiver<()>) {
         let (sender, receiver) = mpsc::channel();
-        let targets = Targets { folder: folder.to_path_buf(), files: files.to_vec() };
+        let targets = Targets { folder: Some(folder.to_path_buf()), files: files.to_vec() };
         (Watcher::start(&targets, move |_told| sender.send(()).is_ok()).unwrap(), receiver)
     }
 
@@ -340,7 +341,7 @@ mod tests {
 
     #[test]
     fn reading_and_unrelated_files_are_no_changes() {
-        let relevant = Relevant::of(&Targets { folder: "/p".into(), files: vec!["/e/endpoints.yaml".into()] });
+        let relevant = Relevant::of(&Targets { folder: Some("/p".into()), files: vec!["/e/endpoints.yaml".into()] });
         for path in ["/p", "/p/a.yaml", "/p/..data", "/e/endpoints.yaml", "/e/..data"] {
             assert!(relevant.matches(Path::new(path)), "{path}");
         }

@@ -16,6 +16,7 @@ use tracing::warn;
 use crate::datapath::inspect::Inspector;
 use crate::datapath::{Applied, Datapath, DatapathError};
 use crate::events::Record;
+use crate::kube;
 use crate::names::Shared;
 use crate::reconcile::Outcome;
 use crate::sources::watch::Health;
@@ -45,6 +46,7 @@ pub(crate) struct Vitals {
     feed: broadcast::Sender<Arc<Record>>,
     watched: Arc<Health>,
     names: OnceLock<Shared>,
+    cluster: OnceLock<Arc<kube::Health>>,
 }
 
 /// Where the agent works.
@@ -70,6 +72,7 @@ impl Vitals {
             feed: broadcast::Sender::new(FEED),
             watched,
             names: OnceLock::new(),
+            cluster: OnceLock::new(),
         }
     }
 
@@ -101,6 +104,18 @@ impl Vitals {
     /// What is known of names, once they are followed.
     pub(crate) fn names(&self) -> Option<&Shared> {
         self.names.get()
+    }
+
+    /// Says how the API server is watched, where it is.
+    pub(crate) fn know_cluster(&self, health: Option<Arc<kube::Health>>) {
+        if let Some(health) = health {
+            let _ = self.cluster.set(health);
+        }
+    }
+
+    /// How the API server is watched, where it is.
+    pub(crate) fn cluster(&self) -> Option<&kube::Health> {
+        self.cluster.get().map(AsRef::as_ref)
     }
 
     /// Notes how a round of the reconciler went.

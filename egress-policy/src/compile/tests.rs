@@ -365,6 +365,7 @@ fn builtin_rules_come_before_every_policy() {
         node_addresses: vec!["203.0.113.7".parse().unwrap(), "2001:dba::7".parse().unwrap()],
         resolvers: vec!["8.8.8.8".parse().unwrap()],
         nodes: Vec::new(),
+        services: Vec::new(),
     };
     let world = World::of(set(&(config + &deny)).rule_list(&pod(), &node));
     let cases = [

@@ -74,7 +74,8 @@ impl<'n> Report<'n> {
             warnings: Vec::new(),
         };
         // §1.2: never guessed, because a wrong guess cuts the pods off from their own cluster.
-        if config.default_action == DefaultAction::Deny && fields.get("internalCIDRs").is_none() {
+        let known = fields.get("internalCIDRs").is_some() || self.discovers_internal;
+        if config.default_action == DefaultAction::Deny && !known {
             self.problem_at(
                 "internalCIDRs",
                 "defaultAction Deny needs to know what is internal",

@@ -79,12 +79,22 @@ impl Object {
 
 /// Reads every object of `text`.
 pub fn read(text: &str) -> Documents {
+    read_all(text, false)
+}
+
+/// [`read`] in a cluster, which tells what is internal if the configuration does not (§1.2). Whoever calls this must look at
+/// [`Config::internal_cidrs`] before it lets `defaultAction: Deny` take effect.
+pub fn read_in_cluster(text: &str) -> Documents {
+    read_all(text, true)
+}
+
+fn read_all(text: &str, discovers_internal: bool) -> Documents {
     let mut documents = Documents::default();
     let mut seen = BTreeSet::new();
     for (document, number) in parse(text).into_iter().zip(1..) {
         match document {
             Ok(None) => {}
-            Ok(Some(node)) => read_document(&node, number, &mut documents, &mut seen),
+            Ok(Some(node)) => read_document(&node, number, discovers_internal, &mut documents, &mut seen),
             Err(error) => documents.problems.push(not_yaml(number, &error)),
         }
     }
@@ -105,8 +115,9 @@ pub(crate) fn not_yaml(document: usize, error: &SyntaxError) -> Problem {
 
 type Seen = BTreeSet<(Option<PolicyKey>, String)>;
 
-fn read_document(root: &Node, number: usize, documents: &mut Documents, seen: &mut Seen) {
+fn read_document(root: &Node, number: usize, discovers_internal: bool, documents: &mut Documents, seen: &mut Seen) {
     let mut report = Report::new(root);
+    report.discovers_internal = discovers_internal;
     let mut objects = Vec::new();
     read_object(&mut report, root, &mut objects, 0);
     for (object, line) in objects {

@@ -78,6 +78,8 @@ pub(crate) struct Report<'n> {
     /// The kind of a problem is its hint.
     pub(crate) problems: Vec<Finding<String>>,
     pub(crate) warnings: Vec<Finding<WarningReason>>,
+    /// Whether the internal CIDRs can be found elsewhere.
+    pub(crate) discovers_internal: bool,
 }
 
 impl<'n> Report<'n> {
@@ -87,7 +89,7 @@ impl<'n> Report<'n> {
 
     /// A report of the value at `path` in `root`; `object` is what messages call it.
     pub(crate) const fn at(root: &'n Node, path: Vec<Segment>, object: Option<String>) -> Self {
-        Self { root, path, object, problems: Vec::new(), warnings: Vec::new() }
+        Self { root, path, object, problems: Vec::new(), warnings: Vec::new(), discovers_internal: false }
     }
 
     /// Does `work` on the value at `segment` of the current one.

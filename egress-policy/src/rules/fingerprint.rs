@@ -45,8 +45,26 @@ impl Feed {
     }
 
     fn rule(&mut self, rule: &RankedRule) {
-        match &rule.origin {
+        self.origin(&rule.origin);
+        self.text(rule.action.name());
+        self.0.update([tier_number(rule.tier), u8::from(rule.mode == Mode::Audit)]);
+        self.peer(&rule.peer);
+        self.number(rule.ports.ranges().len());
+        for range in rule.ports.ranges() {
+            self.0.update(range.first.to_le_bytes());
+            self.0.update(range.last.to_le_bytes());
+        }
+    }
+
+    fn origin(&mut self, origin: &RuleOrigin) {
+        match origin {
             RuleOrigin::Builtin(builtin) => self.text(builtin.name()),
+            RuleOrigin::Service(service) => {
+                self.text("service");
+                self.text(&service.service);
+                self.text(&service.endpoint.to_string());
+                self.origin(&service.by);
+            }
             RuleOrigin::Default => self.text("default"),
             RuleOrigin::Policy { key, number, name } => {
                 self.text(key.kind.name());
@@ -57,14 +75,6 @@ impl Feed {
                 self.0.update(number.to_le_bytes());
                 self.text(name.as_deref().unwrap_or_default());
             }
-        }
-        self.text(rule.action.name());
-        self.0.update([tier_number(rule.tier), u8::from(rule.mode == Mode::Audit)]);
-        self.peer(&rule.peer);
-        self.number(rule.ports.ranges().len());
-        for range in rule.ports.ranges() {
-            self.0.update(range.first.to_le_bytes());
-            self.0.update(range.last.to_le_bytes());
         }
     }
 

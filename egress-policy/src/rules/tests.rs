@@ -201,6 +201,7 @@ fn configured_resolvers_replace_the_ones_that_were_found() {
         resolvers: vec!["7.0.0.1".parse().unwrap()],
         node_addresses: vec!["8.0.0.1".parse().unwrap()],
         nodes: Vec::new(),
+        services: Vec::new(),
     };
     let dns = |text: &str| {
         let list = set(text).rule_list(&pod(), &node);

@@ -80,6 +80,7 @@ impl Default for Setup {
                     "2001:db8:9::1".parse().expect("an address"),
                 ],
                 nodes: Vec::new(),
+                services: Vec::new(),
             },
         }
     }

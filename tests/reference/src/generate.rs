@@ -145,7 +145,7 @@ impl Generator {
         let nodes =
             (0..self.random.below(3)).map(|_| NodeAddresses { labels: self.labels(), addresses: self.addresses(2) });
         let nodes = nodes.collect();
-        Node { resolvers: self.addresses(2), addresses: self.addresses(2), nodes }
+        Node { resolvers: self.addresses(2), addresses: self.addresses(2), nodes, services: Vec::new() }
     }
 
     fn pod(&mut self, index: usize) -> Pod {

@@ -19,7 +19,7 @@ pub use generate::Size;
 pub use names::{Answers, pattern_means};
 pub use object::{
     Action, Config, Expression, Kind, Labels, Mode, Node, NodeAddresses, Operator, Peer, Pod, Policy, PolicyId, Ports,
-    Protocol, Rule, Selector, Tier, World,
+    Protocol, Rule, Selector, Service, Tier, World,
 };
 pub use oracle::{AnyPort, Builtin, Decider, Oracle, Outcome, Trace, Verdict};
 pub use packets::{Packet, at_edge, representatives};

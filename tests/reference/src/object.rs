@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::names::Answers;
 use crate::prefix::Prefix;
@@ -232,6 +232,23 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// Nodes that a `nodeSelector` may name.
     pub nodes: Vec<NodeAddresses>,
+    /// Ports of services (§1.6).
+    pub services: Vec<Service>,
+}
+
+/// A port of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The service's name.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// IP protocol.
+    pub protocol: u8,
+    /// Its port.
+    pub port: u16,
+    /// Where packets to it are sent, in the order in which they are named.
+    pub endpoints: Vec<SocketAddr>,
 }
 
 /// A node that a `nodeSelector` may name.

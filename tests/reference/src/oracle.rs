@@ -3,10 +3,10 @@
 //! Invariant: every step cites the section that demands it; nothing is precomputed, so there is nothing to get wrong but the reading.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::names::pattern_means;
-use crate::object::{Action, Labels, Mode, Peer, Pod, Policy, PolicyId, Ports, Rule, Tier, World};
+use crate::object::{Action, Labels, Mode, Peer, Pod, Policy, PolicyId, Ports, Rule, Service, Tier, World};
 use crate::packets::Packet;
 use crate::prefix::Prefix;
 
@@ -14,6 +14,8 @@ use crate::prefix::Prefix;
 #[derive(Clone, Debug)]
 pub struct Oracle<'w> {
     world: &'w World,
+    /// Whether addresses have their names. Endpoints of services are judged without.
+    by_name: bool,
 }
 
 /// What decided, and what it said.
@@ -38,6 +40,15 @@ pub enum Decider {
         policy: PolicyId,
         /// The rule's number in it, from 1.
         number: usize,
+    },
+    /// What decided about an endpoint of a service (§1.6).
+    Service {
+        /// The service.
+        service: String,
+        /// The endpoint.
+        endpoint: SocketAddr,
+        /// What decided.
+        by: Box<Self>,
     },
     /// The default action.
     Default,
@@ -119,15 +130,15 @@ const ICMPV6: u8 = 58;
 impl<'w> Oracle<'w> {
     /// The oracle of `world`.
     pub const fn new(world: &'w World) -> Self {
-        Self { world }
+        Self { world, by_name: true }
     }
 
     /// Judges `packet` of `pod`.
     pub fn evaluate(&self, pod: &Pod, packet: &Packet) -> Outcome {
         let packet = &packet.canonical();
         let mut trace = Trace::default();
-        let verdict = self.judge(pod, packet, false, &mut trace);
-        let hypothetical = self.judge(pod, packet, true, &mut Trace::default());
+        let verdict = self.decide(pod, packet, false, &mut trace);
+        let hypothetical = self.decide(pod, packet, true, &mut Trace::default());
         let relevant = hypothetical.allow != verdict.allow || self.is_audit(&hypothetical.decider);
         Outcome { verdict, audit: relevant.then_some(hypothetical), trace }
     }
@@ -167,6 +178,39 @@ impl<'w> Oracle<'w> {
             }
         }
         matching
+    }
+
+    /// §1.6: a service with a denied endpoint is denied, before anything else but DNS (§1.3).
+    fn decide(&self, pod: &Pod, packet: &Packet, with_audit: bool, trace: &mut Trace) -> Verdict {
+        let plain = self.judge(pod, packet, with_audit, trace);
+        if self.is_dns(packet) {
+            return plain;
+        }
+        let is_it = |service: &&Service| {
+            (service.protocol, service.port) == (packet.protocol, packet.port)
+                && service.addresses.contains(&packet.destination)
+        };
+        for service in self.world.node.services.iter().filter(is_it) {
+            let of =
+                |endpoint, decider| Decider::Service { service: service.name.clone(), endpoint, by: Box::new(decider) };
+            if let Some((endpoint, decider)) = self.denied_endpoint(pod, service, with_audit) {
+                return Verdict { allow: false, internal: false, decider: of(endpoint, decider) };
+            }
+            if let Some((endpoint, _)) = self.denied_endpoint(pod, service, false).filter(|_| with_audit) {
+                return Verdict { internal: false, decider: of(endpoint, plain.decider), ..plain };
+            }
+        }
+        plain
+    }
+
+    /// The first endpoint that is denied, and what denies it.
+    fn denied_endpoint(&self, pod: &Pod, service: &Service, with_audit: bool) -> Option<(SocketAddr, Decider)> {
+        let nameless = Self { by_name: false, ..*self };
+        service.endpoints.iter().find_map(|endpoint| {
+            let packet = Packet { destination: endpoint.ip(), protocol: service.protocol, port: endpoint.port() };
+            let verdict = nameless.judge(pod, &packet.canonical(), with_audit, &mut Trace::default());
+            (!verdict.allow).then_some((*endpoint, verdict.decider))
+        })
     }
 
     /// §2.1–§2.5: builtins, then tier after tier, policy after policy, rule after rule.
@@ -286,6 +330,9 @@ impl<'w> Oracle<'w> {
 
     /// §3.3: whether the address is a live answer of a name that the pattern means (§5.1), among all its names (§5.9).
     fn is_answer(&self, pattern: &str, destination: IpAddr, trace: &mut Trace) -> bool {
+        if !self.by_name {
+            return false;
+        }
         let meant = self.world.answers.iter().filter(|(name, _)| pattern_means(pattern, name));
         let meant: Vec<_> = meant.map(|(_, live)| live).collect();
         trace.nothing_live |= meant.iter().all(|live| live.is_empty());
@@ -304,14 +351,18 @@ impl<'w> Oracle<'w> {
         if self.is_link_control(packet) {
             return Some(Builtin::LinkControl);
         }
-        if config.allow_resolvers
-            && matches!(packet.protocol, TCP | UDP)
-            && packet.port == 53
-            && self.dns_servers().contains(&packet.destination)
-        {
+        if self.is_dns(packet) {
             return Some(Builtin::Dns);
         }
         any(&config.excluded).then_some(Builtin::Excluded)
+    }
+
+    /// §1.3.
+    fn is_dns(&self, packet: &Packet) -> bool {
+        self.world.config.allow_resolvers
+            && matches!(packet.protocol, TCP | UDP)
+            && packet.port == 53
+            && self.dns_servers().contains(&packet.destination)
     }
 
     /// Neighbour discovery (133–137), multicast listeners (130–132, 143), DHCP, IGMP (§1.2).
@@ -347,6 +398,7 @@ impl<'w> Oracle<'w> {
                 let is_it = |candidate: &&Policy| candidate.id == *policy;
                 self.world.policies.iter().filter(is_it).any(|policy| self.mode(policy) == Mode::Audit)
             }
+            Decider::Service { by, .. } => self.is_audit(by),
             Decider::Builtin(_) | Decider::Default => false,
         }
     }

@@ -34,6 +34,7 @@ fn node(world: &World) -> NodeContext {
         resolvers: world.node.resolvers.clone(),
         node_addresses: world.node.addresses.clone(),
         nodes: world.node.nodes.iter().map(info).collect(),
+        services: Vec::new(),
     }
 }
 
@@ -55,6 +56,7 @@ fn origin(verdict: &Verdict, packet: &Packet) -> String {
             _ => "link control (DHCPv6)".to_owned(),
         },
         Decider::Rule { policy, number } => format!("rule {number} of {policy}"),
+        Decider::Service { service, endpoint, .. } => format!("Service {service}, which leads to {endpoint}"),
         Decider::Default => "default action".to_owned(),
     }
 }
@@ -108,6 +110,7 @@ fn observe(counts: &mut Counts, packet: &Packet, outcome: &Outcome) {
             Decider::Builtin(Builtin::Dns) => "DNS",
             Decider::Builtin(Builtin::Excluded) => "excluded",
             Decider::Rule { .. } => "a rule",
+            Decider::Service { .. } => "a service",
             Decider::Default => "default",
         },
     );

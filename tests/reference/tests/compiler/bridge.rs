@@ -9,11 +9,11 @@ use egress_common::trie::{lookup4, lookup6};
 use egress_policy::compile::{Limits, Table, compile, compile_with_coverage};
 use egress_policy::document::{self, Object};
 use egress_policy::explain::{self, Explanation};
-use egress_policy::model::{NodeContext, NodeInfo, Peer, PodIdentity, PolicyKey, PolicyKind, PolicySet};
+use egress_policy::model::{NodeContext, NodeInfo, Peer, PodIdentity, PolicyKey, PolicyKind, PolicySet, ServicePort};
 use egress_policy::places::{Place, Places};
 use egress_policy::rules::{self, RankedPeer, RuleList, RuleOrigin};
 use egress_policy::trie::{Growing, Pool, items4, items6};
-use egress_reference::{Builtin, Decider, File, Kind, Node, Outcome, Packet, Pod, PolicyId, Verdict, World};
+use egress_reference::{Builtin, Decider, File, Kind, Node, Outcome, Packet, Pod, PolicyId, Service, Verdict, World};
 
 /// What the compiler makes of one pod.
 pub(crate) struct Compiled {
@@ -95,6 +95,17 @@ pub(crate) fn node_context(node: &Node) -> NodeContext {
             .iter()
             .map(|node| NodeInfo { labels: node.labels.clone(), addresses: node.addresses.clone() })
             .collect(),
+        services: node.services.iter().map(service_port).collect(),
+    }
+}
+
+fn service_port(service: &Service) -> ServicePort {
+    ServicePort {
+        service: service.name.as_str().into(),
+        addresses: service.addresses.clone(),
+        protocol: service.protocol,
+        port: service.port,
+        endpoints: service.endpoints.clone(),
     }
 }
 
@@ -221,6 +232,11 @@ pub(crate) fn decider(origin: &RuleOrigin) -> Decider {
         RuleOrigin::Policy { key, number, .. } => {
             Decider::Rule { policy: policy_id(key), number: usize::try_from(*number).expect("a rule number") }
         }
+        RuleOrigin::Service(service) => Decider::Service {
+            service: service.service.to_string(),
+            endpoint: service.endpoint,
+            by: Box::new(decider(&service.by)),
+        },
         RuleOrigin::Default => Decider::Default,
     }
 }

@@ -9,5 +9,6 @@ mod exhaustive;
 mod names;
 mod refusals;
 mod sections;
+mod services;
 mod settings;
 mod worlds;

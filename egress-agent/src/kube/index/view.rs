@@ -1,0 +1,134 @@
+//! What follows from the index, for the reconciler: no Kubernetes type in it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use egress_policy::model::{NodeInfo, ServicePort};
+use egress_policy::selector::Labels;
+
+use super::{Index, Internal, Object, Pod};
+use crate::kube::resource::Kind;
+use crate::sources::{FileText, Problem};
+
+/// Everything that the agent needs to know of the cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct View {
+    /// Policies and settings; each object is a text of its own.
+    pub(crate) texts: Vec<FileText>,
+    /// Foreign objects, by `resource.group`.
+    pub(crate) foreign: BTreeMap<String, Foreign>,
+    /// Which versions of our objects these are, by the object's title ("`EgressNetworkPolicy` default/curl").
+    pub(crate) versions: BTreeMap<String, Version>,
+    pub(crate) namespaces: BTreeMap<String, Labels>,
+    pub(crate) nodes: Vec<NodeInfo>,
+    pub(crate) internal: Internal,
+    /// Addresses of the cluster's DNS service and of its endpoints.
+    pub(crate) dns: ServiceDns,
+    pub(crate) services: Vec<ServicePort>,
+    /// The pods of this node.
+    pub(crate) pods: Vec<Pod>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Foreign objects of one kind, by key.
+pub(crate) type Foreign = Vec<FileText>;
+
+/// Addresses of a DNS service.
+pub(crate) type ServiceDns = Vec<IpAddr>;
+
+/// Which version of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    /// Changes with the spec.
+    pub(crate) generation: i64,
+    /// Changes if the object is deleted and made again.
+    pub(crate) uid: String,
+}
+
+/// The services that the pods' resolv.conf may lead to: of Kubernetes itself and of OpenShift.
+fn is_dns(key: &str, app: Option<&str>) -> bool {
+    key == "openshift-dns/dns-default"
+        || key
+            .strip_prefix("kube-system/")
+            .is_some_and(|name| app == Some("kube-dns") || matches!(name, "kube-dns" | "coredns" | "kube-dns-upstream"))
+}
+
+impl Index {
+    /// What follows from everything that was said.
+    pub(crate) fn view(&self) -> View {
+        let mut view =
+            View { internal: Internal::of(self), services: super::services::service_ports(self), ..View::default() };
+        for kind in self.kinds.keys() {
+            for (key, object) in self.objects(kind) {
+                view.add(kind, key, object);
+            }
+            view.problems.extend(self.problems(kind));
+        }
+        view.nodes.sort_unstable();
+        view.dns.sort_unstable();
+        view.dns.dedup();
+        view
+    }
+
+    fn problems(&self, kind: &Kind) -> impl Iterator<Item = Problem> {
+        let objects = self.kinds.get(kind).into_iter().flat_map(|objects| &objects.live);
+        objects.filter_map(|(key, known)| {
+            let problem = known.problem.as_ref()?;
+            let source = format!("{} {key}", kind.resource());
+            let hint = "its last version that could be read stays in force; correct the object";
+            Some(Problem::new(source, format!("cannot be read: {problem}")).hint(hint))
+        })
+    }
+}
+
+impl View {
+    fn add(&mut self, kind: &Kind, key: &str, object: &Object) {
+        match object {
+            Object::Policy(policy) => {
+                let name = format!("{} {key}", kind.resource());
+                let text = FileText { name, text: Ok(policy.text.clone()) };
+                if let Kind::Foreign(resource) = kind {
+                    self.foreign.entry(resource.clone()).or_default().push(text);
+                } else {
+                    let version = Version { generation: policy.generation, uid: policy.uid.clone() };
+                    self.versions.insert(format!("{} {key}", title(kind)), version);
+                    self.texts.push(text);
+                }
+            }
+            Object::Namespace(labels) => drop(self.namespaces.insert(key.to_owned(), labels.clone())),
+            Object::Node(node) => {
+                self.nodes.push(NodeInfo { labels: node.labels.clone(), addresses: node.addresses.clone() });
+            }
+            Object::Pod(pod) => self.pods.push(pod.clone()),
+            Object::Service(service) => {
+                if is_dns(key, service.app.as_deref()) {
+                    self.dns.extend(&service.cluster_addresses);
+                }
+            }
+            Object::Slice(slice) => {
+                if is_dns(&slice.service, None) {
+                    self.dns.extend(&slice.addresses);
+                }
+            }
+            Object::Cidrs(_) | Object::Kubeadm(_) | Object::Definition(_) => {}
+        }
+    }
+}
+
+/// What messages call our kinds.
+fn title(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Policy => "EgressNetworkPolicy",
+        Kind::ClusterPolicy => "ClusterEgressPolicy",
+        Kind::Config => "EgressConfig",
+        Kind::Namespace
+        | Kind::Node
+        | Kind::Pod
+        | Kind::Service
+        | Kind::EndpointSlice
+        | Kind::ServiceCidr
+        | Kind::KubeadmConfig
+        | Kind::Definition
+        | Kind::Foreign(_) => "",
+    }
+}
