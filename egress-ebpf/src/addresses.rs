@@ -29,7 +29,7 @@ struct Context<'a> {
     endpoint: &'a Judged,
 }
 
-/// Stores the answers that were read, under the name of [`Scratch::lesson`], and counts them there.
+/// Stores the answers that were read, as of the time in [`Scratch::reply`], under the name of [`Scratch::lesson`], and counts them there.
 #[inline(always)]
 pub fn learn(endpoint: &Judged, scratch: &mut Scratch, name: u32) {
     scratch.lesson = Lesson { count: 0, ..Lesson::new(name, 0) };
@@ -60,6 +60,7 @@ pub fn lesson(skb: &Skb) -> Option<u32> {
         }
         scratch.state.answers = count;
     }
+    scratch.reply.time = now();
     let name = scratch.lesson.name;
     learn(&Judged::NOBODY, scratch, name);
     Some(scratch.lesson.count)
@@ -87,7 +88,7 @@ unsafe extern "C" fn store(index: u64, context: *mut Context<'_>) -> i64 {
         count(Outcome::Internal);
         return 0;
     }
-    let now = (now() / 1_000_000_000) as u32;
+    let now = (scratch.reply.time / 1_000_000_000) as u32;
     let lifetime = scratch.answers[index].ttl.max(config.min_ttl).min(config.max_ttl) + config.grace;
     let slot = Slot { id: scratch.lesson.name, expiry: now + lifetime };
     for _ in 0..ATTEMPTS {

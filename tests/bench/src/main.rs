@@ -8,6 +8,7 @@ mod dns;
 mod goals;
 mod kernel;
 mod lab;
+mod lookups;
 mod mix;
 mod peers;
 mod place;
@@ -49,12 +50,24 @@ struct Args {
     /// Sizes, such as 1k,10k,100k,1M.
     #[arg(long, value_delimiter = ',')]
     sizes: Vec<String>,
+    /// Only a part.
+    #[arg(long)]
+    only: Option<Only>,
     /// Where the figures are written.
     #[arg(long, default_value = "target/bench/results.json")]
     json: PathBuf,
     /// Also write the tables into this page of the documentation.
     #[arg(long, value_name = "FILE")]
     page: Option<PathBuf>,
+}
+
+/// A part of what is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Only {
+    /// Names.
+    Dns,
+    /// Everything else.
+    Packets,
 }
 
 impl Args {
@@ -151,8 +164,20 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
         swap: None,
         connect: None,
         dns: None,
+        lookups: None,
+        race: None,
         goals: Vec::new(),
     };
+    if args.only.is_none_or(|only| only == Only::Dns) {
+        progress::heading("names");
+        results.dns = Some(step("DNS replies", dns::measure)?);
+        let effort = lookups::Effort { rounds: if args.quick { 5 } else { 20 }, fresh: if args.quick { 1000 } else { 10_000 } };
+        let (lookups, race) = step("lookups of pods, and connections right after them", || lookups::measure(effort))?;
+        (results.lookups, results.race) = (Some(lookups), Some(race));
+    }
+    if args.only == Some(Only::Dns) {
+        return Ok(results);
+    }
     for (label, size) in sizes {
         results.sizes.push(bench.measure(label, *size)?);
     }
@@ -162,7 +187,6 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
     let swap = step("swaps under a sender", || swap::measure(&mut bench.egress, &tc, 1000, swaps))?;
     results.swap = Some(swap);
     results.connect = Some(step("connect()", || measure_connect(&mut bench, place))?);
-    results.dns = Some(step("DNS replies", dns::measure)?);
     Ok(results)
 }
 

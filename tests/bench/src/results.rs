@@ -34,6 +34,10 @@ pub(crate) struct Results {
     pub(crate) connect: Option<Connect>,
     /// Learning from DNS replies.
     pub(crate) dns: Option<Dns>,
+    /// What lookups cost a pod.
+    pub(crate) lookups: Option<Lookups>,
+    /// Connections right after a lookup.
+    pub(crate) race: Option<Race>,
     /// The goals of the design.
     pub(crate) goals: Vec<Goal>,
 }
@@ -158,4 +162,37 @@ pub(crate) struct Connect {
     pub(crate) denied_us: [f64; 2],
     /// Established over loopback: least and median.
     pub(crate) loopback_us: [f64; 2],
+}
+
+/// Lookups of a pod by UDP, in every way that was tried.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Lookups {
+    /// The first one is without a firewall.
+    pub(crate) ways: Vec<Way>,
+}
+
+/// One way to look names up.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Way {
+    /// Name.
+    pub(crate) name: &'static str,
+    /// Microseconds of a lookup, one at a time: the median,
+    pub(crate) p50_us: f64,
+    /// and what 99 of 100 take at most.
+    pub(crate) p99_us: f64,
+    /// Lookups a second, 32 at a time.
+    pub(crate) per_second: f64,
+}
+
+/// Fresh names, looked up and called.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Race {
+    /// Names.
+    pub(crate) names: u64,
+    /// Connections, one for each address that a lookup gave.
+    pub(crate) connects: u64,
+    /// Of these, refused by the firewall.
+    pub(crate) refused: u64,
+    /// Of these, failed in another way.
+    pub(crate) failed: u64,
 }

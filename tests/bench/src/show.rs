@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use owo_colors::{OwoColorize as _, Stream, Style};
 
 use crate::goals::{Figure, Goal, Met};
-use crate::results::{Dns, Peer, Results, Size};
+use crate::results::{Dns, Lookups, Peer, Results, Size};
 use crate::rounds::{Cost, Run};
 
 /// A cell: its text and how it looks.
@@ -256,6 +256,19 @@ fn single(page: &mut Page, results: &Results) {
         page.line(&format!(
             "  DNS, a packet at a time        reply learned {learn_median:.0} ns (least {learn:.0}), query remembered \
              {query_median:.0} ns (least {query:.0}), empty program {none_median:.0} ns (least {none:.0})"
+        ));
+    }
+    if let Some(Lookups { ways }) = &results.lookups {
+        page.line("");
+        page.line("  lookups of a pod               one at a time, µs: p50      p99      32 at a time, per second");
+        for way in ways {
+            page.line(&format!("  {:<40} {:>16.1} {:>8.1} {:>29.0}", way.name, way.p50_us, way.p99_us, way.per_second));
+        }
+    }
+    if let Some(race) = &results.race {
+        page.line(&format!(
+            "  {} fresh names, {} connections right after their lookup: {} refused, {} failed otherwise",
+            race.names, race.connects, race.refused, race.failed
         ));
     }
 }

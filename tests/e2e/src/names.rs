@@ -18,6 +18,11 @@ pub fn names_world(pods: &[&str]) -> Option<(World, Resolver)> {
         eprintln!("SKIPPED: this machine has no dnsmasq");
         return None;
     }
+    scripted_world(pods)
+}
+
+/// Likewise, for servers and clients that are in this program.
+pub fn scripted_world(pods: &[&str]) -> Option<(World, Resolver)> {
     let world = crate::world(pods)?;
     let resolver = Resolver::new(&world);
     Some((world, resolver))

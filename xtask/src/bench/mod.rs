@@ -20,6 +20,9 @@ pub(crate) struct Args {
     /// Sizes, such as 1k,10k,100k,1M.
     #[arg(long, value_delimiter = ',')]
     sizes: Vec<String>,
+    /// Only a part: `dns` or `packets`.
+    #[arg(long, value_parser = ["dns", "packets"])]
+    only: Option<String>,
     /// Where the figures are written; target/bench/results.json if not said.
     #[arg(long, value_name = "FILE")]
     json: Option<std::path::PathBuf>,
@@ -35,14 +38,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     ebpf::build(&tree, &ready, false)?;
     progress::heading("benchmark");
     let mut build = outside_cargo("cargo");
-    build.args(["build", "--release", "--locked", "--package", "egress-bench"]).current_dir(tree.root());
-    Task::new("compile egress-bench", build).run(&tree)?;
+    build.args(["build", "--release", "--locked", "--package", "egress-bench", "--package", "egress-agent"]).current_dir(tree.root());
+    Task::new("compile egress-bench and egress-agent", build).run(&tree)?;
     let mut bench = outside_cargo(tree.target("release/egress-bench"));
     if args.quick {
         bench.arg("--quick");
     }
     if !args.sizes.is_empty() {
         bench.arg("--sizes").arg(args.sizes.join(","));
+    }
+    if let Some(only) = &args.only {
+        bench.args(["--only", only]);
     }
     if args.page {
         bench.arg("--page").arg(tree.path("docs/benchmarks.md"));

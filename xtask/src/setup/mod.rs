@@ -6,6 +6,7 @@ mod linker;
 mod machine;
 mod orphans;
 mod packages;
+mod services;
 mod toolchain;
 
 use std::process::ExitCode;

@@ -9,16 +9,20 @@ use crate::progress::{self, Mark};
 use crate::setup::Group;
 use crate::setup::machine::Machine;
 use crate::setup::orphans;
+use crate::setup::services::Quiet;
 use crate::tree::Tree;
 
 /// What a group needs, apart from the eBPF compiler.
 fn of_group(group: Group) -> &'static [&'static str] {
     match group {
         Group::Build => &["gcc", "libc6-dev"],
-        // prometheus for promtool, which checks the alert rules. dnsmasq-base is the name server without a service, bind9-dnsutils has dig.
-        Group::Test => &["iproute2", "prometheus", "dnsmasq-base", "bind9-dnsutils"],
+        // prometheus for promtool, which checks the alert rules. dnsmasq-base is the name server without a service, bind9-dnsutils has dig,
+        // musl-tools another C library with its own resolver.
+        Group::Test => {
+            &["iproute2", "prometheus", "dnsmasq-base", "bind9-dnsutils", "bind9", "unbound", "musl-tools"]
+        }
         Group::Kernels => &["qemu-system-x86", "busybox-static", "cpio", "kmod", "xz-utils", "iproute2"],
-        Group::Bench => &["nftables", "ipset", "iptables", "iperf3", "iproute2"],
+        Group::Bench => &["nftables", "ipset", "iptables", "iperf3", "iproute2", "dnsmasq-base", "dnsdist"],
     }
 }
 
@@ -49,6 +53,7 @@ pub(crate) fn install(tree: &Tree, machine: &Machine, label: &str, wanted: &BTre
     if !replaced.is_empty() {
         command.arg("--allow-downgrades");
     }
+    let _quiet = Quiet::new(&missing)?;
     Task::new("apt-get install", command)
         .hint("see the lines above; `apt-get update` and the apt sources are the usual causes")
         .run(tree)?;
@@ -112,7 +117,9 @@ fn missing_programs(wanted: &BTreeSet<String>) -> Vec<String> {
         "prometheus" => Some("promtool"),
         "dnsmasq-base" => Some("dnsmasq"),
         "bind9-dnsutils" => Some("dig"),
-        "cpio" | "ipset" | "iptables" | "iperf3" => None,
+        "bind9" => Some("named"),
+        "musl-tools" => Some("musl-gcc"),
+        "cpio" | "ipset" | "iptables" | "iperf3" | "unbound" | "dnsdist" => None,
         _ => Some(""),
     };
     wanted

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use egress_e2e::{
     Evidence as _, Lab, Samples, at, held, holds, insist_reached_by_name, insist_refused_by_name, ip,
-    look_up_and_connect, names_policy, names_world, reaches,
+    look_up_and_connect, names_policy, scripted_world, reaches,
 };
 use egress_world::packet::{Ip, protocol};
 use egress_world::probe;
@@ -86,7 +86,7 @@ fn insist_only_the_truth(lab: &Lab<'_>) {
 
 #[test]
 fn false_replies_teach_nothing_and_the_true_one_does() {
-    let Some((world, resolver)) = names_world(&["default/client"]) else {
+    let Some((world, resolver)) = scripted_world(&["default/client"]) else {
         return;
     };
     let _server = Scripted::start(&resolver, script);
@@ -113,7 +113,7 @@ fn false_replies_teach_nothing_and_the_true_one_does() {
 
 #[test]
 fn a_reply_with_an_error_code_teaches_nothing_whatever_it_holds() {
-    let Some((world, resolver)) = names_world(&["default/client"]) else {
+    let Some((world, resolver)) = scripted_world(&["default/client"]) else {
         return;
     };
     let _server = Scripted::start(&resolver, script);
@@ -126,7 +126,7 @@ fn a_reply_with_an_error_code_teaches_nothing_whatever_it_holds() {
 
 #[test]
 fn a_reply_that_nobody_asked_for_teaches_nothing() {
-    let Some((world, resolver)) = names_world(&["default/client"]) else {
+    let Some((world, resolver)) = scripted_world(&["default/client"]) else {
         return;
     };
     let lab = lab(&world);
@@ -164,7 +164,7 @@ fn forge(world: &World, server: &str, port: u16) {
 
 #[test]
 fn a_pod_cannot_play_its_own_resolver_by_forged_packets() {
-    let Some((world, _resolver)) = names_world(&["default/client"]) else {
+    let Some((world, _resolver)) = scripted_world(&["default/client"]) else {
         return;
     };
     let lab = lab(&world);
@@ -182,7 +182,7 @@ fn a_pod_cannot_play_its_own_resolver_by_forged_packets() {
 
 #[test]
 fn a_pod_that_gives_itself_the_resolvers_address_learns_nothing_from_itself() {
-    let Some((world, resolver)) = names_world(&["default/client"]) else {
+    let Some((world, resolver)) = scripted_world(&["default/client"]) else {
         return;
     };
     let _server = Scripted::start(&resolver, script);
@@ -208,7 +208,7 @@ fn a_pod_that_gives_itself_the_resolvers_address_learns_nothing_from_itself() {
 
 #[test]
 fn answers_that_point_inside_are_delivered_and_not_learned() {
-    let Some((world, resolver)) = names_world(&["default/client"]) else {
+    let Some((world, resolver)) = scripted_world(&["default/client"]) else {
         return;
     };
     let everything = |question: &Question, _| {
@@ -233,7 +233,7 @@ fn answers_that_point_inside_are_delivered_and_not_learned() {
 
 #[test]
 fn replies_in_two_segments_are_delivered_and_the_agent_asks_for_itself() {
-    let Some((world, resolver)) = names_world(&["default/client"]) else {
+    let Some((world, resolver)) = scripted_world(&["default/client"]) else {
         return;
     };
     let _server = Scripted::start(&resolver, script);
@@ -248,7 +248,7 @@ fn replies_in_two_segments_are_delivered_and_the_agent_asks_for_itself() {
 
 #[test]
 fn an_address_outside_of_the_trusted_ones_is_no_resolver() {
-    let Some((world, resolver)) = names_world(&["default/client"]) else {
+    let Some((world, resolver)) = scripted_world(&["default/client"]) else {
         return;
     };
     let lab = lab(&world);

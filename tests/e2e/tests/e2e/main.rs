@@ -10,6 +10,7 @@ mod dns;
 mod dns_attacks;
 mod dns_life;
 mod dns_race;
+mod dns_servers;
 mod endpoints;
 mod events;
 mod files;

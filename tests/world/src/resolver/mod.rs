@@ -7,6 +7,7 @@ mod dnsmasq;
 pub mod message;
 mod scripted;
 mod stub;
+mod zone;
 
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use crate::world::World;
 pub use dnsmasq::Dnsmasq;
 pub use scripted::{Scripted, Sent, Transport};
 pub use stub::{lookup, use_resolvers};
+pub use zone::ZoneServer;
 
 /// The addresses at which the servers answer.
 pub const RESOLVERS: [&str; 2] = ["192.0.2.53", "2001:db8:53::53"];
