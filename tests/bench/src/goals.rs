@@ -163,7 +163,10 @@ pub(crate) fn all(results: &Results) -> Vec<Goal> {
     let learning = |found: &Dns| Figure::new("median", found.learn[1] / found.none[1]);
     #[expect(clippy::cast_precision_loss, reason = "a count of connections")]
     let failed = |race: &Race| {
-        Figure::new(format!("of {}", race.connects), (race.refused + race.failed + 2 * race.names - race.connects) as f64)
+        Figure::new(
+            format!("of {}", race.connects),
+            (race.refused + race.failed + 2 * race.names - race.connects) as f64,
+        )
     };
     let prefix = "m(ours) / m(kernel LPM), cold";
     vec![

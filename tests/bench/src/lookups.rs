@@ -122,7 +122,10 @@ fn dnsdist(world: &World) -> anyhow::Result<Option<Relay>> {
     let file = world.files().join("dnsdist.conf");
     std::fs::write(
         &file,
-        format!("setLocal('{NODE}:{port}')\nsetACL('0.0.0.0/0')\nnewServer({{address='{}:53', healthCheckMode='up'}})\n", RESOLVERS[0]),
+        format!(
+            "setLocal('{NODE}:{port}')\nsetACL('0.0.0.0/0')\nnewServer({{address='{}:53', healthCheckMode='up'}})\n",
+            RESOLVERS[0]
+        ),
     )?;
     let mut command = world.node().command("dnsdist");
     command.args(["--supervised", "--disable-syslog", "-C"]).arg(file);

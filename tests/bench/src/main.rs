@@ -171,7 +171,8 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
     if args.only.is_none_or(|only| only == Only::Dns) {
         progress::heading("names");
         results.dns = Some(step("DNS replies", dns::measure)?);
-        let effort = lookups::Effort { rounds: if args.quick { 5 } else { 20 }, fresh: if args.quick { 1000 } else { 10_000 } };
+        let effort =
+            lookups::Effort { rounds: if args.quick { 5 } else { 20 }, fresh: if args.quick { 1000 } else { 10_000 } };
         let (lookups, race) = step("lookups of pods, and connections right after them", || lookups::measure(effort))?;
         (results.lookups, results.race) = (Some(lookups), Some(race));
     }

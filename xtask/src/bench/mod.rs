@@ -38,7 +38,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     ebpf::build(&tree, &ready, false)?;
     progress::heading("benchmark");
     let mut build = outside_cargo("cargo");
-    build.args(["build", "--release", "--locked", "--package", "egress-bench", "--package", "egress-agent"]).current_dir(tree.root());
+    build
+        .args(["build", "--release", "--locked", "--package", "egress-bench", "--package", "egress-agent"])
+        .current_dir(tree.root());
     Task::new("compile egress-bench and egress-agent", build).run(&tree)?;
     let mut bench = outside_cargo(tree.target("release/egress-bench"));
     if args.quick {

@@ -24,7 +24,8 @@ impl Quiet {
         // 101: forbidden by policy.
         fs::write(path, "#!/bin/sh\nexit 101\n").with_context(|| format!("writing {POLICY}"))?;
         let quiet = Self(Some(path));
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).with_context(|| format!("{POLICY} made executable"))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+            .with_context(|| format!("{POLICY} made executable"))?;
         Ok(quiet)
     }
 }

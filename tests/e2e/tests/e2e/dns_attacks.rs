@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use egress_e2e::{
     Evidence as _, Lab, Samples, at, held, holds, insist_reached_by_name, insist_refused_by_name, ip,
-    look_up_and_connect, names_policy, scripted_world, reaches,
+    look_up_and_connect, names_policy, reaches, scripted_world,
 };
 use egress_world::packet::{Ip, protocol};
 use egress_world::probe;

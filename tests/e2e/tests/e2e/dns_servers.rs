@@ -139,7 +139,11 @@ fn musls_resolver_teaches() {
     let (allowed, refused) = (run("apps.test"), run("others.test"));
     for got in [&allowed, &refused] {
         assert_eq!(got.len(), 40, "{got:?}");
-        assert!([IpAddr::is_ipv4, IpAddr::is_ipv6].iter().all(|is| got.iter().filter(|(address, _)| is(address)).count() == 20));
+        assert!(
+            [IpAddr::is_ipv4, IpAddr::is_ipv6]
+                .iter()
+                .all(|is| got.iter().filter(|(address, _)| is(address)).count() == 20)
+        );
     }
     assert!(allowed.iter().all(|(_, error)| *error == 0), "{allowed:?}");
     assert!(refused.iter().all(|(_, error)| *error == libc::EPERM), "{refused:?}");

@@ -8,7 +8,7 @@ use super::{RESOLVERS, Resolver, STRANGERS};
 use crate::eventually;
 
 /// The zone that is served.
-pub const ZONE: &str = "test";
+const ZONE: &str = "test";
 
 /// Servers that answer for [`ZONE`] at the trusted addresses.
 pub struct ZoneServer {
