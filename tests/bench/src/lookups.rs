@@ -141,38 +141,41 @@ fn relay(world: &World, mut command: Command, port: u16) -> Option<Relay> {
 
 /// Every way in each round, beginning with another one each time.
 fn take_turns(ways: &[(&'static str, &Pod, SocketAddr)], rounds: usize) -> anyhow::Result<Lookups> {
-    let mut times: Vec<Vec<u64>> = vec![Vec::new(); ways.len()];
-    let mut rates: Vec<Vec<u64>> = vec![Vec::new(); ways.len()];
+    let mut found: Vec<Times> = ways.iter().map(|_| Times::default()).collect();
     for round in 0..rounds {
         for turn in 0..ways.len() {
             let index = (round + turn) % ways.len();
             let (name, pod, server) = ways[index];
             let (one_by_one, together): (Vec<u64>, u64) = pod.run(|| (one_by_one(server), together(server)));
             anyhow::ensure!(one_by_one.len() == NAMES, "{name}: {} of {NAMES} answers", one_by_one.len());
-            times[index].extend(one_by_one);
-            rates[index].push(together);
+            found[index].single.extend(one_by_one);
+            found[index].together.push(together);
         }
     }
-    let way = |((name, ..), (times, rates)): (&(&'static str, &Pod, SocketAddr), (&mut Vec<u64>, &mut Vec<u64>))| {
-        times.sort_unstable();
-        rates.sort_unstable();
-        Way {
-            name,
-            p50_us: micros(at(times, 50)),
-            p99_us: micros(at(times, 99)),
-            // Queries by the time of the median round.
-            per_second: NAMES as f64 * 1e9 / at(rates, 50) as f64,
-        }
-    };
-    Ok(Lookups { ways: ways.iter().zip(times.iter_mut().zip(rates.iter_mut())).map(way).collect() })
+    Ok(Lookups { ways: ways.iter().zip(found).map(|((name, ..), times)| times.way(name)).collect() })
+}
+
+/// Nanoseconds of one way.
+#[derive(Default)]
+struct Times {
+    /// Of each lookup, one at a time.
+    single: Vec<u64>,
+    /// Of each round of all names, many at a time.
+    together: Vec<u64>,
+}
+
+impl Times {
+    #[expect(clippy::cast_precision_loss, reason = "seconds at most")]
+    fn way(mut self, name: &'static str) -> Way {
+        self.single.sort_unstable();
+        self.together.sort_unstable();
+        let [p50_us, p99_us] = [50, 99].map(|percent| at(&self.single, percent) as f64 / 1e3);
+        Way { name, p50_us, p99_us, per_second: NAMES as f64 * 1e9 / at(&self.together, 50) as f64 }
+    }
 }
 
 fn at(sorted: &[u64], percent: usize) -> u64 {
     sorted.get(sorted.len() * percent / 100).or(sorted.last()).copied().unwrap_or(0)
-}
-
-fn micros(nanoseconds: u64) -> f64 {
-    nanoseconds as f64 / 1e3
 }
 
 fn socket(server: SocketAddr) -> UdpSocket {
