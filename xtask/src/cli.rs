@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, crds, demo, docs, ebpf, kernels, setup, test};
+use crate::{bench, crds, demo, docs, ebpf, image, kernels, setup, test};
 
 /// Developer commands of the egress firewall.
 #[derive(Debug, Parser)]
@@ -28,6 +28,8 @@ enum Command {
     Bench(bench::Args),
     /// Write the custom resource definitions and admission policies in deploy/ from the types.
     Crds(crds::Args),
+    /// Make the agent's container image.
+    Image(image::Args),
     /// Write the documentation that is generated from the code.
     Docs(docs::Args),
     /// Show the firewall at work in a small world of network namespaces.
@@ -44,6 +46,7 @@ impl Cli {
             Command::Kernels(args) => kernels::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Crds(args) => crds::run(&args),
+            Command::Image(args) => image::run(&args),
             Command::Docs(args) => docs::run(&args),
             Command::Demo(args) => demo::run(&args),
         }

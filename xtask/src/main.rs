@@ -8,6 +8,7 @@ mod crds;
 mod demo;
 mod docs;
 mod ebpf;
+mod image;
 mod kernels;
 mod progress;
 mod setup;

@@ -12,7 +12,7 @@ mod shell;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 pub(crate) use args::{Cli, Command, DumpArgs, LogFormat, Output, RunArgs, Subject};
 pub(crate) use ask::{CheckArgs, DiffArgs, TestArgs, WhyArgs};
@@ -32,6 +32,16 @@ pub fn main() -> ExitCode {
         return kubectl::main();
     }
     run(&Cli::parse())
+}
+
+/// What the arguments may be, for who checks arguments that are written elsewhere: manifests, pages.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// The same of the plugin `kubectl egress`.
+pub fn plugin_command() -> clap::Command {
+    kubectl::command()
 }
 
 /// Does what the arguments say.

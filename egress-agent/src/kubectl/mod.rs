@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 
 use crate::cli::{self, Failure};
 
@@ -62,6 +62,11 @@ struct Arguments {
 /// Whether this process was started as the plugin.
 pub(crate) fn is_plugin(name: Option<&OsString>) -> bool {
     name.and_then(|name| Path::new(name).file_name()).is_some_and(|name| name == PLUGIN)
+}
+
+/// The plugin's arguments.
+pub(crate) fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Does what the plugin's arguments say.

@@ -75,9 +75,10 @@ pub(crate) fn check_privileges() -> Result<(), StartupError> {
     }
 }
 
-/// Capabilities that are not effective, in words. `CAP_SYS_ADMIN` (entering namespaces) includes `CAP_BPF` and `CAP_PERFMON`.
+/// Capabilities that are not effective, in words. `CAP_SYS_ADMIN` (entering namespaces) includes `CAP_BPF` and `CAP_PERFMON`;
+/// `CAP_SYS_PTRACE` opens `/proc/PID/ns` of processes that have capabilities which the agent does not have.
 fn missing_capabilities(status: &str) -> String {
-    const NEEDED: [(&str, u32); 2] = [("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21)];
+    const NEEDED: [(&str, u32); 3] = [("CAP_NET_ADMIN", 12), ("CAP_SYS_PTRACE", 19), ("CAP_SYS_ADMIN", 21)];
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
     let missing = NEEDED.iter().filter(|(_, bit)| effective & (1 << bit) == 0);
@@ -131,9 +132,11 @@ mod tests {
     #[test]
     fn missing_capabilities_are_named() {
         assert_eq!(missing_capabilities("CapEff:\t000001ffffffffff\n"), "");
-        assert_eq!(missing_capabilities("CapEff:\t0000000000001000\n"), "CAP_SYS_ADMIN");
-        assert_eq!(missing_capabilities("CapEff:\t0000000000000000\n"), "CAP_NET_ADMIN and CAP_SYS_ADMIN");
-        assert_eq!(missing_capabilities(""), "CAP_NET_ADMIN and CAP_SYS_ADMIN");
+        assert_eq!(missing_capabilities("CapEff:\t0000000000281000\n"), "", "what deploy/ gives");
+        assert_eq!(missing_capabilities("CapEff:\t0000000000001000\n"), "CAP_SYS_PTRACE and CAP_SYS_ADMIN");
+        let all = "CAP_NET_ADMIN and CAP_SYS_PTRACE and CAP_SYS_ADMIN";
+        assert_eq!(missing_capabilities("CapEff:\t0000000000000000\n"), all);
+        assert_eq!(missing_capabilities(""), all);
     }
 
     #[test]

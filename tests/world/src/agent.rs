@@ -24,12 +24,14 @@ pub struct Agent<'a> {
     world: &'a World,
     process: Option<Child>,
     arguments: Vec<String>,
+    /// `+net_admin,…` as setpriv takes it; all if there is none.
+    capabilities: Option<String>,
 }
 
 impl<'a> Agent<'a> {
     /// Writes the endpoints file, with every pod of the world, and no policy. Nothing runs yet.
     pub fn new(world: &'a World) -> Self {
-        let agent = Self { world, process: None, arguments: Vec::new() };
+        let agent = Self { world, process: None, arguments: Vec::new(), capabilities: None };
         for folder in ["policies", "state", "aside"] {
             fs::create_dir_all(world.files().join(folder)).expect("a folder of the world");
         }
@@ -49,6 +51,11 @@ impl<'a> Agent<'a> {
     /// Adds command-line arguments for the next start.
     pub fn argument(&mut self, arguments: &[&str]) {
         self.arguments.extend(arguments.iter().map(ToString::to_string));
+    }
+
+    /// Leaves the agent only these capabilities at its next start.
+    pub fn limit_capabilities(&mut self, names: &[&str]) {
+        self.capabilities = Some(names.iter().map(|name| format!(",+{name}")).collect());
     }
 
     /// The binary: `$EGRESS_AGENT`, or the one in the build folder of the running program.
@@ -81,7 +88,15 @@ impl<'a> Agent<'a> {
     pub fn launch(&mut self) {
         assert!(self.process.is_none(), "the agent runs already");
         let log = File::options().create(true).append(true).open(self.state("log")).expect("the log file");
-        let mut command = self.world.node().command(Self::binary());
+        let node = self.world.node();
+        let mut command = match &self.capabilities {
+            None => node.command(Self::binary()),
+            Some(capabilities) => {
+                let mut command = node.command("setpriv");
+                command.args(["--inh-caps=-all", &format!("--bounding-set=-all{capabilities}")]).arg(Self::binary());
+                command
+            }
+        };
         command
             .args(["run", "--log-format", "json", "--policies"])
             .arg(self.policies())

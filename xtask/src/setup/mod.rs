@@ -32,13 +32,15 @@ pub(crate) enum Group {
     Kernels,
     /// The other firewalls that the benchmark compares with.
     Bench,
+    /// Making the container image.
+    Image,
 }
 
 /// Options of `setup`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What to make ready.
-    #[arg(value_enum, default_values_t = [Group::Build, Group::Test, Group::Kernels, Group::Bench])]
+    #[arg(value_enum, default_values_t = [Group::Build, Group::Test, Group::Kernels, Group::Bench, Group::Image])]
     groups: Vec<Group>,
 }
 

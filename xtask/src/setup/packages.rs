@@ -21,6 +21,7 @@ fn of_group(group: Group) -> &'static [&'static str] {
         Group::Test => &["iproute2", "prometheus", "dnsmasq-base", "bind9-dnsutils", "bind9", "unbound", "musl-tools"],
         Group::Kernels => &["qemu-system-x86", "busybox-static", "cpio", "kmod", "xz-utils", "iproute2"],
         Group::Bench => &["nftables", "ipset", "iptables", "iperf3", "iproute2", "dnsmasq-base", "dnsdist"],
+        Group::Image => &["buildah", "binutils"],
     }
 }
 
@@ -112,12 +113,14 @@ fn missing_programs(wanted: &BTreeSet<String>) -> Vec<String> {
         "busybox-static" => Some("busybox"),
         "xz-utils" => Some("xz"),
         "nftables" => Some("nft"),
+        "binutils" => Some("readelf"),
         "prometheus" => Some("promtool"),
         "dnsmasq-base" => Some("dnsmasq"),
         "bind9-dnsutils" => Some("dig"),
         "bind9" => Some("named"),
         "musl-tools" => Some("musl-gcc"),
         "cpio" | "ipset" | "iptables" | "iperf3" | "unbound" | "dnsdist" => None,
+        "buildah" | "cpio" | "ipset" | "iptables" | "iperf3" => None,
         _ => Some(""),
     };
     wanted

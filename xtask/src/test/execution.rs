@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::command::{Task, Transcript, outside_cargo};
 use crate::progress::{self, Mark};
 use crate::test::libtest::Report;
-use crate::test::programs::TestProgram;
+use crate::test::programs::{Environment, TestProgram};
 use crate::test::tally::Tally;
 use crate::tree::Tree;
 
@@ -19,11 +19,13 @@ pub(crate) fn run(
     tree: &Tree,
     program: &TestProgram,
     filter: Option<&str>,
+    environment: &Environment,
     tally: &mut Tally,
 ) -> anyhow::Result<usize> {
     let mut command = Command::new(&program.path);
     command.arg("--show-output").args(filter).current_dir(&program.directory);
     command.env("CARGO_MANIFEST_DIR", &program.directory).env("CARGO_PKG_NAME", &program.package);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     let transcript = Task::new(&program.name(), command).deadline(DEADLINE).watch(tree)?;
     Ok(report(&program.name(), &transcript, tally))
 }

@@ -2,6 +2,7 @@
 //! deadline, a time, and a report that is read in full. `cargo xtask kernels` runs the same programs elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -38,8 +39,17 @@ impl TestProgram {
     }
 }
 
+/// Variables that test programs get besides.
+pub(crate) type Environment = [(&'static str, OsString)];
+
 /// Builds and runs the tests of these packages, or of all.
-pub(crate) fn run_all(tree: &Tree, packages: &[String], filter: Option<&str>, tally: &mut Tally) -> anyhow::Result<()> {
+pub(crate) fn run_all(
+    tree: &Tree,
+    packages: &[String],
+    filter: Option<&str>,
+    environment: &Environment,
+    tally: &mut Tally,
+) -> anyhow::Result<()> {
     progress::heading("tests");
     if packages.is_empty() || packages.iter().any(|package| RUN_THE_AGENT.contains(&package.as_str())) {
         // Cargo does not see that the end-to-end tests run the agent's binary.
@@ -50,7 +60,8 @@ pub(crate) fn run_all(tree: &Tree, packages: &[String], filter: Option<&str>, ta
     arguments.extend(selection.iter().map(String::as_str));
     let mut found: BTreeMap<String, usize> = BTreeMap::new();
     for program in compile(tree, "compile the tests", &arguments, tally)? {
-        *found.entry(program.package.clone()).or_default() += execution::run(tree, &program, filter, tally)?;
+        *found.entry(program.package.clone()).or_default() +=
+            execution::run(tree, &program, filter, environment, tally)?;
     }
     execution::run_doctests(tree, &selection, filter, tally)?;
     // Where something did not compile, absent tests say nothing.

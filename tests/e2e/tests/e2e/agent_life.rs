@@ -124,6 +124,38 @@ fn cleanup_leaves_nothing() {
     assert!(lab.agent.cleanup().status.success(), "nothing to clean up is no error");
 }
 
+/// What deploy/ gives the agent. Its pod is known by a process with all capabilities, which it may not look into without `SYS_PTRACE`.
+#[test]
+fn three_capabilities_are_enough_and_none_of_them_is_too_many() {
+    const ENOUGH: [&str; 3] = ["net_admin", "sys_admin", "sys_ptrace"];
+    for left_out in [None, Some(0), Some(1), Some(2)] {
+        let Some(world) = world(&["default/client"]) else {
+            return;
+        };
+        let pod = world.pod("client");
+        let mut process = pod.network().command("sleep").arg("1000").spawn().unwrap();
+        let mut agent = Agent::new(&world);
+        let mut endpoint = pod.endpoint();
+        endpoint.netns = Some(format!("/proc/{}/ns/net", process.id()).into());
+        endpoint.interface = None;
+        agent.write_endpoints(&[endpoint]);
+        agent.write("policies.yaml", &policy(&OFFICE));
+        let names = ENOUGH.iter().enumerate().filter(|(place, _)| left_out != Some(*place)).map(|(_, name)| *name);
+        agent.limit_capabilities(&names.collect::<Vec<_>>());
+        if let Some(place) = left_out {
+            agent.launch();
+            assert_eq!(agent.wait_for_end().code(), Some(3), "{}", agent.log());
+            let name = format!("CAP_{}", ENOUGH[place].to_uppercase());
+            assert!(agent.log().contains(&name), "{name}: {}", agent.log());
+        } else {
+            agent.start();
+            assert_eq!(verdicts(pod), OFFICE_VERDICTS);
+        }
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+}
+
 #[test]
 fn uninstalling_leaves_nothing_says_so_and_stays_until_it_is_told_to_end() {
     let Some(world) = world(&["default/client"]) else {

@@ -1,0 +1,5 @@
+//! What people install, held to the code and to itself.
+
+mod agent;
+mod chart;
+mod kustomization;
