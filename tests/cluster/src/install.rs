@@ -1,5 +1,6 @@
 //! Installing as `docs/installing.md` says, and uninstalling as it says, also when the test fails.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -119,7 +120,7 @@ fn write_kustomization(folder: &Path, of: &str) {
         components.join(", ")
     );
     if let Some((name, tag)) = image.rsplit_once(':') {
-        text.push_str(&format!("images: [{{name: localhost/egress-agent, newName: {name}, newTag: {tag:?}}}]\n"));
+        let _ = writeln!(text, "images: [{{name: localhost/egress-agent, newName: {name}, newTag: {tag:?}}}]");
     }
     std::fs::write(folder.join("kustomization.yaml"), text).expect("a kustomization");
 }

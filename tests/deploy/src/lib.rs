@@ -49,6 +49,7 @@ impl Objects {
     }
 
     /// Without the objects of a kind.
+    #[must_use]
     pub fn without(mut self, kind: &str) -> Self {
         self.0.retain(|key, _| key.0 != kind);
         self

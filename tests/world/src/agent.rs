@@ -55,7 +55,7 @@ impl<'a> Agent<'a> {
 
     /// Leaves the agent only these capabilities at its next start.
     pub fn limit_capabilities(&mut self, names: &[&str]) {
-        self.capabilities = Some(names.iter().map(|name| format!(",+{name}")).collect());
+        self.capabilities = Some(format!(",+{}", names.join(",+")));
     }
 
     /// The binary: `$EGRESS_AGENT`, or the one in the build folder of the running program.

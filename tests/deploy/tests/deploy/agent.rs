@@ -3,7 +3,7 @@
 use egress_deploy::{NAMESPACE, Objects, deploy, kustomize, texts, with_components};
 use serde_json::Value;
 
-/// Everything that a DaemonSet of ours may look like.
+/// Everything that a `DaemonSet` of ours may look like.
 fn variants() -> Option<Vec<(&'static str, Objects)>> {
     Some(vec![
         ("base", kustomize(&deploy(""))?),
@@ -19,22 +19,6 @@ fn pod(objects: &Objects) -> &Value {
 
 fn containers<'a>(pod: &'a Value, field: &str) -> &'a [Value] {
     pod.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
-#[test]
-fn the_program_understands_the_arguments() {
-    let Some(variants) = variants() else { return };
-    for (name, objects) in &variants {
-        let pod = pod(objects);
-        let all = containers(pod, "initContainers").iter().chain(containers(pod, "containers"));
-        for container in all {
-            let words = [vec!["egress-agent".to_owned()], texts(container.get("args"))].concat();
-            let parsed = egress_agent::cli::command().try_get_matches_from(&words);
-            assert!(parsed.is_ok(), "{name}: {words:?}: {}", parsed.unwrap_err());
-        }
-    }
-    let wrong = egress_agent::cli::command().try_get_matches_from(["egress-agent", "run", "--kubernete"]);
-    assert!(wrong.is_err(), "an argument that is not known is refused");
 }
 
 #[test]
