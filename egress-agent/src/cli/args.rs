@@ -104,6 +104,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct RunArgs {
     /// Take policies and pods from the Kubernetes API instead of files.
     #[arg(long, conflicts_with_all = ["policies", "endpoints", "config"], help_heading = "Kubernetes")]
@@ -171,7 +172,7 @@ pub(crate) struct RunArgs {
     #[arg(long, conflicts_with_all = ["policies", "endpoints", "config"])]
     pub(crate) cleanup: bool,
     /// The same, with the folder --state-dir; then answer /healthz and /readyz and wait for a signal. For the pods of a `DaemonSet`.
-    #[arg(long, conflicts_with_all = ["policies", "endpoints", "config", "cleanup"])]
+    #[arg(long, conflicts_with_all = ["policies", "endpoints", "config", "cleanup", "kubernetes"])]
     pub(crate) uninstall: bool,
 }
 

@@ -22,6 +22,22 @@ fn containers<'a>(pod: &'a Value, field: &str) -> &'a [Value] {
 }
 
 #[test]
+fn the_program_understands_the_arguments() {
+    let Some(variants) = variants() else { return };
+    for (name, objects) in &variants {
+        let pod = pod(objects);
+        let all = containers(pod, "initContainers").iter().chain(containers(pod, "containers"));
+        for container in all {
+            let words = [vec!["egress-agent".to_owned()], texts(container.get("args"))].concat();
+            let parsed = egress_agent::cli::command().try_get_matches_from(&words);
+            assert!(parsed.is_ok(), "{name}: {words:?}: {}", parsed.unwrap_err());
+        }
+    }
+    let wrong = egress_agent::cli::command().try_get_matches_from(["egress-agent", "run", "--kubernete"]);
+    assert!(wrong.is_err(), "an argument that is not known is refused");
+}
+
+#[test]
 fn probes_ask_the_port_that_the_program_listens_on() {
     let Some(variants) = variants() else { return };
     for (name, objects) in &variants {
