@@ -119,8 +119,7 @@ fn missing_programs(wanted: &BTreeSet<String>) -> Vec<String> {
         "bind9-dnsutils" => Some("dig"),
         "bind9" => Some("named"),
         "musl-tools" => Some("musl-gcc"),
-        "cpio" | "ipset" | "iptables" | "iperf3" | "unbound" | "dnsdist" => None,
-        "buildah" | "cpio" | "ipset" | "iptables" | "iperf3" => None,
+        "buildah" | "cpio" | "ipset" | "iptables" | "iperf3" | "unbound" | "dnsdist" => None,
         _ => Some(""),
     };
     wanted
