@@ -66,7 +66,7 @@ impl Kernel for SharedDatapath {
 
 /// Enforces until a signal ends it.
 pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
-    let files = if arguments.kubernetes { None } else { Some(Files::check(arguments)?) };
+    let files = if arguments.cluster.kubernetes { None } else { Some(Files::check(arguments)?) };
     let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::runtime)?;
     // From here on a signal waits for its turn instead of ending the process in the middle of something.
     let signals = Signals::new(&runtime).map_err(Failure::runtime)?;

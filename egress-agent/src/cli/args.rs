@@ -106,9 +106,6 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct RunArgs {
-    /// Take policies and pods from the Kubernetes API instead of files.
-    #[arg(long, conflicts_with_all = ["policies", "endpoints", "config"], help_heading = "Kubernetes")]
-    pub(crate) kubernetes: bool,
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
     /// Folder of policy files (*.yaml, *.yml, *.json), watched for changes.
@@ -179,6 +176,9 @@ pub(crate) struct RunArgs {
 /// What `--kubernetes` needs to know.
 #[derive(Debug, Args)]
 pub(crate) struct ClusterArgs {
+    /// Take policies and pods from the Kubernetes API instead of files.
+    #[arg(long, conflicts_with_all = ["policies", "endpoints", "config"], help_heading = "Kubernetes")]
+    pub(crate) kubernetes: bool,
     /// How to reach the API server [default: as the pod that the agent runs in].
     #[arg(long, value_name = "FILE", env = "KUBECONFIG", help_heading = "Kubernetes")]
     pub(crate) kubeconfig: Option<PathBuf>,

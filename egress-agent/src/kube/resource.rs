@@ -75,7 +75,9 @@ impl Watched {
 
     /// From the API server's memory instead of its database: what thousands of agents list when they start together.
     fn cached(mut self) -> Self {
+        // With pages the server would go to its database after all.
         self.settings = self.settings.any_semantic();
+        self.settings.page_size = None;
         self
     }
 

@@ -188,3 +188,6 @@ fn code(error: &watcher::Error) -> Option<u16> {
         | watcher::Error::NoResourceVersion => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

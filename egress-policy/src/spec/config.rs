@@ -50,7 +50,8 @@ pub enum DenyResponse {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EgressConfigSpec {
-    /// For traffic that no rule matches. Default Allow. Deny needs `internalCIDRs`.
+    /// For traffic that no rule matches. Default Allow. Deny needs to know what is internal, by
+    /// `internalCIDRs` or from the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_action: Option<DefaultAction>,
     /// Audit: nothing is refused by a policy or by the default action; what they would refuse is recorded. Default Enforce.

@@ -231,10 +231,9 @@ fn pod(metadata: ObjectMeta, data: Value) -> Decoded {
     struct PodIp {
         ip: String,
     }
-    const CONFIG_HASH: &str = "kubernetes.io/config.hash";
     let Body { spec, status } = read(data)?;
     let annotations = metadata.annotations.unwrap_or_default();
-    let uid = annotations.get(CONFIG_HASH).cloned().or(metadata.uid).unwrap_or_default();
+    let uid = static_uid(&annotations).or(metadata.uid).unwrap_or_default();
     Ok(Object::Pod(Pod {
         namespace: metadata.namespace.unwrap_or_default(),
         name: metadata.name.unwrap_or_default(),
@@ -246,6 +245,15 @@ fn pod(metadata: ObjectMeta, data: Value) -> Decoded {
         running: status.phase == "Running",
         ended: matches!(status.phase.as_str(), "Succeeded" | "Failed"),
     }))
+}
+
+/// What the cgroup of a static pod is called: the hash of its file. Whoever may make pods can write annotations, so one that has the
+/// form of an API object's UID is not believed: a pod could pass for another one.
+fn static_uid(annotations: &BTreeMap<String, String>) -> Option<String> {
+    const HASH: &str = "kubernetes.io/config.hash";
+    const MIRROR: &str = "kubernetes.io/config.mirror";
+    let hash = annotations.get(HASH).filter(|_| annotations.contains_key(MIRROR))?;
+    (hash.len() == 32 && hash.chars().all(|c| c.is_ascii_hexdigit())).then(|| hash.clone())
 }
 
 #[derive(Deserialize)]

@@ -139,3 +139,6 @@ impl Objects {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
