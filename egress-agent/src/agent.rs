@@ -155,6 +155,7 @@ fn options(arguments: &RunArgs, cgroup_root: PathBuf) -> Options {
             tables: arguments.max_tables,
             rule_counters: arguments.max_rule_counters,
             flows: arguments.max_flows,
+            ..Capacity::default()
         },
     }
 }

@@ -6,7 +6,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of every layout in this crate. Pins live in a folder of this number.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Map names, as pinned and as `bpftool` shows them; at most 15 characters.
 pub mod map {
@@ -58,8 +58,12 @@ pub mod map {
     /// `PERCPU_ARRAY` of [`Scratch`](crate::dns::Scratch), one for each hook. The kernel's own.
     pub const DNS_SCRATCH: &str = "dns_scratch";
 
+    /// `ARRAY_OF_MAPS` pool → mapped array of [`Unit`](crate::trie::Unit), the tries of large tables. Written by the agent; what a published
+    /// table leads to never changes.
+    pub const TRIES: &str = "tries";
+
     /// Every map that is pinned.
-    pub const ALL: [&str; 23] = [
+    pub const ALL: [&str; 24] = [
         ENDPOINT_IDS,
         ENDPOINTS,
         TABLE_INFO,
@@ -83,6 +87,7 @@ pub mod map {
         DNS_COUNTERS,
         DNS_EVENTS,
         DNS_SCRATCH,
+        TRIES,
     ];
 }
 
@@ -116,6 +121,12 @@ pub mod capacity {
     pub const STREAMS: u32 = 4096;
     /// Bytes of the ring of DNS replies.
     pub const DNS_RING_BYTES: u32 = 1 << 20;
+    /// Pools of tries.
+    pub const POOLS: u32 = 1024;
+    /// Units (32 bytes) of all pools together: 2 GiB.
+    pub const UNITS: u32 = 1 << 26;
+    /// Prefixes of one family from which on they are a trie, and no longer a kernel LPM trie.
+    pub const TRIE_FROM: usize = 256;
     /// Prefixes in one table, both families together.
     pub const TABLE_PREFIXES: usize = 1_000_000;
     /// Class entries in one table (16 bytes each).

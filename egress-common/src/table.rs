@@ -93,6 +93,10 @@ pub mod flag {
     pub const NAMES: u32 = 4;
     /// The first packet of every connection that passes is told.
     pub const TELL_ALLOWED: u32 = 8;
+    /// The IPv4 prefixes are an array trie ([`trie`](crate::trie)), not an LPM trie.
+    pub const TRIE4: u32 = 16;
+    /// The IPv6 prefixes are one.
+    pub const TRIE6: u32 = 32;
     /// Never set. The verifier cannot know that: see `forget` in the programs.
     pub const NEVER: u32 = 1 << 31;
 }
@@ -111,10 +115,18 @@ pub struct TableInfo {
     pub flags: u32,
     /// Rules before the Namespace tier; ranks below are the head of the list (see [`names`](crate::names)).
     pub head_rules: u32,
+    /// Pool of the table's tries.
+    pub pool: u32,
+    /// Root of the IPv4 trie, with [`flag::TRIE4`].
+    pub root4: u32,
+    /// Root of the IPv6 trie, with [`flag::TRIE6`].
+    pub root6: u32,
+    /// Prefixes, both families together.
+    pub prefixes: u32,
     /// Padding.
     pub padding: u32,
 }
-const _: () = assert!(size_of::<TableInfo>() == 24);
+const _: () = assert!(size_of::<TableInfo>() == 40);
 
 /// Packets and bytes, on one CPU.
 #[repr(C)]

@@ -12,6 +12,7 @@ use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey};
 use egress_common::names::{AddressNames, KEY_BYTES, NameEntry, NameLeaf};
 use egress_common::reason::DropReason;
 use egress_common::table::{Counter, Leaf, TableInfo};
+use egress_common::trie::Unit;
 
 /// Inner map of a table: prefixes of one family.
 pub type Prefixes<const BYTES: usize> = LpmTrie<[u8; BYTES], Leaf, 1>;
@@ -19,6 +20,9 @@ pub type Prefixes<const BYTES: usize> = LpmTrie<[u8; BYTES], Leaf, 1>;
 pub type Classes = Array<ClassEntry, 1, { BPF_F_INNER_MAP as usize }>;
 /// Inner map of a table: what it says of name ids.
 pub type NameLeaves = Array<NameLeaf, 1, { BPF_F_INNER_MAP as usize }>;
+
+/// Inner map of a pool of tries, of its own length.
+pub type Pool = Array<Unit, 1, { (BPF_F_INNER_MAP | BPF_F_MMAPABLE) as usize }>;
 
 /// Interface, namespace or cgroup → slot in [`ENDPOINTS`].
 #[btf_map(name = "endpoint_ids")]
@@ -39,6 +43,10 @@ pub static TABLES4: ArrayOfMaps<Prefixes<4>, { capacity::TABLES as usize }> = Ar
 /// Table slot → IPv6 prefixes.
 #[btf_map(name = "tables6")]
 pub static TABLES6: ArrayOfMaps<Prefixes<16>, { capacity::TABLES as usize }> = ArrayOfMaps::new();
+
+/// Pool → units of tries.
+#[btf_map(name = "tries")]
+pub static TRIES: ArrayOfMaps<Pool, { capacity::POOLS as usize }> = ArrayOfMaps::new();
 
 /// Table slot → classes.
 #[btf_map(name = "classes")]

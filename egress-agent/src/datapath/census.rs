@@ -77,9 +77,8 @@ impl Inspector {
         let (mut prefixes, mut classes) = (0, 0);
         for table in tables {
             let slot = table.reference.slot;
-            // The inner maps are made as large as what they hold.
-            let tries = self.inner_entries(map::TABLES4, slot)? + self.inner_entries(map::TABLES6, slot)?;
-            prefixes = prefixes.max(tries);
+            prefixes = prefixes.max(u64::from(table.info.prefixes));
+            // The inner map is made as large as what it holds.
             classes = classes.max(self.inner_entries(map::CLASSES, slot)?);
         }
         let limit = |limit: usize| u64::try_from(limit).unwrap_or(u64::MAX);

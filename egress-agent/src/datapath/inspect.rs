@@ -18,12 +18,13 @@ use egress_common::table::{Counter, Leaf, TableInfo, flag};
 use egress_policy::compile::Lookup;
 use egress_policy::describe::TableDescription;
 use egress_policy::ports::KeyRange;
+use egress_policy::trie::{self, Item};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::error::DatapathError;
 use super::maps::{self, Counters, EndpointIds, Flows, Stats, TableInfos};
 use super::pins::Pins;
-use super::{endpoints, tables};
+use super::{endpoints, tables, tries};
 
 /// An endpoint as the kernel has it.
 #[derive(Clone, Debug)]
@@ -127,7 +128,7 @@ impl Inspector {
                 continue;
             };
             if with_contents {
-                view.prefixes = self.prefixes(slot)?;
+                view.prefixes = self.prefixes(slot, &view.info)?;
                 view.classes = self.classes(slot)?;
             }
             found.push(view);
@@ -165,9 +166,25 @@ impl Inspector {
         }))
     }
 
-    /// The prefixes of the table in `slot` that contain `address`, the longest first, each with its leaf. The first one is what the
-    /// kernel finds. Costs a lookup per bit of the address, whatever the size of the table.
-    pub fn containing(&self, slot: u32, address: IpAddr) -> Result<Vec<(IpNet, Leaf)>, DatapathError> {
+    /// The prefixes of a table that contain `address`, the longest first, each with its leaf. The first one is what the kernel finds.
+    /// Costs a lookup per bit of the address; where the prefixes are a trie, a walk through all of it.
+    pub fn containing(&self, table: &TableView, address: IpAddr) -> Result<Vec<(IpNet, Leaf)>, DatapathError> {
+        let (slot, info) = (table.reference.slot, &table.info);
+        let address = address.to_canonical();
+        let tried: Option<Vec<(IpNet, Leaf)>> = match address {
+            IpAddr::V4(_) if info.flags & flag::TRIE4 != 0 => {
+                Some(self.trie(info, info.root4, 32)?.iter().map(net4).collect())
+            }
+            IpAddr::V6(_) if info.flags & flag::TRIE6 != 0 => {
+                Some(self.trie(info, info.root6, 128)?.iter().map(net6).collect())
+            }
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        };
+        if let Some(mut prefixes) = tried {
+            prefixes.retain(|(prefix, _)| prefix.contains(&address));
+            prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.prefix_len()));
+            return Ok(prefixes);
+        }
         let lengths = |bits: u8| (0..=bits).rev();
         let mut found: Vec<(IpNet, Leaf)> = Vec::new();
         let mut shorter = |prefix: IpNet, leaf: Option<u32>| {
@@ -179,7 +196,7 @@ impl Inspector {
                 (None, _) => {}
             }
         };
-        match address.to_canonical() {
+        match address {
             IpAddr::V4(address) => {
                 let trie: LpmTrie<MapData, [u8; 4], u32> = self.inner(map::TABLES4, slot)?;
                 for length in lengths(32) {
@@ -246,24 +263,53 @@ impl Inspector {
         Map::from_map_data(data).and_then(M::try_from).map_err(&failed)
     }
 
-    fn prefixes(&self, slot: u32) -> Result<Vec<(IpNet, Leaf)>, DatapathError> {
+    /// The prefixes of a table, sorted; of tries, the fewest that say the same.
+    fn prefixes(&self, slot: u32, info: &TableInfo) -> Result<Vec<(IpNet, Leaf)>, DatapathError> {
+        let mut prefixes = if info.flags & flag::TRIE4 != 0 {
+            self.trie(info, info.root4, 32)?.iter().map(net4).collect()
+        } else {
+            self.prefixes4(slot)?
+        };
+        prefixes.extend(if info.flags & flag::TRIE6 != 0 {
+            self.trie(info, info.root6, 128)?.iter().map(net6).collect()
+        } else {
+            self.prefixes6(slot)?
+        });
+        prefixes.sort_by_key(|(net, _)| *net);
+        Ok(prefixes)
+    }
+
+    fn prefixes4(&self, slot: u32) -> Result<Vec<(IpNet, Leaf)>, DatapathError> {
         let mut prefixes = Vec::new();
-        let trie4: LpmTrie<MapData, [u8; 4], u32> = self.inner(map::TABLES4, slot)?;
-        for entry in &trie4 {
+        let trie: LpmTrie<MapData, [u8; 4], u32> = self.inner(map::TABLES4, slot)?;
+        for entry in &trie {
             let (key, leaf) = entry.map_err(DatapathError::map(map::TABLES4))?;
             if let Ok(net) = Ipv4Net::new(key.data().into(), u8::try_from(key.prefix_len()).unwrap_or(u8::MAX)) {
                 prefixes.push((IpNet::V4(net), Leaf(leaf)));
             }
         }
-        let trie6: LpmTrie<MapData, [u8; 16], u32> = self.inner(map::TABLES6, slot)?;
-        for entry in &trie6 {
+        Ok(prefixes)
+    }
+
+    fn prefixes6(&self, slot: u32) -> Result<Vec<(IpNet, Leaf)>, DatapathError> {
+        let mut prefixes = Vec::new();
+        let trie: LpmTrie<MapData, [u8; 16], u32> = self.inner(map::TABLES6, slot)?;
+        for entry in &trie {
             let (key, leaf) = entry.map_err(DatapathError::map(map::TABLES6))?;
             if let Ok(net) = Ipv6Net::new(key.data().into(), u8::try_from(key.prefix_len()).unwrap_or(u8::MAX)) {
                 prefixes.push((IpNet::V6(net), Leaf(leaf)));
             }
         }
-        prefixes.sort_by_key(|(net, _)| *net);
         Ok(prefixes)
+    }
+
+    /// The fewest prefixes that say what the trie at `root` says.
+    fn trie(&self, info: &TableInfo, root: u32, bits: u8) -> Result<Vec<Item>, DatapathError> {
+        let array = maps::inner(&self.pins, map::TRIES, info.pool)?;
+        trie::prefixes(&tries::units(&array)?, root, bits).map_err(|damaged| DatapathError::Syscall {
+            call: "reading a trie, which may be replaced meanwhile",
+            source: std::io::Error::other(damaged),
+        })
     }
 
     fn classes(&self, slot: u32) -> Result<Vec<ClassEntry>, DatapathError> {
@@ -337,6 +383,15 @@ impl Inspector {
     pub fn capacities(&self) -> Result<Vec<(&'static str, u32)>, DatapathError> {
         map::ALL.into_iter().map(|name| maps::entries(&self.pins, name).map(|entries| (name, entries))).collect()
     }
+}
+
+fn net4(item: &Item) -> (IpNet, Leaf) {
+    let address = u32::try_from(item.bits >> 96).unwrap_or_default();
+    (Ipv4Net::new_assert(address.into(), item.length.min(32)).into(), Leaf(item.leaf))
+}
+
+fn net6(item: &Item) -> (IpNet, Leaf) {
+    (Ipv6Net::new_assert(item.bits.into(), item.length.min(128)).into(), Leaf(item.leaf))
 }
 
 /// The classes of one table, entry by entry from the map.

@@ -19,6 +19,7 @@ mod programs;
 mod seed;
 mod syscall;
 mod tables;
+mod tries;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -67,6 +68,8 @@ pub struct Capacity {
     pub rule_counters: u32,
     /// Connections remembered.
     pub flows: u32,
+    /// Prefixes of one family from which on a table keeps them as an array trie and not as a kernel LPM trie. Both say the same.
+    pub trie_from: usize,
 }
 
 impl Default for Capacity {
@@ -76,6 +79,7 @@ impl Default for Capacity {
             tables: capacity::TABLES,
             rule_counters: capacity::RULE_COUNTERS,
             flows: capacity::FLOWS,
+            trie_from: capacity::TRIE_FROM,
         }
     }
 }
@@ -215,7 +219,7 @@ impl Datapath {
     pub fn open(options: &Options) -> Result<Self, DatapathError> {
         let pins = Pins::new(&options.bpffs);
         let programs = Programs::load(&pins, &options.capacity)?;
-        let mut tables = Tables::adopt(&pins)?;
+        let mut tables = Tables::adopt(&pins, options.capacity.trie_from)?;
         let endpoints = Endpoints::adopt(&pins)?;
         tables.keep(&endpoints.tables())?;
         Ok(Self { pins, cgroup_root: options.cgroup_root.clone(), programs, tables, endpoints, attached: false })

@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use aya::maps::{Array, ArrayOfMaps, Map, MapData};
 use aya_obj::generated::bpf_map_type::{BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_LPM_TRIE};
-use egress_common::abi::map;
+use egress_common::abi::{capacity, map};
 use egress_common::class::ClassEntry;
 use egress_common::endpoint::TableRef;
 use egress_common::names::NameLeaf;
 use egress_common::table::{Counter, Leaf, TableInfo, flag};
 use egress_policy::compile::Table;
 use egress_policy::describe::TableDescription;
+use egress_policy::trie::{Item, items4, items6};
 use serde::{Deserialize, Serialize};
 use zerocopy::{Immutable, IntoBytes, Unaligned};
 
@@ -25,6 +26,7 @@ use super::leaves::{self, NameLeaves};
 use super::maps::{self, TableInfos};
 use super::pins::{self, Pins};
 use super::syscall;
+use super::tries::{self, Tries};
 use super::{DesiredNames, DesiredTable};
 
 const BPF_F_NO_PREALLOC: u32 = 1;
@@ -78,6 +80,9 @@ pub(super) struct Tables {
     tables4: ArrayOfMaps<MapData>,
     tables6: ArrayOfMaps<MapData>,
     classes: ArrayOfMaps<MapData>,
+    tries: Tries,
+    /// Prefixes of one family from which on they are a trie.
+    trie_from: usize,
     leaves: NameLeaves,
     infos: TableInfos,
     counters: CounterRegions,
@@ -94,12 +99,14 @@ pub(super) struct Tables {
 
 impl Tables {
     /// Reads what an earlier agent left.
-    pub(super) fn adopt(pins: &Pins) -> Result<Self, DatapathError> {
+    pub(super) fn adopt(pins: &Pins, trie_from: usize) -> Result<Self, DatapathError> {
         let infos: TableInfos = maps::open(pins, map::TABLE_INFO)?;
         let mut tables = Self {
             tables4: maps::open(pins, map::TABLES4)?,
             tables6: maps::open(pins, map::TABLES6)?,
             classes: maps::open(pins, map::CLASSES)?,
+            tries: Tries::open(pins)?,
+            trie_from,
             leaves: NameLeaves::open(pins)?,
             counters: CounterRegions::open(pins)?,
             grace: Grace::new()?,
@@ -149,7 +156,7 @@ impl Tables {
         Ok(zerocopy::transmute!(bytes))
     }
 
-    /// Keeps the tables that endpoints have although their description cannot be read, as that of another agent version may be:
+    /// The last step of taking over. Keeps the tables that endpoints have although their description cannot be read, as that of another agent version may be:
     /// packets are judged by them until their endpoints get others.
     pub(super) fn keep(&mut self, used: &BTreeSet<SlotGeneration>) -> Result<(), DatapathError> {
         for &(slot, generation) in used.iter().filter(|(_, generation)| *generation != 0) {
@@ -159,7 +166,7 @@ impl Tables {
                 self.unknown.insert((slot, generation), info);
             }
         }
-        Ok(())
+        self.tries.adopt(self.realized.values().map(|table| &table.info).chain(self.unknown.values()))
     }
 
     /// Lets the first packet of every allowed connection be told, or not, also by the tables that are there.
@@ -217,18 +224,27 @@ impl Tables {
         if desired.table.has_names() {
             flags |= flag::NAMES;
         }
-        let info = TableInfo {
+        let mut info = TableInfo {
             generation: reference.generation,
             counter_base,
             rules: desired.table.rules,
             flags,
             head_rules: desired.table.head_rules,
-            padding: 0,
+            prefixes: u32::try_from(desired.table.prefixes()).unwrap_or(u32::MAX),
+            ..TableInfo::default()
         };
-        let leaves = match self.install(slot, info, desired, names) {
+        let installed = match self.place(&desired.table) {
+            Ok((placed, tries)) => {
+                placed.note(&mut info);
+                self.install(slot, info, tries, desired, names)
+            }
+            Err(error) => Err(error),
+        };
+        let leaves = match installed {
             Ok(leaves) => leaves,
             Err(error) => {
                 self.counters.release(&info);
+                let _ = self.tries.free(&info);
                 let _ = self.remove(slot);
                 return Err(error);
             }
@@ -240,19 +256,32 @@ impl Tables {
         Ok(reference)
     }
 
+    /// Stores the prefixes of the families that have many as tries, and says which.
+    fn place(&mut self, table: &Table) -> Result<(tries::Placed, [bool; 2]), DatapathError> {
+        let many = [table.prefixes4.len(), table.prefixes6.len()].map(|count| count >= self.trie_from);
+        let items = |many: bool, items: fn(&Table) -> Vec<Item>| many.then(|| items(table));
+        let [many4, many6] = many;
+        Ok((self.tries.place(&[items(many4, items4), items(many6, items6)])?, many))
+    }
+
     fn install(
         &mut self,
         slot: u32,
         info: TableInfo,
+        [trie4, trie6]: [bool; 2],
         desired: &DesiredTable,
         names: &DesiredNames,
     ) -> Result<Option<Vec<NameLeaf>>, DatapathError> {
-        let prefixes4 = prefixes4(&desired.table)?;
-        let prefixes6 = prefixes6(&desired.table)?;
+        let prefixes4 = (!trie4).then(|| prefixes4(&desired.table)).transpose()?;
+        let prefixes6 = (!trie6).then(|| prefixes6(&desired.table)).transpose()?;
         let classes = classes(&desired.table)?;
         write_description(&self.pins, slot, info.generation, desired)?;
-        self.tables4.set(slot, &prefixes4, 0).map_err(DatapathError::map(map::TABLES4))?;
-        self.tables6.set(slot, &prefixes6, 0).map_err(DatapathError::map(map::TABLES6))?;
+        if let Some(prefixes4) = prefixes4 {
+            self.tables4.set(slot, &prefixes4, 0).map_err(DatapathError::map(map::TABLES4))?;
+        }
+        if let Some(prefixes6) = prefixes6 {
+            self.tables6.set(slot, &prefixes6, 0).map_err(DatapathError::map(map::TABLES6))?;
+        }
         self.classes.set(slot, &classes, 0).map_err(DatapathError::map(map::CLASSES))?;
         let leaves =
             desired.table.has_names().then(|| self.leaves.update(slot, None, &desired.table, names)).transpose()?;
@@ -276,6 +305,7 @@ impl Tables {
         }
         for ((slot, _), info) in unknown {
             self.remove(slot)?;
+            self.tries.free(&info)?;
             self.counters.release(&info);
             self.free.insert(slot);
         }
@@ -283,6 +313,7 @@ impl Tables {
         for key in &unused {
             if let Some(table) = self.realized.remove(key) {
                 self.remove(table.reference.slot)?;
+                self.tries.free(&table.info)?;
                 // No packet reads the table any more, so this is its last word.
                 retired.push(self.counted(&table)?);
                 self.counters.release(&table.info);
@@ -321,9 +352,11 @@ pub(super) fn create_outer_maps(pins: &Pins, entries: u32) -> Result<(), Datapat
         (map::TABLES6, trie::<16>(map::TABLES6, &[], &[])?),
         (map::CLASSES, class_array(1)?),
         (map::NAME_LEAVES, leaves::array(1)?),
+        (map::TRIES, tries::array(1)?),
     ] {
         let path = pins.map(name);
         if !path.exists() {
+            let entries = if name == map::TRIES { capacity::POOLS } else { entries };
             syscall::pin(&syscall::create_array_of_maps(name, &inner, entries)?, &path)?;
         }
     }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions};
+use egress_common::abi::capacity;
 use egress_common::dns::Answer;
 use egress_policy::compile::Lookup;
 use egress_policy::model::DnsConfig;
@@ -30,7 +31,8 @@ use super::frame::frame;
 const PASSES: u32 = u32::MAX;
 const BPFFS: &str = "/sys/fs/bpf";
 /// Enough for one pod.
-const SMALL: Capacity = Capacity { endpoints: 4, tables: 4, rule_counters: 1 << 16, flows: 1024 };
+const SMALL: Capacity =
+    Capacity { endpoints: 4, tables: 4, rule_counters: 1 << 16, flows: 1024, trie_from: capacity::TRIE_FROM };
 
 /// The kernel gave another answer than the compiled table.
 #[derive(Debug, thiserror::Error)]

@@ -94,7 +94,7 @@ fn attempt(inspector: &Inspector, name: &str, to: Destination) -> Result<Option<
     let said = |(prefix, leaf): (IpNet, Leaf)| {
         inspector.said(endpoint.table.slot, leaf, to.keys()).map(|says| PrefixSays { prefix, says })
     };
-    let containing = inspector.containing(endpoint.table.slot, to.address)?;
+    let containing = inspector.containing(&table, to.address)?;
     let longest = containing.first().map(|(_, leaf)| *leaf);
     let prefixes = containing.into_iter().map(said).collect::<Result<Vec<_>, _>>()?;
     let (names, leaves) = names(inspector, &table, to.address)?;

@@ -62,6 +62,16 @@ impl Blocks {
         }
     }
 
+    /// Everything from here on is free.
+    pub(super) fn top(&self) -> u32 {
+        self.top
+    }
+
+    /// The same blocks among `length` units.
+    pub(super) fn of_length(self, length: u32) -> Self {
+        Self { length, ..self }
+    }
+
     pub(super) fn used(&self) -> u32 {
         self.used
     }

@@ -189,6 +189,17 @@ impl<S: Store> Pool<S> {
         &mut self.store
     }
 
+    /// The same pool in another store, which is long enough.
+    pub fn move_to<T: Store>(self, mut store: T) -> Pool<T> {
+        for index in 0..self.blocks.top() {
+            if let Some(unit) = self.store.unit(index) {
+                store.write(index, &[*unit]);
+            }
+        }
+        let blocks = self.blocks.of_length(store.length());
+        Pool { store, blocks, roots: self.roots }
+    }
+
     /// Gives the units back.
     pub fn into_store(self) -> S {
         self.store

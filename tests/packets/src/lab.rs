@@ -65,7 +65,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             // Small maps: many laboratories are open at once.
-            capacity: Capacity { endpoints: 16, tables: 16, rule_counters: 4096, flows: 4096 },
+            capacity: Capacity { endpoints: 16, tables: 16, rule_counters: 4096, flows: 4096, trie_from: trie_from() },
             events_per_second: 1_000_000,
             pod: PodIdentity {
                 namespace: "default".to_owned(),
@@ -84,6 +84,12 @@ impl Default for Setup {
             },
         }
     }
+}
+
+/// Prefixes from which on tables are array tries: any in the test binary `tries`, which runs every test a second time.
+pub fn trie_from() -> usize {
+    let name = std::env::current_exe().ok().and_then(|path| path.file_name().map(std::ffi::OsStr::to_os_string));
+    if name.is_some_and(|name| name.to_string_lossy().starts_with("tries")) { 0 } else { usize::MAX }
 }
 
 /// Programs, maps and pods. The order of the fields is the order in which they are taken down.

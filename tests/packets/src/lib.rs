@@ -20,7 +20,7 @@ pub use checksum::{internet, pseudo};
 pub use expect::Expect;
 pub use frame::{Extension, Frame, POD4, POD6, Transport, tcp_flag};
 pub use host::{Reading, read};
-pub use lab::{CGROUP_POD, Hooks, Lab, Setup, TC_POD};
+pub use lab::{CGROUP_POD, Hooks, Lab, Setup, TC_POD, trie_from};
 pub use observe::Seen;
 pub use policy::Policies;
 pub use pool::Pooled;
