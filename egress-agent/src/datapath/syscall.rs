@@ -409,8 +409,8 @@ impl Store for UnitArray {
         if (index as usize).checked_add(units.len()).is_some_and(|end| end <= self.length as usize) {
             // SAFETY: the range is inside the mapping and does not overlap the caller's slice; no reference into it exists meanwhile.
             unsafe {
-                self.start.add(index as usize).copy_from_nonoverlapping(NonNull::from(units).cast(), units.len())
-            };
+                self.start.add(index as usize).copy_from_nonoverlapping(NonNull::from(units).cast(), units.len());
+            }
         }
     }
 }

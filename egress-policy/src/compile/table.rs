@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use egress_common::abi::capacity;
 use egress_common::class::{self, ClassEntry, ClassVerdict};
 use egress_common::names::{self, Bounds, NameLeaf, State};
 use egress_common::table::{Decision, Leaf, MAX_RANK};
@@ -48,7 +49,9 @@ impl From<ClassVerdict> for Lookup {
 const DAMAGED: Lookup = Lookup { decision: Decision::deny(MAX_RANK), audit: None };
 
 /// Bytes of kernel memory that a prefix of an LPM trie takes: a node of 64 bytes, and up to one more that joins two branches.
-const BYTES_PER_PREFIX: usize = 128;
+const BYTES_PER_LPM_PREFIX: usize = 128;
+/// The same of an array trie, its spare room included: more than lists that people have take.
+const BYTES_PER_TRIE_PREFIX: usize = 64;
 
 impl Table {
     /// Number of prefixes, both families together.
@@ -56,9 +59,12 @@ impl Table {
         self.prefixes4.len() + self.prefixes6.len()
     }
 
-    /// Upper estimate of the kernel memory that the table's maps take, in bytes.
+    /// Estimate of the kernel memory that the table's maps take, in bytes.
     pub fn kernel_memory(&self) -> usize {
-        self.prefixes() * BYTES_PER_PREFIX + self.classes.len() * size_of::<ClassEntry>()
+        let of_family = |count: usize| {
+            count * if count < capacity::TRIE_FROM { BYTES_PER_LPM_PREFIX } else { BYTES_PER_TRIE_PREFIX }
+        };
+        of_family(self.prefixes4.len()) + of_family(self.prefixes6.len()) + self.classes.len() * size_of::<ClassEntry>()
     }
 
     /// What the kernel does: longest prefix, then the class. IPv4-mapped IPv6 addresses are IPv4. `port` is the ICMP type for ICMP and

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use aya::programs::Program;
+use egress_agent::datapath::inspect::Inspector;
 use egress_agent::datapath::{
     self, Applied, Datapath, Desired, DesiredEndpoint, DesiredTable, Interface, Options, ProgramFigures,
 };
 use egress_common::abi::{self, map};
+use egress_common::table::flag;
 use egress_policy::compile::{Limits, Table, compile};
 use egress_policy::describe::TableDescription;
 use egress_policy::document::{self, Object};
@@ -179,11 +181,20 @@ impl Egress {
 
     /// Kernel memory of the pod's table, as the kernel accounts it.
     pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
-        let slot = self.datapath.table_of(POD).context("the pod has no table")?.slot;
+        let reference = self.datapath.table_of(POD).context("the pod has no table")?;
+        let slot = reference.slot;
+        let view = Inspector::open(&self.options.bpffs)?.table(reference)?.context("the table is gone")?;
+        let has = |bit| view.info.flags & bit != 0;
+        let maps = [
+            (map::TABLES4, slot, !has(flag::TRIE4)),
+            (map::TABLES6, slot, !has(flag::TRIE6)),
+            (map::TRIES, view.info.pool, has(flag::TRIE4 | flag::TRIE6)),
+            (map::CLASSES, slot, true),
+        ];
         let mut table = 0;
-        for name in [map::TABLES4, map::TABLES6, map::CLASSES] {
+        for (name, index, _) in maps.into_iter().filter(|(_, _, there)| *there) {
             let outer = kernel::open_pin(&self.pins().join("maps").join(name))?;
-            table += kernel::map_memory(kernel::inner_map(outer.as_fd(), slot)?.as_fd())?;
+            table += kernel::map_memory(kernel::inner_map(outer.as_fd(), index)?.as_fd())?;
         }
         let description = kernel::open_pin(&self.pins().join("tables").join(slot.to_string()))?;
         Ok(Memory { table, description: kernel::map_memory(description.as_fd())? })
