@@ -15,7 +15,7 @@ fn traffic(lab: &Lab<'_>) -> String {
         .iter()
         .map(|&address| {
             format!(
-                "if {} 2>/dev/null; then echo reached; else echo refused; fi",
+                "if {} >/dev/null 2>&1; then echo reached; else echo refused; fi",
                 attempt(address, lab.server.ports[0])
             )
         })
