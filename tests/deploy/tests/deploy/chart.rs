@@ -29,6 +29,7 @@ fn every_option_has_its_component() {
         ("podMonitor.enabled=true", "podmonitor"),
         ("openshift.enabled=true", "openshift"),
         ("bpffs.mount=true", "mount-bpffs"),
+        ("agent.compat={openshift,ovn}", "compat"),
     ] {
         let Some(base) = kustomize(&deploy("")) else { return };
         let (Some(chart), Some(with)) = (chart(&["crds.keep=false", value]), with_components(&[component])) else {

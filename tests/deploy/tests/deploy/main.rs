@@ -3,3 +3,4 @@
 mod agent;
 mod chart;
 mod kustomization;
+mod rights;

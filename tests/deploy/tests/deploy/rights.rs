@@ -1,0 +1,45 @@
+//! The roles give what the agent asks for, to the verb.
+
+use std::collections::BTreeSet;
+
+use egress_deploy::{Objects, texts, with_components};
+use egress_policy::import;
+use serde_json::Value;
+
+/// A group, a resource and a verb.
+type Right = (String, String, String);
+
+/// What a role gives.
+fn rights(role: &Value) -> BTreeSet<Right> {
+    let mut rights = BTreeSet::new();
+    for rule in role.get("rules").and_then(Value::as_array).expect("rules") {
+        let [groups, resources, verbs] = ["apiGroups", "resources", "verbs"].map(|field| texts(rule.get(field)));
+        for (group, resource) in groups.iter().flat_map(|group| resources.iter().map(move |resource| (group, resource)))
+        {
+            let of = |verb: &String| (group.clone(), resource.clone(), verb.clone());
+            rights.extend(verbs.iter().map(of));
+        }
+    }
+    rights
+}
+
+fn role(objects: &Objects, kind: &str, namespace: &str, name: &str) -> BTreeSet<Right> {
+    rights(objects.0.get(&(kind.to_owned(), namespace.to_owned(), name.to_owned())).expect("a role"))
+}
+
+#[test]
+fn the_component_compat_gives_the_kinds_that_its_argument_names() {
+    let Some(objects) = with_components(&["compat"]) else { return };
+    let given = role(&objects, "ClusterRole", "", "egress-agent-compat");
+    let arguments = texts(objects.daemonset().pointer("/spec/template/spec/containers/0/args"));
+    let names = arguments.iter().find_map(|word| word.strip_prefix("--compat=")).expect("--compat");
+    let mut needed = BTreeSet::from(["apiextensions.k8s.io".to_owned()]);
+    for name in names.split(',') {
+        let apis = import::kind(name).expect("a kind").apis.iter().flat_map(|api| api.versions);
+        // The core group has none of them in a cluster that runs today.
+        needed.extend(apis.filter_map(|version| version.split_once('/')).map(|(group, _)| group.to_owned()));
+    }
+    assert_eq!(given.iter().map(|(group, ..)| group.clone()).collect::<BTreeSet<_>>(), needed);
+    let verbs: BTreeSet<_> = given.iter().map(|(.., verb)| verb.as_str()).collect();
+    assert_eq!(verbs, BTreeSet::from(["list", "watch"]));
+}
