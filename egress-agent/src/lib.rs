@@ -29,6 +29,7 @@ mod pods;
 mod policy_files;
 mod probes;
 mod reconcile;
+mod report;
 mod sources;
 mod startup;
 mod status;

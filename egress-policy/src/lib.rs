@@ -20,7 +20,6 @@ pub mod ports;
 pub mod rules;
 pub mod selector;
 pub mod spec;
-
 pub mod status;
 pub mod trie;
 pub mod warnings;

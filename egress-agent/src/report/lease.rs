@@ -1,0 +1,177 @@
+//! Who leads: a Lease of `coordination.k8s.io`, held by one agent.
+//!
+//! No clock of another machine is trusted: a Lease has run out when this agent has seen it unchanged for its whole duration, by its own
+//! monotonic time, so agents whose clocks differ still agree. The holder stops before that (`LEAD`), whatever the API server does, and
+//! each update carries the resource version that was read, so of two that try one fails (409).
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, PostParams};
+use kube::{Client, Error};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, info, warn};
+
+use super::{LEASE, Reporter};
+
+/// A Lease that has not changed for this long is free.
+pub(super) const DURATION: Duration = Duration::from_secs(60);
+/// The holder leads for this long after it began a renewal that succeeded.
+pub(super) const LEAD: Duration = Duration::from_secs(40);
+/// How often the holder renews.
+pub(super) const RENEW: Duration = Duration::from_secs(15);
+/// A request that takes longer has failed.
+const REQUEST: Duration = Duration::from_secs(10);
+/// Whoever waits asks at least this seldom, and all of them together no more often than [`ASKED`] times a second.
+const ASK: Duration = Duration::from_secs(10);
+const ASKED: usize = 50;
+
+/// What there is to do about the Lease.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Step {
+    /// Write this; it is the first.
+    Create(Lease),
+    /// Write this in place of what was read.
+    Replace(Lease),
+    /// Somebody else leads.
+    Wait,
+}
+
+/// One that wants to lead.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    identity: String,
+    namespace: String,
+    /// The version that was seen, and when first.
+    seen: Option<(Option<String>, Instant)>,
+}
+
+impl Candidate {
+    pub(super) fn new(identity: &str, namespace: &str) -> Self {
+        Self { identity: identity.to_owned(), namespace: namespace.to_owned(), seen: None }
+    }
+
+    /// What to do, now that the Lease is `found`.
+    pub(super) fn step(&mut self, found: Option<Lease>, now: Instant, time: Timestamp) -> Step {
+        let Some(lease) = found else {
+            self.seen = None;
+            return Step::Create(self.lease(None, time));
+        };
+        let version = lease.metadata.resource_version.clone();
+        let since = match &self.seen {
+            Some((seen, since)) if *seen == version => *since,
+            Some(_) | None => now,
+        };
+        self.seen = Some((version, since));
+        let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
+        let free = holder.is_empty() || holder == self.identity || now.duration_since(since) >= DURATION;
+        if free { Step::Replace(self.lease(Some(lease), time)) } else { Step::Wait }
+    }
+
+    fn lease(&self, before: Option<Lease>, time: Timestamp) -> Lease {
+        let (metadata, before) = before.map_or_else(
+            || {
+                let (name, namespace) = (Some(LEASE.to_owned()), Some(self.namespace.clone()));
+                (ObjectMeta { name, namespace, ..ObjectMeta::default() }, LeaseSpec::default())
+            },
+            |lease| (lease.metadata, lease.spec.unwrap_or_default()),
+        );
+        let same = before.holder_identity.as_ref() == Some(&self.identity);
+        let transitions = before.lease_transitions.unwrap_or(0).saturating_add(i32::from(!same));
+        Lease {
+            metadata,
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.identity.clone()),
+                lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+                acquire_time: if same { before.acquire_time } else { Some(MicroTime(time)) },
+                renew_time: Some(MicroTime(time)),
+                lease_transitions: Some(transitions),
+                ..before
+            }),
+        }
+    }
+}
+
+/// The Lease on the API server.
+pub(super) struct Election {
+    api: Api<Lease>,
+    candidate: Candidate,
+    reporter: Reporter,
+}
+
+impl Election {
+    pub(super) fn new(client: Client, reporter: &Reporter) -> Self {
+        Self {
+            api: Api::namespaced(client, &reporter.namespace),
+            candidate: Candidate::new(&reporter.node, &reporter.namespace),
+            reporter: reporter.clone(),
+        }
+    }
+
+    /// Waits until this agent leads; until when, unless it is renewed. `nodes`: how many agents there may be.
+    pub(super) async fn won(&mut self, nodes: impl Fn() -> usize) -> Instant {
+        loop {
+            match self.attempt().await {
+                Ok(Some(until)) => {
+                    info!(lease = LEASE, "this agent writes the status of policies now");
+                    return until;
+                }
+                Ok(None) => {}
+                Err(error) => debug!(%error, "the Lease cannot be had"),
+            }
+            let share = Duration::from_secs((nodes() / ASKED).try_into().unwrap_or(u64::MAX));
+            let pause = ASK.max(share);
+            sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
+        }
+    }
+
+    /// Renews for as long as it can; returns when this agent must not lead any more.
+    pub(super) async fn keep(&mut self, mut until: Instant) {
+        loop {
+            let next = (Instant::now() + RENEW).min(until);
+            tokio::time::sleep_until(next).await;
+            if Instant::now() >= until {
+                warn!(lease = LEASE, "the Lease could not be renewed; another agent will write the status of policies");
+                return;
+            }
+            let left = until.duration_since(Instant::now());
+            match timeout(left, self.attempt()).await {
+                Ok(Ok(Some(later))) => until = later,
+                Ok(Ok(None)) => {
+                    warn!(lease = LEASE, "another agent has the Lease");
+                    return;
+                }
+                Ok(Err(error)) => {
+                    debug!(%error, "the Lease is not renewed yet");
+                    sleep(Duration::from_secs(1)).await;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// One try; until when this agent leads if it went well, none if another one does.
+    async fn attempt(&mut self) -> Result<Option<Instant>, Error> {
+        let began = Instant::now();
+        let found = in_time(self.api.get_opt(LEASE)).await?;
+        let time = self.reporter.clock.now();
+        let written = match self.candidate.step(found, Instant::now(), time) {
+            Step::Wait => return Ok(None),
+            Step::Create(lease) => in_time(self.api.create(&PostParams::default(), &lease)).await,
+            Step::Replace(lease) => in_time(self.api.replace(LEASE, &PostParams::default(), &lease)).await,
+        };
+        match written {
+            Ok(_) => Ok(Some(began + LEAD)),
+            // Another one was faster.
+            Err(Error::Api(status)) if status.code == 409 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+async fn in_time<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let late = |_| Error::Service(format!("no answer within {} s", REQUEST.as_secs()).into());
+    timeout(REQUEST, request).await.map_err(late)?
+}

@@ -1,0 +1,52 @@
+//! What is told to the API server: the state of this node, and, by the one agent that leads, the status of every policy.
+//!
+//! ```text
+//! reconcile ─▶ Round ─▶ node ─▶ writer ─▶ EgressNodeState of this node
+//!                                             │ watched by the agent that holds the Lease
+//!                               leader ◀──────┘ ─▶ fold ─▶ status of policies, Events
+//! ```
+//! Pure: [`node`], [`fold`], [`lease`]'s decisions. The rest only carries. Nothing here can change what the kernel does, and no failure
+//! here is one of enforcement.
+
+#![allow(dead_code, unused_imports, reason = "the reconciler that fills it lands next")]
+
+mod announce;
+mod api;
+mod clock;
+mod fold;
+mod leader;
+mod lease;
+mod node;
+pub(crate) mod rbac;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use kube::Client;
+use tokio::sync::watch;
+
+pub(crate) use clock::Clock;
+pub(crate) use node::{ConfigRound, PolicyRound, Round};
+
+/// Name of the Lease that decides who leads.
+pub(crate) const LEASE: &str = "egress-status-leader";
+
+/// Who reports.
+#[derive(Clone, Debug)]
+pub(crate) struct Reporter {
+    /// Name of the node.
+    pub(crate) node: String,
+    /// Namespace of the agents, where the Lease is.
+    pub(crate) namespace: String,
+    pub(crate) clock: Clock,
+}
+
+/// Writes the state of the node and stands for leader, for ever. `rounds` has what was last in force; none before the first round.
+pub(crate) async fn run(client: Client, reporter: Reporter, rounds: watch::Receiver<Option<Round>>) {
+    let nodes = rounds.clone();
+    let cluster = move || nodes.borrow().as_ref().map_or(1, |round| round.nodes);
+    let writing = writer::Writer::new(client.clone(), reporter.clone()).run(rounds);
+    let leading = leader::run(client, reporter, cluster);
+    tokio::join!(writing, leading);
+}

@@ -1,0 +1,86 @@
+//! What the agent may do to which objects, as data: the manifests in `deploy/` are tested against it.
+
+/// The verbs that are used on a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Need {
+    pub(crate) group: &'static str,
+    pub(crate) resource: &'static str,
+    pub(crate) verbs: &'static [&'static str],
+    pub(crate) scope: Scope,
+    /// What for.
+    pub(crate) why: &'static str,
+}
+
+/// Where it is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// In the whole cluster.
+    Cluster,
+    /// In the agents' own namespace.
+    OwnNamespace,
+    /// In another one.
+    Namespace(&'static str),
+}
+
+const READ: &[&str] = &["get", "list", "watch"];
+
+const fn read(group: &'static str, resource: &'static str, why: &'static str) -> Need {
+    Need { group, resource, verbs: READ, scope: Scope::Cluster, why }
+}
+
+const fn status(resource: &'static str) -> Need {
+    let why = "the agent that leads writes what the nodes report";
+    Need { group: "egress.rs", resource, verbs: &["patch"], scope: Scope::Cluster, why }
+}
+
+/// Everything, without the foreign kinds of `--compat`.
+pub(crate) const NEEDS: [Need; 18] = [
+    read("egress.rs", "egressnetworkpolicies", "the policies"),
+    read("egress.rs", "clusteregresspolicies", "the policies"),
+    read("egress.rs", "egressconfigs", "the settings"),
+    read("", "namespaces", "labels for namespaceSelector"),
+    read("", "nodes", "addresses for nodeSelector, pod CIDRs; which nodes are ready"),
+    read("", "pods", "the pods of the node (field selector spec.nodeName)"),
+    read("", "services", "ports of services that lead outside; the cluster's DNS"),
+    read("discovery.k8s.io", "endpointslices", "endpoints of services"),
+    read("networking.k8s.io", "servicecidrs", "what is internal"),
+    Need {
+        group: "",
+        resource: "configmaps",
+        verbs: READ,
+        scope: Scope::Namespace("kube-system"),
+        why: "what is internal (kubeadm-config alone)",
+    },
+    Need {
+        group: "egress.rs",
+        resource: "egressnodestates",
+        verbs: &["get", "list", "watch", "create", "patch"],
+        scope: Scope::Cluster,
+        why: "each agent writes its own node's; the one that leads reads all",
+    },
+    status("egressnodestates/status"),
+    status("egressnetworkpolicies/status"),
+    status("clusteregresspolicies/status"),
+    status("egressconfigs/status"),
+    Need {
+        group: "events.k8s.io",
+        resource: "events",
+        verbs: &["create", "patch"],
+        scope: Scope::Cluster,
+        why: "what is refused or fails is told where kubectl describe shows it",
+    },
+    Need {
+        group: "coordination.k8s.io",
+        resource: "leases",
+        verbs: &["create"],
+        scope: Scope::OwnNamespace,
+        why: "the first agent makes the Lease (a name cannot be given to create)",
+    },
+    Need {
+        group: "coordination.k8s.io",
+        resource: "leases",
+        verbs: &["get", "update"],
+        scope: Scope::OwnNamespace,
+        why: "who leads (egress-status-leader alone)",
+    },
+];

@@ -1,0 +1,18 @@
+use super::*;
+
+mod folding;
+mod leading;
+mod server;
+mod standing;
+mod writing;
+
+use server::Server;
+
+/// A time to start from, with the runtime's clock stopped.
+fn clock() -> Clock {
+    Clock::Runtime("2026-11-28T08:00:00Z".parse().unwrap(), tokio::time::Instant::now())
+}
+
+fn reporter(node: &str, clock: &Clock) -> Reporter {
+    Reporter { node: node.to_owned(), namespace: "egress-system".to_owned(), clock: clock.clone() }
+}

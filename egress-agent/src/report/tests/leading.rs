@@ -1,0 +1,190 @@
+use std::time::Duration;
+
+use hyper::Method;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::server::{conditions, node, node_path, policy, policy_path, state_path};
+use super::writing::round;
+use super::*;
+
+struct Lab {
+    server: Server,
+    clock: Clock,
+    agents: Vec<(watch::Sender<Option<Round>>, JoinHandle<()>)>,
+}
+
+/// Agents as they run, each with its node.
+fn lab(nodes: &[&str]) -> Lab {
+    let mut lab = Lab { server: Server::default(), clock: clock(), agents: Vec::new() };
+    for name in nodes {
+        lab.server.put(&node_path(name), node(name));
+        lab.start(name);
+    }
+    lab
+}
+
+impl Lab {
+    fn start(&mut self, node: &str) {
+        let (rounds, receiver) = watch::channel(Some(Round { nodes: 2, ..Round::default() }));
+        let agent = run(self.server.client(), reporter(node, &self.clock), receiver);
+        self.agents.push((rounds, tokio::spawn(agent)));
+    }
+
+    fn put(&self, rules: &Value) -> (String, i64) {
+        let path = policy_path("shop", "web");
+        let mut object = policy("shop", "web", rules);
+        if let Some(before) = self.server.object(&path) {
+            object["status"] = before["status"].clone();
+        }
+        self.server.put(&path, object);
+        let metadata = self.policy()["metadata"].clone();
+        (metadata["uid"].as_str().unwrap().to_owned(), metadata["generation"].as_i64().unwrap())
+    }
+
+    fn policy(&self) -> Value {
+        self.server.object(&policy_path("shop", "web")).unwrap()
+    }
+
+    fn say(&self, agent: usize, uid: &str, generation: i64, enforced: u32) {
+        self.agents[agent].0.send_replace(Some(round(&[("web", uid, generation, 2, enforced)], 2)));
+    }
+
+    fn condition(&self, kind: &str) -> (String, String) {
+        conditions(&self.policy()).get(kind).cloned().unwrap_or_default()
+    }
+}
+
+fn pair(status: &str, reason: &str) -> (String, String) {
+    (status.to_owned(), reason.to_owned())
+}
+
+fn rules() -> Value {
+    json!([{"type": "Allow", "to": {"cidrSelector": "192.0.2.0/24"}}, {"type": "Deny", "to": {"cidrSelector": "0.0.0.0/0"}}])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_becomes_enforced_when_every_node_has_it_and_says_so_until_then() {
+    let lab = lab(&["a", "b"]);
+    let (uid, first) = lab.put(&rules());
+    lab.say(0, &uid, first, 2);
+    lab.say(1, &uid, first, 1);
+    sleep(Duration::from_mins(2)).await;
+    assert_eq!(lab.policy()["status"]["enforced"], "1/2");
+    assert_eq!(lab.policy()["status"]["rules"], 2);
+    assert_eq!(lab.condition("Accepted"), pair("True", "Accepted"));
+    assert_eq!(lab.condition("Enforced"), pair("False", "Waiting"));
+    lab.say(1, &uid, first, 2);
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(lab.policy()["status"]["enforced"], "2/2");
+    assert_eq!(lab.condition("Enforced"), pair("True", "Enforced"));
+    // Another version, not everywhere.
+    let (_, second) = lab.put(&json!([]));
+    lab.say(0, &uid, second, 2);
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(lab.policy()["status"]["observedGeneration"], second);
+    assert_eq!(lab.policy()["status"]["enforced"], "1/2");
+    assert_eq!(lab.condition("Enforced"), pair("False", "Waiting"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_policy_is_not_called_enforced_before_its_nodes_could_speak() {
+    let lab = lab(&["a"]);
+    sleep(Duration::from_mins(1)).await;
+    let (uid, generation) = lab.put(&rules());
+    sleep(Duration::from_secs(7)).await;
+    assert_eq!(lab.condition("Enforced"), pair("Unknown", "Waiting"));
+    lab.say(0, &uid, generation, 2);
+    sleep(Duration::from_mins(2)).await;
+    assert_eq!(lab.condition("Enforced"), pair("True", "Enforced"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_says_why_and_is_announced_once() {
+    let lab = lab(&["a"]);
+    let (uid, first) = lab.put(&rules());
+    lab.say(0, &uid, first, 2);
+    sleep(Duration::from_mins(2)).await;
+    lab.server.counts();
+    lab.put(&json!([{"type": "Allow", "to": {"cidrSelector": "192.0.2.0/24"}, "prot": []}]));
+    sleep(Duration::from_mins(5)).await;
+    assert_eq!(lab.condition("Accepted"), pair("False", "Invalid"));
+    assert_eq!(lab.condition("Enforced"), pair("False", "NotAccepted"));
+    let accepted = &lab.policy()["status"]["conditions"][0]["message"];
+    assert!(accepted.as_str().unwrap().contains("prot: this field is not known"), "{accepted}");
+    assert_eq!(lab.policy()["status"]["rules"], 2, "the last valid version stays in force");
+    let events = lab.server.counts().get(&("POST".to_owned(), "events".to_owned())).copied().unwrap_or_default();
+    assert_eq!(events.requests, 1);
+    lab.put(&rules());
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(lab.condition("Accepted"), pair("True", "Accepted"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_is_right_is_not_written_again() {
+    let lab = lab(&["a", "b"]);
+    let (uid, generation) = lab.put(&rules());
+    lab.say(0, &uid, generation, 2);
+    lab.say(1, &uid, generation, 2);
+    sleep(Duration::from_mins(3)).await;
+    let before = lab.policy();
+    lab.server.counts();
+    sleep(Duration::from_mins(60)).await;
+    let counts = lab.server.counts();
+    assert!(!counts.keys().any(|(_, resource)| resource == "egressnetworkpolicies/status"), "{counts:?}");
+    assert_eq!(lab.policy(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_leader_goes_on_and_keeps_the_times() {
+    let mut lab = lab(&["a"]);
+    let (uid, generation) = lab.put(&rules());
+    lab.say(0, &uid, generation, 2);
+    sleep(Duration::from_mins(2)).await;
+    let before = lab.policy();
+    lab.agents[0].1.abort();
+    lab.server.put(&node_path("b"), node("b"));
+    lab.start("b");
+    sleep(Duration::from_mins(3)).await;
+    assert_eq!(lab.policy()["status"], before["status"]);
+    // The agent of a is silent, and its node ready: nobody knows.
+    sleep(Duration::from_mins(40)).await;
+    assert_eq!(lab.condition("Enforced"), pair("Unknown", "AgentSilent"));
+    assert_eq!(lab.policy()["status"]["enforced"], "0/0");
+    // A node that is gone takes its state with it, and leaves the count.
+    lab.server.remove(&state_path("a"));
+    lab.server.remove(&node_path("a"));
+    sleep(Duration::from_mins(2)).await;
+    assert_eq!(lab.condition("Enforced"), pair("True", "NoPods"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn statuses_that_cannot_be_written_are_tried_again() {
+    for code in [409, 429, 500] {
+        let lab = lab(&["a"]);
+        lab.server.fail(Method::PATCH, "egressnetworkpolicies", code, 3);
+        let (uid, generation) = lab.put(&rules());
+        lab.say(0, &uid, generation, 2);
+        sleep(Duration::from_mins(5)).await;
+        assert_eq!(lab.condition("Enforced"), pair("True", "Enforced"), "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_that_lead_at_once_write_the_same() {
+    let lab = lab(&["a"]);
+    let (uid, generation) = lab.put(&rules());
+    lab.say(0, &uid, generation, 2);
+    sleep(Duration::from_mins(2)).await;
+    let other = reporter("z", &lab.clock);
+    // One that believes that it leads, because it was stopped while it did.
+    let other = leader::lead(lab.server.client(), &other);
+    lab.server.counts();
+    let before = lab.policy();
+    assert!(tokio::time::timeout(Duration::from_mins(10), other).await.is_err());
+    assert_eq!(lab.policy(), before);
+    let counts = lab.server.counts();
+    assert!(!counts.keys().any(|(_, resource)| resource == "egressnetworkpolicies/status"), "{counts:?}");
+}
