@@ -15,7 +15,7 @@ use egress_policy::compile::Limits;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info};
 
@@ -29,6 +29,7 @@ use crate::kube::{Service, Settings};
 use crate::metrics;
 use crate::names::{self, NameReport};
 use crate::reconcile::{self, Kernel, Origin, Outcome, Planner, Reconciler, Sources, StatusFile, Wake, Work};
+use crate::report::Round;
 use crate::sources::cluster::{Feed, version1_roots};
 use crate::sources::watch::{Targets, Watcher};
 use crate::sources::{ClusterSource, EndpointSource, PolicySource, node, policies, read_regular};
@@ -109,7 +110,8 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<(), Failure> {
         ready(&first.map_err(Failure::runtime)?);
     }
     let (ended, reconciler_ended) = oneshot::channel();
-    let thread = follow(reconciler, wakes, Arc::clone(&vitals), cluster.is_some(), ended).map_err(Failure::runtime)?;
+    let rounds = cluster.map(|cluster| cluster.rounds.clone());
+    let thread = follow(reconciler, wakes, Arc::clone(&vitals), rounds, ended).map_err(Failure::runtime)?;
     let result = runtime.block_on(async {
         crate::kernel_log::follow(&mut datapath.lock().unwrap_or_else(PoisonError::into_inner));
         let _socket = listeners.serve(&vitals);
@@ -213,6 +215,8 @@ struct Cluster {
     service: Service,
     feed: Feed,
     kubepods: Kubepods,
+    /// What rounds did, for the status of the cluster's objects.
+    rounds: watch::Sender<Option<Round>>,
 }
 
 impl Cluster {
@@ -230,10 +234,11 @@ impl Cluster {
         };
         let feed = Feed::default();
         let view_changed = wake.clone();
-        let service = Service::start(settings, feed.clone(), move || {
+        let (rounds, reported) = watch::channel(None);
+        let service = Service::start(settings, feed.clone(), reported, move || {
             let _ = view_changed.send(Wake::Rescan);
         });
-        Ok(Self { service: service.map_err(Failure::usage)?, feed, kubepods })
+        Ok(Self { service: service.map_err(Failure::usage)?, feed, kubepods, rounds })
     }
 }
 
@@ -349,13 +354,21 @@ fn follow(
     mut reconciler: Reconciler<SharedDatapath>,
     wakes: Receiver<Wake>,
     vitals: Arc<Vitals>,
-    mut waiting: bool,
+    rounds: Option<watch::Sender<Option<Round>>>,
     ended: oneshot::Sender<()>,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("reconcile".into()).spawn(move || {
         let _ended = ended;
+        let mut waiting = rounds.is_some();
         reconcile::follow(&mut reconciler, &wakes, |round| {
             vitals.ended(round);
+            if let (Some(rounds), Ok(outcome)) = (&rounds, round) {
+                rounds.send_if_modified(|last| {
+                    let news = *last != outcome.report;
+                    last.clone_from(&outcome.report);
+                    news
+                });
+            }
             if let Ok(outcome) = round
                 && std::mem::take(&mut waiting)
             {

@@ -39,5 +39,7 @@ mod uninstall;
 mod vitals;
 mod why;
 
+pub use report::rbac;
+
 /// The programs that the kernel runs, as built by `cargo xtask build-ebpf`; aligned for the ELF reader.
 pub static EBPF_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egress-ebpf"));

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tracing::info;
 
+use crate::report::{self, Clock, Reporter, Round};
 use crate::sources::cluster::Feed;
 
 use compat::Compat;
@@ -32,7 +33,7 @@ use resource::Kind;
 pub(crate) use client::{ConnectError, connect};
 pub(crate) use compat::names as compat_names;
 pub(crate) use health::{Figures, Health};
-pub(crate) use index::{Internal, Pod, View};
+pub(crate) use index::{Internal, Pod, Version, View};
 
 /// Changes that come this soon after each other are one: a rollout brings many.
 const QUIET: Duration = Duration::from_millis(15);
@@ -64,6 +65,7 @@ impl Service {
     pub(crate) fn start(
         settings: Settings,
         feed: Feed,
+        rounds: tokio::sync::watch::Receiver<Option<Round>>,
         changed: impl Fn() + Send + 'static,
     ) -> Result<Self, ConnectError> {
         let health = Arc::new(Health::default());
@@ -81,7 +83,13 @@ impl Service {
                     Err(error) => return drop(told.send(Err(error))),
                 };
                 let _ = told.send(Ok(()));
+                let reporter = Reporter {
+                    node: settings.node.clone(),
+                    namespace: client.default_namespace().to_owned(),
+                    clock: Clock::System,
+                };
                 tokio::select! {
+                    () = report::run(client.clone(), reporter, rounds) => {}
                     () = follow(client, &settings, &feed, &figures, changed) => {}
                     _ = stopped => {}
                 }

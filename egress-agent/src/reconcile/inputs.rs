@@ -1,8 +1,11 @@
 //! Where the reconciler's inputs come from: files, or a cluster.
 
+use std::collections::BTreeMap;
+
 use egress_policy::model::{HostNetworkPods, NodeInfo, PolicySet, ServicePort};
 
 use crate::discovery::Discovery;
+use crate::kube::Version;
 use crate::sources::{ClusterSource, Endpoint, EndpointSource, PolicySource, Problem};
 
 /// Where everything is read from.
@@ -35,6 +38,8 @@ pub(super) struct Read {
     pub(super) nodes: Vec<NodeInfo>,
     pub(super) services: Vec<ServicePort>,
     pub(super) problems: Vec<Problem>,
+    /// Newest versions of the cluster's objects, by title.
+    pub(super) versions: BTreeMap<String, Version>,
     /// Objects of which an older version is in force.
     pub(super) kept: usize,
 }
@@ -71,6 +76,7 @@ impl Origin {
                     nodes: said.nodes,
                     services: said.services,
                     problems: said.problems,
+                    versions: said.versions,
                     kept: said.kept,
                 }
             }

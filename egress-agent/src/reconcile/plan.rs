@@ -16,6 +16,7 @@ use egress_policy::warnings::{Warning, shadowed};
 
 use crate::datapath::{Cgroup, Desired, DesiredDns, DesiredEndpoint, DesiredNames, DesiredTable, Interface};
 use crate::discovery::{Located, Survey};
+use crate::report::Selected;
 use crate::sources::{Endpoint, NetnsRef, Problem};
 
 /// A fingerprint and whether refusals are answered.
@@ -38,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) warnings: BTreeSet<Warning>,
     /// Endpoints that are not known yet and held.
     pub(crate) held: usize,
+    /// The endpoints that each policy selects.
+    pub(crate) selected: Selected,
     /// Endpoints that the rules have something to say about.
     pub(crate) covered: usize,
     /// Of these, the ones that `desired` does not have, or not under their own rules.
@@ -90,6 +93,7 @@ impl Planner {
             problems: Vec::new(),
             warnings: BTreeSet::new(),
             held: 0,
+            selected: Selected::new(),
             covered: 0,
             pending: BTreeSet::new(),
             fits: true,
@@ -106,6 +110,9 @@ impl Planner {
                 continue;
             }
             let selection = inputs.set.selected(&identity(endpoint));
+            for policy in &selection {
+                plan.selected.entry(Arc::clone(&policy.key)).or_default().insert(endpoint.key());
+            }
             let keys = selection.iter().map(|policy| Arc::clone(&policy.key)).collect();
             let judgement = judged.entry(keys).or_insert_with(|| self.judge(&inputs.set, &selection, &inputs.node));
             let Judgement::List(compiled) = judgement else { continue };

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use crate::cli::chain;
 use crate::datapath::{Applied, DatapathError, Desired, DesiredTable};
 use crate::names::NameReport;
+use crate::report::{InForce, Parts, Round};
 use crate::sources::problem::ProblemLog;
 use crate::sources::{Problem, node};
 
@@ -47,6 +48,7 @@ pub(crate) struct Reconciler<K> {
     warned: BTreeSet<String>,
     /// What was last read, without its policies, which are among the inputs.
     said: Read,
+    in_force: InForce,
     /// What is wrong with the endpoints.
     endpoint_problems: Vec<Problem>,
     last: Option<Status>,
@@ -64,6 +66,8 @@ pub(crate) struct Outcome {
     pub(crate) changed: bool,
     /// From the reading of the inputs to the kernel's confirmation.
     pub(crate) took: Duration,
+    /// What is told to the cluster; none where nothing is read from one.
+    pub(crate) report: Option<Round>,
 }
 
 impl<K: Kernel> Reconciler<K> {
@@ -78,6 +82,7 @@ impl<K: Kernel> Reconciler<K> {
             policy_warnings: BTreeSet::new(),
             warned: BTreeSet::new(),
             said: Read::default(),
+            in_force: InForce::default(),
             endpoint_problems: Vec::new(),
             last: None,
             pending: false,
@@ -108,7 +113,9 @@ impl<K: Kernel> Reconciler<K> {
         let before = self.planner.realized().clone();
         let failed: BTreeSet<&str> = applied.problems.iter().map(|problem| problem.endpoint.as_str()).collect();
         self.planner.realize(&plan, &self.inputs.set, &failed);
-        let status = self.record(&plan, &applied, changed);
+        let names = self.kernel.names();
+        let status = self.record(&plan, &applied, &names, changed);
+        let report = self.sources.origin.finds_pods().then(|| self.report(&plan, &status, &names));
         self.complete = applied.problems.is_empty() && !self.inputs.survey.incomplete;
         // Before anybody is told: an agent that dies now must find it again.
         if changed && plan.fits {
@@ -120,7 +127,7 @@ impl<K: Kernel> Reconciler<K> {
             log_differences(&before, self.planner.realized());
         }
         self.last = Some(status.clone());
-        Ok(Outcome { generation, status, changed, took })
+        Ok(Outcome { generation, status, changed, took, report })
     }
 
     /// Reads the inputs; true if any of them is another one than before.
@@ -134,6 +141,7 @@ impl<K: Kernel> Reconciler<K> {
             discover |= another_set;
             changed |= another_set || self.said.problems != read.problems;
             self.inputs.set = std::mem::take(&mut read.set);
+            self.in_force.follow(&read.versions, &read.problems);
             self.said = read;
         }
         if work.files || (discover && self.sources.origin.finds_pods()) {
@@ -158,15 +166,32 @@ impl<K: Kernel> Reconciler<K> {
         changed
     }
 
-    fn record(&mut self, plan: &Plan, applied: &Applied, changed: bool) -> Status {
+    /// What the cluster is told of this round.
+    fn report(&self, plan: &Plan, status: &Status, names: &NameReport) -> Round {
+        let of_objects = self.inputs.set.policies.values().flat_map(|policy| &policy.warnings);
+        let parts = Parts {
+            in_force: &self.in_force,
+            set: &self.inputs.set,
+            selected: &plan.selected,
+            pending: &status.pending,
+            covered: status.covered,
+            warnings: &of_objects.chain(&plan.warnings).cloned().collect(),
+            name_warnings: &names.warnings,
+            problems: &status.problems,
+            namespaces: &self.inputs.endpoints.iter().map(|endpoint| endpoint.namespace.clone()).collect(),
+            nodes: self.said.nodes.len(),
+        };
+        parts.round()
+    }
+
+    fn record(&mut self, plan: &Plan, applied: &Applied, names: &NameReport, changed: bool) -> Status {
         let failed = applied.problems.iter();
         let failed = failed.map(|problem| Problem::new("kernel", &problem.message).of(&problem.endpoint));
         let mut problems = [self.said.problems.as_slice(), &self.endpoint_problems].concat();
         problems.extend(self.inputs.survey.problems.iter().cloned());
         problems.extend(plan.problems.iter().cloned());
         problems.extend(failed);
-        let names = self.kernel.names();
-        problems.extend(names.problems);
+        problems.extend(names.problems.iter().cloned());
         self.problems.report(&problems);
         if changed {
             self.policy_warnings = warnings(&self.inputs.set, plan);

@@ -244,7 +244,7 @@ fn judged(object: &DynamicObject, kind: &str) -> document::Documents {
         fields.insert("apiVersion".to_owned(), Value::from(API_VERSION));
         fields.insert("kind".to_owned(), Value::from(kind));
     }
-    document::read(&whole.to_string())
+    document::read_in_cluster(&whole.to_string())
 }
 
 fn problems(documents: &document::Documents) -> Vec<String> {
@@ -293,7 +293,18 @@ pub(super) fn noted(warning: &Warning) -> Note {
     let reason = match warning.reason {
         WarningReason::ShadowedRules => NoteReason::ShadowedRules,
         WarningReason::OrderedByName => NoteReason::OrderedByName,
-        _ => NoteReason::Warning,
+        WarningReason::HostBitsMasked
+        | WarningReason::SingleZeroAddress
+        | WarningReason::OpenShiftZeroAddress
+        | WarningReason::MappedPrefix
+        | WarningReason::NothingLeft
+        | WarningReason::ProtocolOfOtherFamily
+        | WarningReason::SelectsNothing
+        | WarningReason::DenyByName
+        | WarningReason::WildcardNeedsLookups
+        | WarningReason::SharedAddress
+        | WarningReason::NothingJudged
+        | WarningReason::NoNodeSelected => NoteReason::Warning,
     };
     let place = if warning.path.is_empty() { String::new() } else { format!("{}: ", warning.path) };
     Note { reason, message: format!("{place}{}", warning.message) }

@@ -17,11 +17,13 @@ use tracing::{debug, info, warn};
 use super::{LEASE, Reporter};
 
 /// A Lease that has not changed for this long is free.
-pub(super) const DURATION: Duration = Duration::from_secs(60);
+pub(super) const DURATION: Duration = Duration::from_mins(1);
 /// The holder leads for this long after it began a renewal that succeeded.
 pub(super) const LEAD: Duration = Duration::from_secs(40);
 /// How often the holder renews.
 pub(super) const RENEW: Duration = Duration::from_secs(15);
+/// And how soon it tries again where that failed.
+const AGAIN: Duration = Duration::from_secs(2);
 /// A request that takes longer has failed.
 const REQUEST: Duration = Duration::from_secs(10);
 /// Whoever waits asks at least this seldom, and all of them together no more often than [`ASKED`] times a second.
@@ -129,23 +131,23 @@ impl Election {
 
     /// Renews for as long as it can; returns when this agent must not lead any more.
     pub(super) async fn keep(&mut self, mut until: Instant) {
+        let mut pause = RENEW;
         loop {
-            let next = (Instant::now() + RENEW).min(until);
-            tokio::time::sleep_until(next).await;
+            tokio::time::sleep_until((Instant::now() + pause).min(until)).await;
             if Instant::now() >= until {
                 warn!(lease = LEASE, "the Lease could not be renewed; another agent will write the status of policies");
                 return;
             }
             let left = until.duration_since(Instant::now());
             match timeout(left, self.attempt()).await {
-                Ok(Ok(Some(later))) => until = later,
+                Ok(Ok(Some(later))) => (until, pause) = (later, RENEW),
                 Ok(Ok(None)) => {
                     warn!(lease = LEASE, "another agent has the Lease");
                     return;
                 }
                 Ok(Err(error)) => {
                     debug!(%error, "the Lease is not renewed yet");
-                    sleep(Duration::from_secs(1)).await;
+                    pause = AGAIN;
                 }
                 Err(_) => {}
             }

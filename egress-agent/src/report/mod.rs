@@ -8,16 +8,15 @@
 //! Pure: [`node`], [`fold`], [`lease`]'s decisions. The rest only carries. Nothing here can change what the kernel does, and no failure
 //! here is one of enforcement.
 
-#![allow(dead_code, unused_imports, reason = "the reconciler that fills it lands next")]
-
 mod announce;
 mod api;
 mod clock;
+mod compose;
 mod fold;
 mod leader;
 mod lease;
 mod node;
-pub(crate) mod rbac;
+pub mod rbac;
 mod writer;
 
 #[cfg(test)]
@@ -27,7 +26,10 @@ use kube::Client;
 use tokio::sync::watch;
 
 pub(crate) use clock::Clock;
-pub(crate) use node::{ConfigRound, PolicyRound, Round};
+pub(crate) use compose::{InForce, Parts, Selected};
+#[cfg(test)]
+use node::PolicyRound;
+pub(crate) use node::Round;
 
 /// Name of the Lease that decides who leads.
 pub(crate) const LEASE: &str = "egress-status-leader";

@@ -2,18 +2,22 @@
 
 /// The verbs that are used on a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Need {
-    pub(crate) group: &'static str,
-    pub(crate) resource: &'static str,
-    pub(crate) verbs: &'static [&'static str],
-    pub(crate) scope: Scope,
+pub struct Need {
+    /// API group; empty for the core.
+    pub group: &'static str,
+    /// Resource, with the subresource after a slash.
+    pub resource: &'static str,
+    /// The verbs.
+    pub verbs: &'static [&'static str],
+    /// Where.
+    pub scope: Scope,
     /// What for.
-    pub(crate) why: &'static str,
+    pub why: &'static str,
 }
 
 /// Where it is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
+pub enum Scope {
     /// In the whole cluster.
     Cluster,
     /// In the agents' own namespace.
@@ -34,7 +38,7 @@ const fn status(resource: &'static str) -> Need {
 }
 
 /// Everything, without the foreign kinds of `--compat`.
-pub(crate) const NEEDS: [Need; 18] = [
+pub const NEEDS: [Need; 18] = [
     read("egress.rs", "egressnetworkpolicies", "the policies"),
     read("egress.rs", "clusteregresspolicies", "the policies"),
     read("egress.rs", "egressconfigs", "the settings"),

@@ -1,5 +1,8 @@
+#![expect(clippy::wildcard_enum_match_arm, reason = "tables of cases say what is special")]
+
 use super::*;
 
+mod composing;
 mod folding;
 mod leading;
 mod server;

@@ -20,7 +20,7 @@ pub(super) const RATE: usize = 200;
 /// Changes within this time are one.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Longest wait before a change is written.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 /// Least time between two writes.
 const LEAST: Duration = Duration::from_secs(5);
 /// The state is renewed at least so often; less for some, so that not all do it at once.
@@ -30,8 +30,12 @@ const TOLD: u32 = 4;
 
 /// How long a change takes at most until every node of a cluster has written it, if its agents and the API server do their work.
 pub(super) fn spread(nodes: usize) -> Duration {
-    let share = Duration::from_millis((nodes.saturating_mul(1000) / RATE).try_into().unwrap_or(u64::MAX));
-    SETTLE + share.min(LONGEST)
+    SETTLE + share(nodes)
+}
+
+/// The time over which the nodes spread their writes.
+fn share(nodes: usize) -> Duration {
+    Duration::from_millis((nodes.saturating_mul(1000) / RATE).try_into().unwrap_or(u64::MAX)).min(LONGEST)
 }
 
 /// Writes the state of one node.
@@ -82,7 +86,7 @@ impl Writer {
                 () = renewal => None,
             };
             if let Some(nodes) = nodes {
-                sleep(SETTLE + (spread(nodes) - SETTLE).mul_f64(self.place)).await;
+                sleep(SETTLE + share(nodes).mul_f64(self.place)).await;
             }
             let Some(state) = rounds.borrow_and_update().as_ref().map(Round::state) else { continue };
             let next = Instant::now() + LEAST;

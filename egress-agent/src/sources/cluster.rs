@@ -12,7 +12,7 @@ use egress_policy::model::{DefaultAction, HostNetworkPods, NodeInfo, PolicySet, 
 use tracing::info;
 
 use crate::discovery::kubepods::{Kubepods, PodCgroup, Sighting};
-use crate::kube::{Pod, View};
+use crate::kube::{Pod, Version, View};
 
 use super::endpoints::{Endpoint, NetnsRef};
 use super::foreign::Foreign;
@@ -59,6 +59,8 @@ pub(crate) struct Said {
     pub(crate) nodes: Vec<NodeInfo>,
     pub(crate) services: Vec<ServicePort>,
     pub(crate) problems: Vec<Problem>,
+    /// Newest versions of our objects, by title.
+    pub(crate) versions: BTreeMap<String, Version>,
     pub(crate) kept: usize,
 }
 
@@ -124,6 +126,7 @@ impl ClusterSource {
             nodes: view.nodes.clone(),
             services: view.services.iter().filter(|service| service.leads_outside(&internal)).cloned().collect(),
             problems,
+            versions: view.versions.clone(),
             kept: policies.kept,
         }
     }

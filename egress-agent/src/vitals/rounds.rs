@@ -76,7 +76,7 @@ mod tests {
 
     fn round(changed: bool) -> Outcome {
         let took = Duration::from_millis(if changed { 7 } else { 1 });
-        Outcome { generation: 3, status: Status::default(), changed, took }
+        Outcome { generation: 3, status: Status::default(), changed, took, report: None }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::resource::Kind;
 
 pub(crate) use decode::{Decoded, Definition, Object, Pod, decode, key};
 pub(crate) use internal::Internal;
-pub(crate) use view::View;
+pub(crate) use view::{Version, View};
 
 /// Something that a watch said.
 #[derive(Clone, Debug)]

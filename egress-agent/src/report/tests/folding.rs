@@ -85,7 +85,7 @@ impl Case {
         if self == Self::NoState {
             return;
         }
-        let note = |reason| vec![Note { reason, message: format!("because {reason:?}") }];
+        let because = |reason| vec![Note { reason, message: format!("because {reason:?}") }];
         let entry = PolicyOnNode {
             kind: ReportedKind::EgressNetworkPolicy,
             namespace: Some("shop".to_owned()),
@@ -99,9 +99,9 @@ impl Case {
                 _ => 4,
             },
             notes: match self {
-                Self::Refused | Self::NoPodsButRefused => note(NoteReason::Refused),
-                Self::DoesNotFit => note(NoteReason::Capacity),
-                Self::Failed => note(NoteReason::Failed),
+                Self::Refused | Self::NoPodsButRefused => because(NoteReason::Refused),
+                Self::DoesNotFit => because(NoteReason::Capacity),
+                Self::Failed => because(NoteReason::Failed),
                 _ => Vec::new(),
             },
         };
@@ -240,11 +240,11 @@ fn a_condition_keeps_its_time_until_its_status_changes() {
     let time = |status: &PolicyStatus, index: usize| status.conditions[index].last_transition_time.clone();
     assert_eq!(time(&first, 1), "2026-11-28T08:00:00Z");
     facts.policies.get_mut(&name()).unwrap().status = first.clone();
-    let later = now() + 5.minutes();
+    let later = now() + 1.minute();
     assert_eq!(fold(&facts, later).policies[&name()], first, "nothing changed, so nothing is to be written");
     Case::Enforced.add(&mut facts, "a");
     let second = fold(&facts, later).policies[&name()].clone();
-    assert_eq!((time(&second, 0), time(&second, 1)), (time(&first, 0), "2026-11-28T08:05:00Z".to_owned()));
+    assert_eq!((time(&second, 0), time(&second, 1)), (time(&first, 0), "2026-11-28T08:01:00Z".to_owned()));
 }
 
 #[test]

@@ -125,7 +125,13 @@ impl Server {
 }
 
 fn failed(code: u16) -> Response<Answer> {
-    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "reason": "No", "code": code});
+    let reason = match code {
+        404 => "NotFound",
+        409 => "Conflict",
+        429 => "TooManyRequests",
+        _ => "InternalError",
+    };
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "reason": reason, "code": code});
     Response::builder().status(code).body(Full::from(status.to_string().into_bytes()).boxed_unsync()).unwrap()
 }
 
