@@ -221,8 +221,11 @@ struct Cluster {
 
 impl Cluster {
     fn follow(arguments: &RunArgs, node: &str, cgroup_root: &Path, wake: &Sender<Wake>) -> Result<Self, Failure> {
-        let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").map_err(Failure::runtime)?;
-        let beside = version1_roots(&mountinfo);
+        // A root that was given is looked at alone.
+        let beside = match &arguments.cgroup_root {
+            Some(_) => Vec::new(),
+            None => version1_roots(&std::fs::read_to_string("/proc/self/mountinfo").map_err(Failure::runtime)?),
+        };
         let kubepods = Kubepods::new(cgroup_root.to_path_buf(), beside, arguments.cluster.kubepods.as_deref());
         let pods_changed = wake.clone();
         discovery::pod_watch::follow(kubepods.clone(), move || pods_changed.send(Wake::Links).is_ok())

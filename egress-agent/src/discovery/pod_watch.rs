@@ -88,13 +88,15 @@ impl Tree {
 
     /// Watches every directory that matters now. The kernel drops a watch with its directory.
     fn renew(&mut self) {
-        let wanted = self.kubepods.directories();
-        self.watched.retain(|path, _| wanted.contains(path));
-        for path in wanted {
-            let flags = AddWatchFlags::IN_CREATE
-                | AddWatchFlags::IN_DELETE
-                | AddWatchFlags::IN_DELETE_SELF
-                | AddWatchFlags::IN_ONLYDIR;
+        const MEMBERS: AddWatchFlags =
+            AddWatchFlags::IN_CREATE.union(AddWatchFlags::IN_DELETE).union(AddWatchFlags::IN_DELETE_SELF);
+        let directories = self.kubepods.directories().into_iter();
+        // The file changes when the first process enters a cgroup and when the last one leaves it.
+        let wanted: BTreeMap<PathBuf, AddWatchFlags> = directories
+            .flat_map(|path| [(path.join("cgroup.events"), AddWatchFlags::IN_MODIFY), (path, MEMBERS)])
+            .collect();
+        self.watched.retain(|path, _| wanted.contains_key(path));
+        for (path, flags) in wanted {
             // Asking again for a directory that is watched costs nothing and covers one that was made anew.
             match self.inotify.add_watch(&path, flags) {
                 Ok(descriptor) => drop(self.watched.insert(path, descriptor)),

@@ -26,12 +26,14 @@ pub struct Agent<'a> {
     arguments: Vec<String>,
     /// `+net_admin,…` as setpriv takes it; all if there is none.
     capabilities: Option<String>,
+    /// In place of the files.
+    kubeconfig: Option<PathBuf>,
 }
 
 impl<'a> Agent<'a> {
     /// Writes the endpoints file, with every pod of the world, and no policy. Nothing runs yet.
     pub fn new(world: &'a World) -> Self {
-        let agent = Self { world, process: None, arguments: Vec::new(), capabilities: None };
+        let agent = Self { world, process: None, arguments: Vec::new(), capabilities: None, kubeconfig: None };
         for folder in ["policies", "state", "aside"] {
             fs::create_dir_all(world.files().join(folder)).expect("a folder of the world");
         }
@@ -51,6 +53,11 @@ impl<'a> Agent<'a> {
     /// Adds command-line arguments for the next start.
     pub fn argument(&mut self, arguments: &[&str]) {
         self.arguments.extend(arguments.iter().map(ToString::to_string));
+    }
+
+    /// Takes policies and pods from this API server at the next start.
+    pub fn in_cluster(&mut self, kubeconfig: PathBuf) {
+        self.kubeconfig = Some(kubeconfig);
     }
 
     /// Leaves the agent only these capabilities at its next start.
@@ -97,11 +104,16 @@ impl<'a> Agent<'a> {
                 command
             }
         };
+        command.args(["run", "--log-format", "json"]);
+        match &self.kubeconfig {
+            Some(path) => {
+                command.args(["--kubernetes", "--node-name", "node-a", "--kubeconfig"]).arg(path);
+            }
+            None => {
+                command.arg("--policies").arg(self.policies()).arg("--endpoints").arg(self.file("endpoints.yaml"));
+            }
+        }
         command
-            .args(["run", "--log-format", "json", "--policies"])
-            .arg(self.policies())
-            .arg("--endpoints")
-            .arg(self.file("endpoints.yaml"))
             .arg("--state-dir")
             .arg(self.file("state"))
             .arg("--cgroup-root")

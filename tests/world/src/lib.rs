@@ -5,6 +5,7 @@
 //! by the next one. Many worlds run at once, in one process or several.
 
 pub mod agent;
+mod api;
 mod echo;
 mod namespace;
 mod outside;
@@ -18,6 +19,7 @@ mod sniffer;
 mod world;
 
 pub use agent::Agent;
+pub use api::Api;
 pub use namespace::Namespace;
 pub use outside::{Outside, Wire};
 pub use place::{cgroup2_mount, clean_up_when_interrupted};

@@ -53,8 +53,13 @@ pub struct Pod {
 impl Pod {
     /// `number` is that of the pod's interface and addresses; none on the host network.
     pub(crate) fn new(full_name: &str, network: Arc<Namespace>, number: Option<u8>, cgroups: &Path) -> Self {
+        let cgroup = format!("kubepods/burstable/pod-{}", full_name.replace('/', "-"));
+        Self::in_cgroup(full_name, network, number, cgroups.join(cgroup))
+    }
+
+    /// The same with a cgroup of its own choice.
+    pub(crate) fn in_cgroup(full_name: &str, network: Arc<Namespace>, number: Option<u8>, pod: PathBuf) -> Self {
         let (namespace_name, name) = full_name.split_once('/').expect("a name like default/curl");
-        let pod = cgroups.join(format!("kubepods/burstable/pod-{namespace_name}-{name}"));
         std::fs::create_dir_all(pod.join("container")).expect("the pod's cgroup");
         Self {
             namespace_name: namespace_name.to_owned(),

@@ -98,6 +98,17 @@ impl World {
         self.pods.last().expect("just added")
     }
 
+    /// Adds a pod whose cgroup is this path below the agent's `--cgroup-root`, as a kubelet of any driver would make it.
+    pub fn add_pod_in(&mut self, full_name: &str, cgroup: &str) -> &Pod {
+        self.pods_made += 1;
+        let network = Arc::new(Namespace::new(full_name));
+        network.sysctl(&[&EVERYWHERE[..], &POD].concat());
+        let pod = Pod::in_cgroup(full_name, network, Some(self.pods_made), self.place.cgroup().join(cgroup));
+        self.plug(&pod, self.pods_made);
+        self.pods.push(pod);
+        self.pods.last().expect("just added")
+    }
+
     /// Adds a pod whose interface is a macvlan beside the node's own: its packets cross no interface of the node. `None` if the
     /// kernel has no macvlan.
     pub fn add_macvlan_pod(&mut self, full_name: &str) -> Option<&Pod> {

@@ -6,6 +6,7 @@ mod agent_life;
 mod audit;
 mod capacity;
 mod changes;
+mod cluster;
 mod dns;
 mod dns_attacks;
 mod dns_life;

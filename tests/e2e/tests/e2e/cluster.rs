@@ -1,0 +1,233 @@
+//! Under `--kubernetes`: pods found by kubelet's cgroups, held until the API server tells of them (§6.6), and judged by what it says.
+
+use std::time::{Duration, Instant};
+
+use egress_e2e::{at, reaches, world};
+use egress_world::probe::{self, PATIENCE};
+use egress_world::{Agent, Api, Pod, Process, World, eventually};
+use serde_json::{Value, json};
+
+const PODS: &str = "/api/v1/pods";
+const POLICIES: &str = "/apis/egress.rs/v1alpha1/egressnetworkpolicies";
+const CONFIGS: &str = "/apis/egress.rs/v1alpha1/egressconfigs";
+const OUTSIDE: [&str; 2] = ["1.2.3.4", "2001:db8:1::4"];
+
+/// A UID that ends in `last`.
+fn uid(last: &str) -> String {
+    format!("0c5b4f6e-1d2c-4e5f-8a9b-0123456789{last}")
+}
+
+/// Where kubelet's `cgroupfs` driver puts a burstable pod.
+fn cgroupfs(last: &str) -> String {
+    format!("kubepods/burstable/pod{}", uid(last))
+}
+
+/// Where its `systemd` driver puts a pod of best effort.
+fn systemd(last: &str) -> String {
+    let uid = uid(last).replace('-', "_");
+    format!("kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{uid}.slice")
+}
+
+fn pod(pod: &Pod, uid: &str) -> Value {
+    json!({
+        "metadata": {"name": pod.name(), "namespace": "default", "uid": uid, "labels": {"app": pod.name()}},
+        "spec": {"nodeName": "node-a", "serviceAccountName": "default"},
+        "status": {"phase": "Running", "podIPs": [{"ip": pod.address4()}, {"ip": pod.address6()}]},
+    })
+}
+
+fn policy(name: &str, rules: &Value) -> Value {
+    let metadata = json!({"name": name, "namespace": "default", "generation": 1});
+    json!({"apiVersion": "egress.rs/v1alpha1", "kind": "EgressNetworkPolicy", "metadata": metadata, "spec": {"egress": rules}})
+}
+
+fn rule(action: &str, cidr: &str) -> Value {
+    json!({"type": action, "to": {"cidrSelector": cidr}})
+}
+
+/// The process that holds a pod's namespaces, as a container runtime keeps one.
+fn pause(pod: &Pod) -> Process<()> {
+    pod.start(|shared| {
+        while !shared.stopped() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    })
+}
+
+/// A cluster that tells what is internal, and an agent that knows it.
+fn cluster(world: &World) -> (Api, Agent<'_>) {
+    let api = Api::new(world.node());
+    let spec = json!({"podCIDRs": ["10.244.0.0/16", "fd00:10:244::/48"]});
+    api.put("/api/v1/nodes", json!({"metadata": {"name": "node-a"}, "spec": spec}));
+    let spec = json!({"cidrs": ["10.96.0.0/16", "fd00:96::/112"]});
+    api.put("/apis/networking.k8s.io/v1/servicecidrs", json!({"metadata": {"name": "kubernetes"}, "spec": spec}));
+    let mut agent = Agent::new(world);
+    agent.in_cluster(api.kubeconfig(world.files()));
+    agent.start();
+    (api, agent)
+}
+
+/// Pods with their interfaces and what they are called in the kernel.
+fn endpoints(agent: &Agent<'_>) -> Vec<(String, String)> {
+    let dump = agent.dump("endpoints");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let row = |endpoint: &Value| (text(&endpoint["name"]), text(&endpoint["interfaceName"]));
+    dump["endpoints"].as_array().expect("endpoints").iter().map(row).collect()
+}
+
+/// §6.6, and that it ends.
+#[test]
+fn a_pod_that_the_api_server_has_not_told_of_is_held_to_internal_traffic_until_it_has() {
+    let Some(mut world) = world(&[]) else { return };
+    world.add_pod_in("default/late", &cgroupfs("01"));
+    world.add_pod_in("default/known", &cgroupfs("02"));
+    let (late, known) = (world.pod("late"), world.pod("known"));
+    let _running = (pause(late), pause(known));
+    known.serve(443);
+    let (api, agent) = cluster(&world);
+    assert!(eventually(|| endpoints(&agent).len() == 2), "{:?}\n{}", endpoints(&agent), agent.log());
+    let wire = world.outside().sniff();
+    for remote in OUTSIDE {
+        let refused = late.run(move || probe::tcp(at(remote, 443), PATIENCE));
+        assert!(refused.is_refused(), "{remote}: {refused:?}");
+    }
+    for address in [known.address4(), known.address6()] {
+        assert!(reaches(late, std::net::SocketAddr::new(address, 443)), "{address} is internal");
+    }
+    api.put(PODS, pod(late, &uid("01")));
+    for remote in OUTSIDE {
+        assert!(eventually(|| reaches(late, at(remote, 443))), "{remote} {}", agent.log());
+        let refused = known.run(move || probe::tcp(at(remote, 443), PATIENCE));
+        assert!(refused.is_refused(), "the other one is still held: {refused:?}");
+    }
+    drop(wire);
+}
+
+#[test]
+fn a_new_pod_is_held_from_its_first_moments_and_one_of_another_kubelet_never() {
+    let Some(mut world) = world(&[]) else { return };
+    world.add_pod_in("default/first", &format!("a/{}", cgroupfs("01")));
+    let api = Api::new(world.node());
+    let late = world.add_pod_in("default/late", &format!("a/{}", cgroupfs("02"))).full_name();
+    world.add_pod_in("default/theirs", &format!("b/{}", cgroupfs("03")));
+    let mut agent = Agent::new(&world);
+    agent.in_cluster(api.kubeconfig(world.files()));
+    agent.argument(&["--kubepods", "a/kubepods"]);
+    let (first, theirs) = (pause(world.pod("first")), pause(world.pod("theirs")));
+    agent.start();
+    assert!(eventually(|| endpoints(&agent).len() == 1), "{:?}\n{}", endpoints(&agent), agent.log());
+    assert!(reaches(world.pod("theirs"), at("1.2.3.4", 443)), "another node's pod");
+    // From the first instruction of the first process on: connects until it is refused.
+    let window = world.pod("late").run(|| {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(10) {
+            if probe::tcp(at("1.2.3.4", 443), PATIENCE).is_refused() {
+                return Some(begun.elapsed());
+            }
+        }
+        None
+    });
+    println!("{late} was held {window:?} after its first process ran");
+    assert!(window.is_some_and(|window| window < Duration::from_secs(2)), "{window:?}\n{}", agent.log());
+    drop((first, theirs));
+}
+
+#[test]
+fn pods_of_both_drivers_are_found_with_their_interfaces_and_judged_by_policies_of_the_api_server() {
+    for layout in [cgroupfs, systemd] {
+        let Some(mut world) = world(&[]) else { return };
+        world.add_pod_in("default/client", &layout("01"));
+        world.add_pod_in("default/other", &layout("02"));
+        let (client, other) = (world.pod("client"), world.pod("other"));
+        let _running = (pause(client), pause(other));
+        let (api, agent) = cluster(&world);
+        for (one, last) in [(client, "01"), (other, "02")] {
+            api.put(PODS, pod(one, &uid(last)));
+        }
+        let rules = json!([
+            rule("Allow", "1.2.3.0/24"),
+            rule("Deny", "0.0.0.0/0"),
+            rule("Allow", "2001:db8:1::/48"),
+            rule("Deny", "::/0")
+        ]);
+        let mut only_client = policy("office", &rules);
+        only_client["spec"]["podSelector"] = json!({"matchLabels": {"app": "client"}});
+        api.put(POLICIES, only_client.clone());
+        let expected = vec![("default/client".to_owned(), client.interface())];
+        assert!(eventually(|| endpoints(&agent) == expected), "{:?}\n{}", endpoints(&agent), agent.log());
+        for (remote, open) in [("1.2.3.4", true), ("5.6.7.8", false), ("2001:db8:1::4", true), ("2001:db8:2::8", false)]
+        {
+            assert_eq!(reaches(client, at(remote, 443)), open, "{remote}");
+            assert!(reaches(other, at(remote, 443)), "{remote}");
+        }
+        // §6.3: a broken version changes nothing. §6.4: deleting removes at once.
+        let mut broken = only_client.clone();
+        broken["spec"]["egress"][0]["too"] = json!({});
+        api.put(POLICIES, broken);
+        assert!(eventually(|| agent.problems().contains("too")), "{}", agent.problems());
+        assert!(!reaches(client, at("5.6.7.8", 443)) && reaches(client, at("1.2.3.4", 443)));
+        api.delete(POLICIES, &only_client);
+        assert!(eventually(|| reaches(client, at("5.6.7.8", 443)) && reaches(client, at("2001:db8:2::8", 443))));
+    }
+}
+
+/// §1.6.
+#[test]
+fn a_service_that_leads_outside_is_refused_where_its_endpoint_is() {
+    let Some(mut world) = world(&[]) else { return };
+    world.add_pod_in("default/client", &cgroupfs("01"));
+    let client = world.pod("client");
+    let _running = pause(client);
+    let (api, agent) = cluster(&world);
+    api.put(PODS, pod(client, &uid("01")));
+    for (name, number, endpoints) in
+        [("open", 4, ["1.2.3.4", "2001:db8:1::4"]), ("closed", 8, ["5.6.7.8", "2001:db8:2::8"])]
+    {
+        let addresses = [format!("10.96.0.{number}"), format!("fd00:96::{number}")];
+        let spec = json!({"clusterIPs": addresses, "ports": [{"port": 80}]});
+        api.put("/api/v1/services", json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec}));
+        for (family, endpoint) in endpoints.iter().enumerate() {
+            let labels = json!({"kubernetes.io/service-name": name});
+            let metadata = json!({"name": format!("{name}-{family}"), "namespace": "default", "labels": labels});
+            api.put(
+                "/apis/discovery.k8s.io/v1/endpointslices",
+                json!({"metadata": metadata, "endpoints": [{"addresses": [endpoint]}], "ports": [{"port": 443}]}),
+            );
+        }
+    }
+    let rules = json!([rule("Deny", "5.6.7.0/24"), rule("Deny", "2001:db8:2::/48")]);
+    api.put(POLICIES, policy("office", &rules));
+    for (to, refused) in [
+        (at("10.96.0.8", 80), true),
+        (at("fd00:96::8", 80), true),
+        (at("10.96.0.8", 81), false),
+        (at("10.96.0.4", 80), false),
+        (at("fd00:96::4", 80), false),
+    ] {
+        let is_refused = || client.run(move || probe::tcp(to, probe::SILENCE)).is_refused();
+        assert!(eventually(|| is_refused() == refused), "{to} {}", agent.log());
+    }
+}
+
+/// §1.2.
+#[test]
+fn deny_by_default_waits_until_it_is_known_what_is_internal() {
+    let Some(mut world) = world(&[]) else { return };
+    world.add_pod_in("default/client", &cgroupfs("01"));
+    let client = world.pod("client");
+    let _running = pause(client);
+    let api = Api::new(world.node());
+    api.put(PODS, pod(client, &uid("01")));
+    let config = json!({"metadata": {"name": "default"}, "spec": {"defaultAction": "Deny"}});
+    api.put(CONFIGS, config);
+    let mut agent = Agent::new(&world);
+    agent.in_cluster(api.kubeconfig(world.files()));
+    agent.start();
+    assert!(agent.problems().contains("defaultAction: Deny is not enforced"), "{}", agent.problems());
+    assert!(OUTSIDE.iter().all(|remote| reaches(client, at(remote, 443))));
+    let spec = json!({"podCIDRs": ["10.244.0.0/16", "fd00:10:244::/48"]});
+    api.put("/api/v1/nodes", json!({"metadata": {"name": "node-a"}, "spec": spec}));
+    let spec = json!({"cidrs": ["10.96.0.0/16"]});
+    api.put("/apis/networking.k8s.io/v1/servicecidrs", json!({"metadata": {"name": "kubernetes"}, "spec": spec}));
+    assert!(eventually(|| OUTSIDE.iter().all(|remote| !reaches(client, at(remote, 443)))), "{}", agent.log());
+}
