@@ -39,12 +39,26 @@ pub(crate) struct Args {
     /// Every end-to-end test, also those that ask little of the kernel; takes long where loading is slow.
     #[arg(long, conflicts_with = "verifier_only")]
     all: bool,
+    /// Only the tests of this package: egress-packets or egress-e2e.
+    #[arg(long, value_parser = programs::TESTED.to_vec(), conflicts_with = "verifier_only")]
+    package: Option<String>,
     /// Show the guests' consoles as they run.
     #[arg(long)]
     console: bool,
     /// Stop a guest after this many minutes.
     #[arg(long, default_value_t = 90)]
     minutes: u64,
+}
+
+impl Args {
+    /// The packages whose tests run.
+    fn tested(&self) -> Vec<&str> {
+        match &self.package {
+            _ if self.verifier_only => Vec::new(),
+            Some(package) => vec![package],
+            None => programs::TESTED.to_vec(),
+        }
+    }
 }
 
 /// Runs the command.
@@ -54,7 +68,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let ready = setup::ensure(&tree, &[Group::Build, Group::Kernels])?;
     ebpf::build(&tree, &ready, false)?;
     let _lock = lock(&tree)?;
-    let payload = programs::build(&tree, args.verifier_only, args.all)?;
+    let payload = programs::build(&tree, &args.tested(), args.all)?;
     let mut results = Results::new(&today(), &command_line());
     results.kernels.push(programs::on_this_kernel(&tree, &payload)?);
     for series in
@@ -104,7 +118,7 @@ fn broken(series: &str, error: &anyhow::Error) -> KernelRun {
 fn finish(tree: &Tree, args: &Args, results: &Results, took: Duration) -> anyhow::Result<ExitCode> {
     let json = serde_json::to_string_pretty(results)?;
     tree::write_if_changed(&tree.target("kernels/results.json"), json.as_bytes())?;
-    let whole = args.series.is_empty() && !args.verifier_only;
+    let whole = args.series.is_empty() && !args.verifier_only && args.package.is_none();
     if whole && results.kernels.iter().all(KernelRun::ran) {
         tree::write_if_changed(&tree.path("docs/kernels.md"), results.page().as_bytes())?;
     }

@@ -14,7 +14,7 @@ use crate::test::{TestProgram, from_cargo_messages};
 use crate::tree::Tree;
 
 /// Packages whose tests run under every kernel.
-const TESTED: &[&str] = &["egress-packets", "egress-e2e"];
+pub(crate) const TESTED: &[&str] = &["egress-packets", "egress-e2e"];
 /// Programs of this machine that tests may call.
 const FROM_THIS_MACHINE: &[&str] = &["ip", "tc"];
 /// The end-to-end tests that lean on the kernel: each way out of a pod, each hook, replies, fragments, changes and a dead
@@ -73,11 +73,11 @@ pub(crate) struct Payload {
 /// The name of the job that prints the verifier's figures.
 pub(crate) const VERIFIER: &str = "verifier";
 
-/// Builds the static programs.
-pub(crate) fn build(tree: &Tree, verifier_only: bool, all: bool) -> anyhow::Result<Payload> {
+/// Builds the static programs: the one that loads ours, and the tests of the packages `tested`.
+pub(crate) fn build(tree: &Tree, tested: &[&str], all: bool) -> anyhow::Result<Payload> {
     progress::heading("static programs");
     let mut packages = vec!["egress-kernels"];
-    if !verifier_only {
+    if !tested.is_empty() {
         packages.push("egress-agent");
     }
     let mut command = cargo(tree, "build", &packages);
@@ -85,8 +85,8 @@ pub(crate) fn build(tree: &Tree, verifier_only: bool, all: bool) -> anyhow::Resu
     let built = Task::new("compile the agent, statically", command).run(tree)?;
     let verifier = executable(&built.stdout, "egress-kernels").context("cargo built no egress-kernels")?;
     let mut jobs = vec![Job { name: VERIFIER.to_owned(), path: verifier, arguments: "/egress-ebpf".to_owned() }];
-    if !verifier_only {
-        let mut command = cargo(tree, "test", TESTED);
+    if !tested.is_empty() {
+        let mut command = cargo(tree, "test", tested);
         command.arg("--no-run");
         let tests = Task::new("compile the tests, statically", command).run(tree)?;
         for program in from_cargo_messages(&tests.stdout)? {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use egress_common::dns::Outcome;
 use egress_common::event::Hook;
 use egress_common::reason::DropReason;
-use egress_packets::{Expect, Frame, Hooks, Lab, Pooled, Transport, is_root};
+use egress_packets::{Expect, Extension, Frame, Hooks, Lab, Pooled, Transport, is_root};
 
 use super::message::{Message, wire};
 use super::{DEFAULT, EXACT, FAMILIES, Family, INTERNAL, POLICY, ask, check, deliver, look_up, reply};
@@ -190,5 +190,27 @@ fn a_pod_without_an_interface_on_the_host_teaches_nothing_but_what_the_agent_loo
         check(&mut lab, &family.row("by itself"), to, 443, Expect::Deny(DEFAULT));
         deliver(&mut lab, &Frame::udp(family.resolver(), 53).from_port(42_000).turned().data(&message.reply()));
         check(&mut lab, &family.row("at the interface"), to, 443, Expect::Allow(EXACT));
+    }
+}
+
+#[test]
+fn a_reply_in_fragments_or_behind_extension_headers_is_delivered_and_teaches_nothing() {
+    if !is_root() {
+        return;
+    }
+    let mut lab = Lab::new(POLICY);
+    for family in FAMILIES {
+        poison(&mut lab, &family, "the first fragment", Outcome::Fragmented, |family, message| {
+            answer(family, message).fragment(7, 0, true)
+        });
+        if family.resolver().is_ipv6() {
+            poison(&mut lab, &family, "destination options", Outcome::OtherHeaders, |family, message| {
+                answer(family, message).extension(Extension::Common(Extension::DESTINATION, 8))
+            });
+        }
+        // The same reply, whole, does.
+        let to = family.address(99);
+        look_up(&mut lab, &family, "www.foo.test", &[to]);
+        check(&mut lab, &family.row("whole"), to, 443, Expect::Allow(EXACT));
     }
 }
