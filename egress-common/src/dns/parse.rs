@@ -180,29 +180,36 @@ impl Scratch {
             if let Err(outcome) = result {
                 self.state.error = outcome as u32;
                 self.state.done = 1;
+            } else if self.state.phase == phase::RECORD && self.state.records == 0 {
+                self.end_of_pass();
             }
         }
         self.state.done != 0
     }
 
-    /// Reads a pointer, or the head of a label and up to eight bytes of it.
+    /// Reads a pointer, or the head of a label and up to eight bytes of it, and the end of the name if it is there.
     #[inline(always)]
     fn name(&mut self) -> Result<(), Outcome> {
         if self.state.remaining == 0 {
-            let offset = self.state.offset;
-            if offset >= self.state.length {
-                return Err(Outcome::Malformed);
-            }
-            let head = u32::from(byte(&self.message, offset));
-            if head == 0 {
-                return self.end_of_name();
-            }
+            let head = self.head()?;
             if head & 0xc0 != 0 {
                 return self.pointer(head);
             }
-            self.label(head)?;
+            if head != 0 {
+                self.label(head)?;
+            }
         }
-        self.piece()
+        if self.state.remaining != 0 {
+            self.piece()?;
+        }
+        if self.state.remaining == 0 && self.head()? == 0 { self.end_of_name() } else { Ok(()) }
+    }
+
+    /// The byte at the start of a label.
+    #[inline(always)]
+    fn head(&self) -> Result<u32, Outcome> {
+        let offset = self.state.offset;
+        if offset < self.state.length { Ok(u32::from(byte(&self.message, offset))) } else { Err(Outcome::Malformed) }
     }
 
     #[inline(always)]
@@ -320,10 +327,6 @@ impl Scratch {
     #[inline(always)]
     fn record(&mut self) -> Result<(), Outcome> {
         let state = &mut self.state;
-        if state.records == 0 {
-            self.end_of_pass();
-            return Ok(());
-        }
         if state.offset + 2 > state.length {
             return Err(Outcome::Malformed);
         }
