@@ -115,8 +115,8 @@ pub mod capacity {
     pub const ADDRESSES: u32 = 131_072;
     /// Trusted resolvers.
     pub const RESOLVERS: u32 = 256;
-    /// DNS queries under way; least recently used first out.
-    pub const QUERIES: u32 = 16_384;
+    /// DNS queries, also those that were answered; least recently used first out.
+    pub const QUERIES: u32 = 32_768;
     /// Connections to resolvers over TCP; least recently used first out.
     pub const STREAMS: u32 = 4096;
     /// Bytes of the ring of DNS replies.

@@ -105,7 +105,7 @@ pub static ADDRESSES: HashMap<
 #[btf_map(name = "resolvers")]
 pub static RESOLVERS: HashMap<[u8; 16], u32, { capacity::RESOLVERS as usize }> = HashMap::new();
 
-/// Queries under way; least recently used first out.
+/// Queries, under way or answered; least recently used first out.
 #[btf_map(name = "queries")]
 pub static QUERIES: LruHashMap<QueryKey, Query, { capacity::QUERIES as usize }> = LruHashMap::new();
 

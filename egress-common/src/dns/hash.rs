@@ -26,7 +26,7 @@ impl Hasher {
         self.v3 = k1 ^ 0x7465_6462_7974_6573;
     }
 
-    /// Adds a word. What follows must not be ambiguous: the parser adds the length of each label before its bytes.
+    /// Adds a word. The words must not be ambiguous: the parser ends each label with a zero byte.
     #[inline(always)]
     pub(super) const fn add(&mut self, word: u64) {
         self.v3 ^= word;

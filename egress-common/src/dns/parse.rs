@@ -52,8 +52,8 @@ mod phase {
 pub struct State {
     /// Hash of the name being read.
     hash: Hasher,
-    /// Hash of the name at the end of the chain so far.
-    chain: u64,
+    /// The same of the name at the end of the chain so far.
+    chain: Hasher,
     /// Hash of the question, type and class included.
     pub question: u64,
     phase: u32,
@@ -245,7 +245,6 @@ impl Scratch {
             return Err(Outcome::NameTooLong);
         }
         state.labels += 1;
-        state.hash.add(u64::from(head));
         state.offset += 1;
         state.remaining = head;
         Ok(())
@@ -266,6 +265,10 @@ impl Scratch {
         }
         let piece = lower(piece & mask);
         state.hash.add(piece);
+        // No label has a zero byte, so one says that it ends: in the last piece, unless that is full.
+        if taken == 8 && state.remaining == 8 {
+            state.hash.add(0);
+        }
         if state.keyed != 0 {
             set_word(&mut self.key, state.key_at.wrapping_sub(7), piece.swap_bytes());
             state.key_at = state.key_at.wrapping_sub(taken);
@@ -285,14 +288,14 @@ impl Scratch {
         match state.phase {
             phase::QUESTION => self.end_of_question(),
             phase::OWNER => {
-                set(&mut state.marks, IN_CHAIN, state.hash.finish() == state.chain);
+                set(&mut state.marks, IN_CHAIN, state.hash == state.chain);
                 self.body()
             }
             _ => {
                 if state.offset != state.record_end {
                     return Err(Outcome::Malformed);
                 }
-                state.chain = state.hash.finish();
+                state.chain = state.hash;
                 state.phase = phase::RECORD;
                 Ok(())
             }
@@ -311,7 +314,7 @@ impl Scratch {
         if class != CLASS_IN {
             return Err(Outcome::OtherClass);
         }
-        state.chain = state.hash.finish();
+        state.chain = state.hash;
         state.hash.add(u64::from(kind));
         state.question = state.hash.finish();
         state.chain_offset = HEADER;

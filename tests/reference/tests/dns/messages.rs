@@ -22,7 +22,18 @@ impl Valid {
 
 /// A name of few labels that often share suffixes, so that they are compressed.
 fn name(random: &mut Random) -> Name {
-    const LABELS: [&str; 8] = ["a", "www", "cdn", "example", "a-label-of-twenty-one", "xn--bcher-kva", "com", "test"];
+    const LABELS: [&str; 10] = [
+        "a",
+        "www",
+        "cdn",
+        "eightchr",
+        "label-of-sixteen",
+        "example",
+        "a-label-of-twenty-one",
+        "xn--bcher-kva",
+        "com",
+        "test",
+    ];
     let labels: Vec<&str> = (0..random.between(1, 6)).map(|_| *random.pick(&LABELS)).collect();
     mixed(random, &format!("{}.", labels.join(".")))
 }
@@ -224,7 +235,7 @@ pub(crate) fn pair(random: &mut Random) -> [Vec<u8>; 2] {
     let second = match random.below(3) {
         0 => mixed(random, &text),
         1 => {
-            let without = text.replacen(*random.pick(&["am", "ww", "ex", "co"]), "", 1);
+            let without = text.replacen(*random.pick(&["am", "ww", "ex", "co", ".", "8"]), "", 1);
             mixed(random, if without.len() > 1 && !without.contains("..") { &without } else { &text })
         }
         _ => name(random),
