@@ -14,6 +14,7 @@ pub(crate) fn start(format: Option<LogFormat>) {
         .with_default_directive(LevelFilter::INFO.into())
         .with_env_var("EGRESS_LOG")
         .from_env_lossy();
+    let filter = without_repeats(filter);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let format = format.unwrap_or(if terminal { LogFormat::Human } else { LogFormat::Json });
     // A second start in one process (tests) keeps the first subscriber.
@@ -21,6 +22,16 @@ pub(crate) fn start(format: Option<LogFormat>) {
         LogFormat::Human => builder.with_ansi(terminal && !no_color()).with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
+}
+
+/// The Kubernetes client says every failed request; the watches that made it say it once, with what follows.
+fn without_repeats(filter: EnvFilter) -> EnvFilter {
+    const CLIENT: &str = "kube_client";
+    let asked_for = std::env::var("EGRESS_LOG").is_ok_and(|directives| directives.contains(CLIENT));
+    match format!("{CLIENT}=off").parse() {
+        Ok(directive) if !asked_for => filter.add_directive(directive),
+        Ok(_) | Err(_) => filter,
+    }
 }
 
 /// <https://no-color.org>.

@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 use super::kubepods::Kubepods;
 
 /// When to look after a change, in milliseconds: what is slower than the last is found by the next review.
-const LOOKS: [u64; 8] = [1, 5, 15, 40, 100, 300, 1000, 3000];
+const LOOKS: [u64; 6] = [1, 5, 20, 100, 500, 2000];
 /// How often the tree is compared although nothing was said.
 const REVIEW: Duration = Duration::from_secs(30);
 

@@ -58,6 +58,11 @@ impl Compat {
         vec![kind]
     }
 
+    /// Whether changes of `kind` count: of a foreign kind that ended, some may still be on their way.
+    pub(super) fn wants(&self, kind: &Kind) -> bool {
+        !matches!(kind, Kind::Foreign(_)) || self.running.contains_key(kind)
+    }
+
     /// The kinds that are watched now.
     pub(super) fn watched(&self) -> impl Iterator<Item = &Kind> {
         self.running.keys()

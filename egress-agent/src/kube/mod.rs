@@ -35,10 +35,35 @@ pub(crate) use compat::names as compat_names;
 pub(crate) use health::{Figures, Health};
 pub(crate) use index::{Internal, Pod, Version, View};
 
-/// Changes that come this soon after each other are one: a rollout brings many.
-const QUIET: Duration = Duration::from_millis(15);
-/// Longest wait while changes go on.
-const LONGEST: Duration = Duration::from_millis(150);
+/// Changes that come this soon after each other are one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Pace {
+    /// How long nothing must change.
+    quiet: Duration,
+    /// Longest wait while changes go on.
+    longest: Duration,
+}
+
+/// For what somebody waits for: policies, pods.
+const PROMPT: Pace = Pace { quiet: Duration::from_millis(15), longest: Duration::from_millis(150) };
+/// For what changes all the time in a large cluster, and seldom matters.
+const CALM: Pace = Pace { quiet: Duration::from_millis(250), longest: Duration::from_secs(1) };
+
+fn pace(kind: &Kind) -> Pace {
+    match kind {
+        Kind::Node | Kind::Service | Kind::EndpointSlice => CALM,
+        Kind::Policy
+        | Kind::ClusterPolicy
+        | Kind::Config
+        | Kind::Namespace
+        | Kind::Pod
+        | Kind::ServiceCidr
+        | Kind::KubeadmConfig
+        | Kind::Definition
+        | Kind::Foreign(_) => PROMPT,
+    }
+}
+
 /// Changes on their way to the index.
 const QUEUE: usize = 1024;
 
@@ -127,10 +152,14 @@ async fn follow(client: Client, settings: &Settings, feed: &Feed, health: &Arc<H
     let mut index = Index::default();
     let mut published = None;
     while let Some((kind, change)) = news.recv().await {
-        let mut dirty = index.apply(&kind, change);
-        let longest = Instant::now() + LONGEST;
-        while let Ok(Some((kind, change))) = timeout_at(longest.min(Instant::now() + QUIET), news.recv()).await {
-            dirty |= index.apply(&kind, change);
+        let begun = Instant::now();
+        let mut pace = if published.is_some() { self::pace(&kind) } else { PROMPT };
+        let mut dirty = compat.wants(&kind) && index.apply(&kind, change);
+        while let Ok(Some((kind, change))) =
+            timeout_at((begun + pace.longest).min(Instant::now() + pace.quiet), news.recv()).await
+        {
+            pace = pace.min(self::pace(&kind));
+            dirty |= compat.wants(&kind) && index.apply(&kind, change);
         }
         for closed in compat.follow(index.definitions()) {
             dirty |= index.apply(&closed, index::Change::Closed);

@@ -249,7 +249,7 @@ impl<K: Kernel> Reconciler<K> {
 /// Resolvers and addresses of this node; what cannot be read stays as it was.
 fn node_context(before: &NodeContext, said: &Read) -> NodeContext {
     let mut resolvers = said.resolvers.clone();
-    for resolver in node::resolvers() {
+    for resolver in node::local_dns().into_iter().chain(node::resolvers()) {
         if !resolvers.contains(&resolver) {
             resolvers.push(resolver);
         }

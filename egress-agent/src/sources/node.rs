@@ -6,6 +6,7 @@ use std::io;
 use std::net::IpAddr;
 
 use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrStorage;
 
 /// Where the resolvers are named, resolv.conf(5).
 pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -30,17 +31,27 @@ fn name_servers(text: &str) -> Vec<IpAddr> {
     servers
 }
 
+/// The interface on which a DNS cache of the node (Kubernetes' `NodeLocal DNSCache`) listens.
+const LOCAL_DNS: &str = "nodelocaldns";
+
+/// Addresses of the node's DNS cache, if it has one: pods ask it in place of the cluster's DNS.
+pub(crate) fn local_dns() -> Vec<IpAddr> {
+    let interfaces = getifaddrs().into_iter().flatten().filter(|interface| interface.interface_name == LOCAL_DNS);
+    interfaces.filter_map(|interface| ip(interface.address?)).filter(|ip| !is_unicast_link_local6(*ip)).collect()
+}
+
+fn ip(address: SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+}
+
 /// Addresses of this network namespace's interfaces, without loopback and without IPv6 link-local ones: every new veth brings
 /// one of those, and a new pod must not change the tables of all others.
 pub(crate) fn addresses() -> io::Result<Vec<IpAddr>> {
     let mut addresses = BTreeSet::new();
     for interface in getifaddrs()? {
         let Some(address) = interface.address else { continue };
-        let ip = address
-            .as_sockaddr_in()
-            .map(|v4| IpAddr::V4(v4.ip()))
-            .or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())));
-        addresses.extend(ip.filter(|ip| !ip.is_loopback() && !is_unicast_link_local6(*ip)));
+        addresses.extend(ip(address).filter(|ip| !ip.is_loopback() && !is_unicast_link_local6(*ip)));
     }
     Ok(addresses.into_iter().collect())
 }

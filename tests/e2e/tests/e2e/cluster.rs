@@ -231,3 +231,62 @@ fn deny_by_default_waits_until_it_is_known_what_is_internal() {
     api.put("/apis/networking.k8s.io/v1/servicecidrs", json!({"metadata": {"name": "kubernetes"}, "spec": spec}));
     assert!(eventually(|| OUTSIDE.iter().all(|remote| !reaches(client, at(remote, 443)))), "{}", agent.log());
 }
+
+/// §6.5, §6.6: what was in force goes on, also in an agent that was started meanwhile.
+#[test]
+fn an_agent_that_starts_while_the_api_server_is_away_goes_on_from_what_was_in_force() {
+    let Some(mut world) = world(&[]) else { return };
+    world.add_pod_in("default/client", &cgroupfs("01"));
+    world.add_pod_in("default/late", &cgroupfs("02"));
+    let (client, late) = (world.pod("client"), world.pod("late"));
+    let _running = pause(client);
+    let (api, mut agent) = cluster(&world);
+    api.put(PODS, pod(client, &uid("01")));
+    api.put(POLICIES, policy("office", &json!([rule("Deny", "5.6.7.0/24"), rule("Deny", "2001:db8:2::/48")])));
+    let judged = || !reaches(client, at("5.6.7.8", 443)) && !reaches(client, at("2001:db8:2::8", 443));
+    let in_force = || agent.status().is_some_and(|status| status["policies"] == 1 && status["enforced"] == 1);
+    assert!(eventually(in_force), "{}", agent.log());
+    assert!(judged() && reaches(client, at("1.2.3.4", 443)), "{}", agent.log());
+    agent.kill();
+    assert!(judged(), "the kernel goes on");
+    let kubeconfig = world.files().join("kubeconfig");
+    let text = std::fs::read_to_string(&kubeconfig).expect("the kubeconfig");
+    let server = text.split('"').find(|part| part.starts_with("http://")).expect("its server").to_owned();
+    std::fs::write(&kubeconfig, text.replace(&server, "http://127.0.0.1:1")).expect("the kubeconfig");
+    // Its first status says what it goes by.
+    agent.start();
+    assert!(judged() && reaches(client, at("1.2.3.4", 443)), "{}", agent.log());
+    let _late = pause(late);
+    let held = || OUTSIDE.iter().all(|remote| late.run(move || probe::tcp(at(remote, 443), PATIENCE)).is_refused());
+    assert!(eventually(held), "{}", agent.log());
+    assert!(agent.log().contains("going on from what was stored"), "{}", agent.log());
+}
+
+#[test]
+fn foreign_rules_are_enforced_while_the_cluster_has_their_kind_also_if_it_comes_later() {
+    const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let Some(mut world) = world(&[]) else { return };
+    world.add_pod_in("default/client", &cgroupfs("01"));
+    let client = world.pod("client");
+    let _running = pause(client);
+    let api = Api::new(world.node());
+    api.put(PODS, pod(client, &uid("01")));
+    let metadata = json!({"name": "default", "namespace": "default"});
+    let rules = json!([rule("Allow", "1.2.3.0/24"), rule("Deny", "0.0.0.0/0"), rule("Deny", "::/0")]);
+    api.put("/apis/k8s.ovn.org/v1/egressfirewalls", json!({"metadata": metadata, "spec": {"egress": rules}}));
+    let mut agent = Agent::new(&world);
+    agent.in_cluster(api.kubeconfig(world.files()));
+    agent.argument(&["--compat", "openshift,ovn"]);
+    agent.start();
+    assert!(reaches(client, at("5.6.7.8", 443)), "the cluster does not have the kind");
+    let names = json!({"kind": "EgressFirewall", "plural": "egressfirewalls"});
+    let spec = json!({"group": "k8s.ovn.org", "names": names, "versions": [{"name": "v1", "served": true}]});
+    let definition = json!({"metadata": {"name": "egressfirewalls.k8s.ovn.org"}, "spec": spec});
+    api.put(DEFINITIONS, definition.clone());
+    let closed = || !reaches(client, at("5.6.7.8", 443)) && !reaches(client, at("2001:db8:2::8", 443));
+    assert!(eventually(closed), "{}", agent.log());
+    assert!(reaches(client, at("1.2.3.4", 443)));
+    api.delete(DEFINITIONS, &definition);
+    let open = || reaches(client, at("5.6.7.8", 443)) && reaches(client, at("2001:db8:2::8", 443));
+    assert!(eventually(open), "{}", agent.log());
+}
