@@ -290,3 +290,27 @@ fn foreign_rules_are_enforced_while_the_cluster_has_their_kind_also_if_it_comes_
     let open = || reaches(client, at("5.6.7.8", 443)) && reaches(client, at("2001:db8:2::8", 443));
     assert!(eventually(open), "{}", agent.log());
 }
+
+/// §1.5.
+#[test]
+fn pods_in_the_hosts_network_are_never_held_and_are_judged_by_cgroup_if_asked_for() {
+    let Some(mut world) = world(&[]) else { return };
+    world.add_host_network_pod("default/host-network");
+    let client = world.pod("host-network");
+    let _running = pause(client);
+    let (api, agent) = cluster(&world);
+    let remotes = [at("5.6.7.8", 443), at("2001:db8:2::8", 443)];
+    assert_eq!(remotes.map(|to| reaches(client, to)), [true; 2], "the API server may be one of them");
+    // What the world calls its cgroup.
+    let metadata = json!({"name": "host-network", "namespace": "default", "uid": "-default-host-network"});
+    let spec = json!({"nodeName": "node-a", "hostNetwork": true});
+    api.put(PODS, json!({"metadata": metadata, "spec": spec, "status": {"phase": "Running"}}));
+    api.put(POLICIES, policy("office", &json!([rule("Deny", "5.6.7.0/24"), rule("Deny", "2001:db8:2::/48")])));
+    assert!(eventually(|| agent.status().is_some_and(|status| status["policies"] == 1)), "{}", agent.log());
+    assert_eq!(remotes.map(|to| reaches(client, to)), [true; 2], "hostNetworkPods: Ignore");
+    api.put(CONFIGS, json!({"metadata": {"name": "default"}, "spec": {"hostNetworkPods": "Enforce"}}));
+    // A connection that begins while the rules change may get no answer instead of a refusal.
+    let is_refused = |to| client.run(move || probe::tcp(to, probe::SILENCE)).is_refused();
+    assert!(eventually(|| remotes.iter().all(|to| is_refused(*to))), "{}", agent.log());
+    assert!(OUTSIDE.iter().all(|remote| reaches(client, at(remote, 443))));
+}
