@@ -26,7 +26,7 @@ pub enum Scope {
     Namespace(&'static str),
 }
 
-const READ: &[&str] = &["get", "list", "watch"];
+const READ: &[&str] = &["list", "watch"];
 
 const fn read(group: &'static str, resource: &'static str, why: &'static str) -> Need {
     Need { group, resource, verbs: READ, scope: Scope::Cluster, why }
@@ -43,7 +43,13 @@ pub const NEEDS: [Need; 18] = [
     read("egress.rs", "clusteregresspolicies", "the policies"),
     read("egress.rs", "egressconfigs", "the settings"),
     read("", "namespaces", "labels for namespaceSelector"),
-    read("", "nodes", "addresses for nodeSelector, pod CIDRs; which nodes are ready"),
+    Need {
+        group: "",
+        resource: "nodes",
+        verbs: &["get", "list", "watch"],
+        scope: Scope::Cluster,
+        why: "addresses for nodeSelector, pod CIDRs; which nodes are ready; the owner of the node's state",
+    },
     read("", "pods", "the pods of the node (field selector spec.nodeName)"),
     read("", "services", "ports of services that lead outside; the cluster's DNS"),
     read("discovery.k8s.io", "endpointslices", "endpoints of services"),
@@ -58,7 +64,7 @@ pub const NEEDS: [Need; 18] = [
     Need {
         group: "egress.rs",
         resource: "egressnodestates",
-        verbs: &["get", "list", "watch", "create", "patch"],
+        verbs: &["list", "watch", "create", "patch"],
         scope: Scope::Cluster,
         why: "each agent writes its own node's; the one that leads reads all",
     },

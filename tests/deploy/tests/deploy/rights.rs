@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use egress_deploy::{Objects, texts, with_components};
+use egress_agent::rbac::{self, Scope};
+use egress_deploy::{NAME, NAMESPACE, Objects, deploy, kustomize, texts, with_components};
 use egress_policy::import;
 use serde_json::Value;
 
@@ -25,6 +26,23 @@ fn rights(role: &Value) -> BTreeSet<Right> {
 
 fn role(objects: &Objects, kind: &str, namespace: &str, name: &str) -> BTreeSet<Right> {
     rights(objects.0.get(&(kind.to_owned(), namespace.to_owned(), name.to_owned())).expect("a role"))
+}
+
+#[test]
+fn the_roles_give_what_the_agent_asks_for_to_the_verb() {
+    let Some(objects) = kustomize(&deploy("")) else { return };
+    let given = [
+        (Scope::Cluster, role(&objects, "ClusterRole", "", NAME)),
+        (Scope::OwnNamespace, role(&objects, "Role", NAMESPACE, NAME)),
+        (Scope::Namespace("kube-system"), role(&objects, "Role", "kube-system", "egress-agent-kubeadm")),
+    ];
+    for (scope, given) in given {
+        let needs = rbac::NEEDS.iter().filter(|need| need.scope == scope);
+        let of = |need: &rbac::Need, verb: &str| (need.group.to_owned(), need.resource.to_owned(), verb.to_owned());
+        let needed: BTreeSet<Right> =
+            needs.flat_map(|need| need.verbs.iter().map(move |verb| of(need, verb))).collect();
+        assert_eq!(given, needed, "{scope:?}");
+    }
 }
 
 #[test]
