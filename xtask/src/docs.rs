@@ -1,5 +1,7 @@
 //! `cargo xtask docs`: the pages that are generated from the code, so that they cannot disagree with it.
 
+mod reference;
+
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -44,7 +46,7 @@ pub(crate) fn stale(tree: &Tree) -> Vec<&'static str> {
 }
 
 fn pages() -> Vec<Page> {
-    vec![("docs/drop-reasons.md", drop_reasons())]
+    vec![("docs/drop-reasons.md", drop_reasons()), ("docs/api-reference.md", reference::page())]
 }
 
 fn drop_reasons() -> String {

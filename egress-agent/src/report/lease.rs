@@ -114,6 +114,8 @@ impl Election {
 
     /// Waits until this agent leads; until when, unless it is renewed. `nodes`: how many agents there may be.
     pub(super) async fn won(&mut self, nodes: impl Fn() -> usize) -> Instant {
+        // Thousands that start together do not ask together.
+        sleep(share(nodes()).mul_f64(rand::random_range(0.0..1.0))).await;
         loop {
             match self.attempt().await {
                 Ok(Some(until)) => {
@@ -123,9 +125,7 @@ impl Election {
                 Ok(None) => {}
                 Err(error) => debug!(%error, "the Lease cannot be had"),
             }
-            let share = Duration::from_secs((nodes() / ASKED).try_into().unwrap_or(u64::MAX));
-            let pause = ASK.max(share);
-            sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
+            sleep(ASK.max(share(nodes())).mul_f64(rand::random_range(0.8..1.2))).await;
         }
     }
 
@@ -171,6 +171,11 @@ impl Election {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The time in which as many as there are may ask once each.
+fn share(nodes: usize) -> Duration {
+    Duration::from_secs((nodes / ASKED).try_into().unwrap_or(u64::MAX))
 }
 
 async fn in_time<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {

@@ -48,7 +48,13 @@ pub(crate) struct Reporter {
 pub(crate) async fn run(client: Client, reporter: Reporter, rounds: watch::Receiver<Option<Round>>) {
     let nodes = rounds.clone();
     let cluster = move || nodes.borrow().as_ref().map_or(1, |round| round.nodes);
-    let writing = writer::Writer::new(client.clone(), reporter.clone()).run(rounds);
-    let leading = leader::run(client, reporter, cluster);
+    let writing = writer::Writer::new(client.clone(), reporter.clone()).run(rounds.clone());
+    let mut begun = rounds.clone();
+    let leading = async {
+        // An agent that cannot do its own work leads nobody, and before its first round it does not know how many there are.
+        if begun.wait_for(Option::is_some).await.is_ok() {
+            leader::run(client, reporter, cluster).await;
+        }
+    };
     tokio::join!(writing, leading);
 }

@@ -5,6 +5,7 @@ use super::*;
 mod composing;
 mod folding;
 mod leading;
+mod scale;
 mod server;
 mod standing;
 mod writing;
