@@ -53,7 +53,7 @@ pub(crate) async fn run(client: Client, reporter: Reporter, rounds: watch::Recei
     let leading = async {
         // An agent that cannot do its own work leads nobody, and before its first round it does not know how many there are.
         if begun.wait_for(Option::is_some).await.is_ok() {
-            leader::run(client, reporter, cluster).await;
+            Box::pin(leader::run(client, reporter, cluster)).await;
         }
     };
     tokio::join!(writing, leading);
