@@ -77,11 +77,15 @@ impl Tries {
             *tables += 1;
         }
         for slot in 0..maps::entries(&self.pins, map::TRIES)? {
-            let Some((roots, tables)) = roots.get(&slot) else {
-                self.clear(slot)?;
+            let (found, wanted) = (self.outer.get(&slot, 0), roots.get(&slot));
+            let Some((roots, tables)) = wanted else {
+                // Only what is there: before Linux 6.8 each attempt waits for every program that runs.
+                if found.is_ok() {
+                    self.clear(slot)?;
+                }
                 continue;
             };
-            let Ok(data) = self.outer.get(&slot, 0) else {
+            let Ok(data) = found else {
                 tracing::error!(
                     pool = slot,
                     "a pool of tries is missing; its tables drop what they judge until they are replaced"

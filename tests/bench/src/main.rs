@@ -12,6 +12,7 @@ mod lookups;
 mod mix;
 mod peers;
 mod place;
+mod pods;
 mod program;
 mod progress;
 mod results;
@@ -166,6 +167,7 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
         dns: None,
         lookups: None,
         race: None,
+        sharing: None,
         goals: Vec::new(),
     };
     if args.only.is_none_or(|only| only == Only::Dns) {
@@ -182,6 +184,8 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
     for (label, size) in sizes {
         results.sizes.push(bench.measure(label, *size)?);
     }
+    progress::heading("pods that share policies");
+    results.sharing = step("10 and 1,000 pods under 10 policies", || bench.sharing())?;
     progress::heading("swaps and calls");
     kernel::exchange(&link, bench.egress.program()?.as_fd())?;
     let swaps = if args.quick { 50 } else { 200 };

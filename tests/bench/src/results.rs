@@ -38,6 +38,8 @@ pub(crate) struct Results {
     pub(crate) lookups: Option<Lookups>,
     /// Connections right after a lookup.
     pub(crate) race: Option<Race>,
+    /// Pods that share policies.
+    pub(crate) sharing: Option<Sharing>,
     /// The goals of the design.
     pub(crate) goals: Vec<Goal>,
 }
@@ -182,6 +184,21 @@ pub(crate) struct Way {
     pub(crate) p99_us: f64,
     /// Lookups a second, 32 at a time.
     pub(crate) per_second: f64,
+}
+
+/// Kernel memory of pods that share policies.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Sharing {
+    /// Different lists of rules.
+    pub(crate) policies: usize,
+    /// Prefixes in each, about.
+    pub(crate) prefixes: usize,
+    /// Few pods and many.
+    pub(crate) pods: [usize; 2],
+    /// Bytes with few pods.
+    pub(crate) few: u64,
+    /// Bytes with many.
+    pub(crate) many: u64,
 }
 
 /// Fresh names, looked up and called.

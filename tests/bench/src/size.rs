@@ -137,7 +137,7 @@ impl Bench<'_> {
     }
 
     /// Kernel memory, once what was removed before is gone.
-    fn settled(&self) -> Option<u64> {
+    pub(crate) fn settled(&self) -> Option<u64> {
         const STEP: Duration = Duration::from_millis(20);
         const SAME: usize = 10;
         let deadline = Instant::now() + Duration::from_secs(5);

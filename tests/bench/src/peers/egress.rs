@@ -174,6 +174,28 @@ impl Egress {
         tables.try_into().map_err(|_| anyhow::anyhow!("two tables"))
     }
 
+    /// One table, by its policy files.
+    pub(crate) fn table_of(&mut self, files: &[String]) -> anyhow::Result<DesiredTable> {
+        self.set = mix::read(files)?;
+        Ok(self.table()?.0)
+    }
+
+    /// Lets this many pods be judged, each by one of `tables` in turn.
+    pub(crate) fn set_pods(&mut self, tables: &[Arc<DesiredTable>], pods: usize) -> anyhow::Result<()> {
+        let endpoint = |(number, table): (u64, &Arc<DesiredTable>)| DesiredEndpoint {
+            is_resolver: false,
+            name: format!("bench/pod-{number}"),
+            interface: None,
+            // No namespace has such a cookie.
+            netns: Some(u64::MAX - number),
+            namespace: None,
+            cgroup: None,
+            table: Arc::clone(table),
+            fallback: None,
+        };
+        self.desire((0..).zip(tables.iter().cycle().take(pods)).map(endpoint).collect()).map(|_| ())
+    }
+
     /// Switches the pod to a table.
     pub(crate) fn switch(&mut self, table: &Arc<DesiredTable>) -> anyhow::Result<()> {
         self.enforce(table).map(|_| ())
