@@ -84,6 +84,9 @@ fn what_the_kernel_could_not_read_whole_is_asked_for() {
     let whole = message("Y.foo.com.", RecordType::AAAA, &answers);
     let segmented = record(Outcome::Segmented, 1, &whole[..100]);
     assert_eq!(take(&mut directory, &segmented), [job("y.foo.com", Family::V6)]);
+    // A query: of a pod whose replies may be its own.
+    let inside = record(Outcome::AskedInside, 1, &message("a.com.", RecordType::AAAA, &[]));
+    assert_eq!(take(&mut directory, &inside), [job("a.com", Family::V6)]);
     let https = record(Outcome::Segmented, 1, &message("a.com.", RecordType::HTTPS, &[]));
     assert_eq!(take(&mut directory, &https), [job("a.com", Family::V4), job("a.com", Family::V6)]);
     assert_eq!(directory.figures.unreadable, 0);
@@ -104,10 +107,8 @@ fn other_outcomes_teach_nothing() {
     let shared = directory();
     let mut directory = shared.lock();
     let reply = message("a.com.", RecordType::A, &[("a.com.", a("192.0.2.1"))]);
-    for outcome in Outcome::ALL
-        .iter()
-        .filter(|outcome| !matches!(outcome, Outcome::Learned | Outcome::Truncated | Outcome::Segmented))
-    {
+    let meaning = [Outcome::Learned, Outcome::Truncated, Outcome::Segmented, Outcome::AskedInside];
+    for outcome in Outcome::ALL.iter().filter(|outcome| !meaning.contains(outcome)) {
         assert_eq!(take(&mut directory, &record(*outcome, 1, &reply)), []);
     }
     assert_eq!(directory.known.iter().count(), 0);
