@@ -220,9 +220,9 @@ fn found(answer: u64) -> Option<Leaf> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn trie_leaf4(slot: u32, address: u32) -> u64 {
-    let leaf = TABLE_INFO.get(slot).and_then(|info| {
-        trie::lookup4(&PoolUnits(TRIES.get(info.pool)?), info.root4, address.to_be_bytes())
-    });
+    let leaf = TABLE_INFO
+        .get(slot)
+        .and_then(|info| trie::lookup4(&PoolUnits(TRIES.get(info.pool)?), info.root4, address.to_be_bytes()));
     leaf.map_or(0, |leaf| FOUND | u64::from(leaf.0))
 }
 
@@ -230,8 +230,7 @@ extern "C" fn trie_leaf4(slot: u32, address: u32) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn trie_leaf6(slot: u32, high: u64, low: u64) -> u64 {
-    let leaf = TABLE_INFO
-        .get(slot)
-        .and_then(|info| trie::lookup6(&PoolUnits(TRIES.get(info.pool)?), info.root6, high, low));
+    let leaf =
+        TABLE_INFO.get(slot).and_then(|info| trie::lookup6(&PoolUnits(TRIES.get(info.pool)?), info.root6, high, low));
     leaf.map_or(0, |leaf| FOUND | u64::from(leaf.0))
 }

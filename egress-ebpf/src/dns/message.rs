@@ -63,14 +63,7 @@ pub(super) extern "C" fn dns_reply(
 }
 
 #[inline(always)]
-fn query(
-    skb: &Skb,
-    endpoint: &Judged,
-    packet: &Packet,
-    offset: u32,
-    length: u32,
-    hook: u32,
-) -> Result<(), Outcome> {
+fn query(skb: &Skb, endpoint: &Judged, packet: &Packet, offset: u32, length: u32, hook: u32) -> Result<(), Outcome> {
     let Some(scratch) = scratch(hook) else { return Ok(()) };
     load(skb, offset, length, scratch)?;
     scratch.open_query(length)?;
@@ -92,14 +85,7 @@ fn query(
 }
 
 #[inline(always)]
-fn reply(
-    skb: &Skb,
-    endpoint: &Judged,
-    packet: &Packet,
-    offset: u32,
-    length: u32,
-    is_cut: bool,
-) -> Result<(), Outcome> {
+fn reply(skb: &Skb, endpoint: &Judged, packet: &Packet, offset: u32, length: u32, is_cut: bool) -> Result<(), Outcome> {
     if is_cut && length < HEADER {
         return Err(Outcome::Segmented);
     }
@@ -108,7 +94,9 @@ fn reply(
     load(skb, offset, length, scratch)?;
     let key = key(endpoint, &packet.source, packet.destination_port, packet.protocol, scratch);
     // SAFETY: read at once; an element reused meanwhile holds another question.
-    let Some(query) = QUERIES.get_ptr_mut(key).map(|query| unsafe { &mut *query }) else { return Err(Outcome::Unasked) };
+    let Some(query) = QUERIES.get_ptr_mut(key).map(|query| unsafe { &mut *query }) else {
+        return Err(Outcome::Unasked);
+    };
     if query.name == 0 {
         return Err(Outcome::Unasked);
     }
