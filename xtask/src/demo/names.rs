@@ -37,6 +37,9 @@ pub(super) fn play(world: &World, resolver: &Resolver, agent: &Agent<'_>, score:
     let server = Dnsmasq::start(resolver, &hosts(OLD), 1, &[]);
     agent.change(|| agent.write("names-config.yaml", NAMES_CONFIG));
     agent.change(|| agent.write("names.yaml", NAMES));
+    // The change before may have had a second round, which the wait above took for this one.
+    let in_force = eventually(|| agent.dump("rules").to_string().contains("*.cdn.example"));
+    assert!(in_force, "the rules of names are not in force:\n{}", agent.log());
     let rows =
         [("api.pay.example", true), ("img.cdn.example", true), ("a.img.cdn.example", false), ("evil.example", false)];
     let rows: Vec<_> =
