@@ -19,11 +19,11 @@ for module in /modules/*.ko; do
     insmod "$module" || echo "@@warning $module cannot be loaded"
 done
 echo "@@kernel $(uname -r)"
-while IFS='|' read -r number name arguments; do
+while IFS='|' read -r program name arguments; do
     echo "@@begin $name"
     # The arguments are words of ours, to be split.
     # shellcheck disable=SC2086
-    "/programs/$number" $arguments </dev/null 2>&1
+    "/programs/$program" $arguments </dev/null 2>&1
     echo "@@end $?"
 done </jobs
 dmesg | grep -E 'BUG:|WARNING:|Oops|general protection|refcount_t' | sed 's/^/@@complaint /'
