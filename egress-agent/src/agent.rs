@@ -234,6 +234,7 @@ impl Cluster {
             kubeconfig: arguments.cluster.kubeconfig.clone(),
             node: node.to_owned(),
             compat: arguments.cluster.compat.clone(),
+            remove_taint: arguments.cluster.remove_taint,
         };
         let feed = Feed::default();
         let view_changed = wake.clone();

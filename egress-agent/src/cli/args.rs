@@ -188,6 +188,9 @@ pub(crate) struct ClusterArgs {
     /// Kubelet's cgroup below the root of the hierarchy, such as kubepods or node-a/kubepods [default: found].
     #[arg(long, value_name = "PATH", requires = "kubernetes", help_heading = "Kubernetes")]
     pub(crate) kubepods: Option<PathBuf>,
+    /// Take the taint egress.rs/agent-not-ready off this node when its kernel enforces, so that nodes that join get pods only then.
+    #[arg(long, requires = "kubernetes", help_heading = "Kubernetes")]
+    pub(crate) remove_taint: bool,
 }
 
 impl RunArgs {

@@ -75,6 +75,8 @@ pub(crate) struct Settings {
     pub(crate) node: String,
     /// Foreign kinds to watch, as `import` calls them.
     pub(crate) compat: Vec<String>,
+    /// Whether a taint is taken off the node when the kernel enforces.
+    pub(crate) remove_taint: bool,
 }
 
 /// The thread that speaks to the API server; it ends when this is dropped.
@@ -112,11 +114,13 @@ impl Service {
                     node: settings.node.clone(),
                     namespace: client.default_namespace().to_owned(),
                     clock: Clock::System,
+                    remove_taint: settings.remove_taint,
                 };
+                let stopped = async { drop(stopped.await) };
                 tokio::select! {
-                    () = report::run(client.clone(), reporter, rounds) => {}
+                    // Ends when the agent does, after its last word.
+                    () = report::run(client.clone(), reporter, rounds, stopped) => {}
                     () = follow(client, &settings, &feed, &figures, changed) => {}
-                    _ = stopped => {}
                 }
             });
             runtime.shutdown_background();

@@ -41,16 +41,27 @@ const QUEUE: usize = 1024;
 /// The time beyond the nodes' own that a new version is given to be reported.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// Stands for leader, leads, and stands again, for ever.
-pub(super) async fn run(client: Client, reporter: Reporter, nodes: impl Fn() -> usize) {
+/// Stands for leader, leads, and stands again, until `stopped`; then another one may begin at once.
+pub(super) async fn run(
+    client: Client,
+    reporter: Reporter,
+    nodes: impl Fn() -> usize,
+    mut stopped: impl Future<Output = ()> + Unpin,
+) {
     let mut election = Election::new(client.clone(), &reporter);
     loop {
-        let until = election.won(&nodes).await;
+        let until = tokio::select! {
+            until = election.won(&nodes) => until,
+            () = &mut stopped => break,
+        };
         tokio::select! {
             () = election.keep(until) => {}
             () = lead(client.clone(), &reporter) => {}
+            () = &mut stopped => break,
         }
     }
+    // What this agent was writing is dropped by now.
+    election.give_up().await;
 }
 
 /// Something that a watch said.

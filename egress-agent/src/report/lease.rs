@@ -26,6 +26,8 @@ pub(super) const RENEW: Duration = Duration::from_secs(15);
 const AGAIN: Duration = Duration::from_secs(2);
 /// A request that takes longer has failed.
 const REQUEST: Duration = Duration::from_secs(10);
+/// Longest time that is spent on giving the Lease up.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// Whoever waits asks at least this seldom, and all of them together no more often than [`ASKED`] times a second.
 const ASK: Duration = Duration::from_secs(10);
 const ASKED: usize = 50;
@@ -101,6 +103,8 @@ pub(super) struct Election {
     api: Api<Lease>,
     candidate: Candidate,
     reporter: Reporter,
+    /// Whether this agent may have the Lease: its last write was not known to fail.
+    mine: bool,
 }
 
 impl Election {
@@ -109,6 +113,7 @@ impl Election {
             api: Api::namespaced(client, &reporter.namespace),
             candidate: Candidate::new(&reporter.node, &reporter.namespace),
             reporter: reporter.clone(),
+            mine: false,
         }
     }
 
@@ -159,7 +164,9 @@ impl Election {
         let began = Instant::now();
         let found = in_time(self.api.get_opt(LEASE)).await?;
         let time = self.reporter.clock.now();
-        let written = match self.candidate.step(found, Instant::now(), time) {
+        let step = self.candidate.step(found, Instant::now(), time);
+        self.mine = step != Step::Wait;
+        let written = match step {
             Step::Wait => return Ok(None),
             Step::Create(lease) => in_time(self.api.create(&PostParams::default(), &lease)).await,
             Step::Replace(lease) => in_time(self.api.replace(LEASE, &PostParams::default(), &lease)).await,
@@ -167,9 +174,37 @@ impl Election {
         match written {
             Ok(_) => Ok(Some(began + LEAD)),
             // Another one was faster.
-            Err(Error::Api(status)) if status.code == 409 => Ok(None),
+            Err(Error::Api(status)) if status.code == 409 => {
+                self.mine = false;
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
+    }
+
+    /// Leaves the Lease to whoever asks next, if this agent has it. Where that fails it runs out by itself.
+    pub(super) async fn give_up(self) {
+        if !self.mine {
+            return;
+        }
+        match timeout(FAREWELL, self.empty()).await {
+            Ok(Ok(true)) => info!(lease = LEASE, "given up: another agent writes the status of policies from now on"),
+            Ok(Ok(false)) => {}
+            Ok(Err(error)) => debug!(%error, "the Lease is not given up, and will run out"),
+            Err(_) => debug!("the Lease is not given up, and will run out: no answer"),
+        }
+    }
+
+    /// Takes this agent's name out of the Lease; whether it was in there.
+    async fn empty(&self) -> Result<bool, Error> {
+        let Some(mut lease) = self.api.get_opt(LEASE).await? else { return Ok(false) };
+        let Some(spec) = lease.spec.as_mut() else { return Ok(false) };
+        if spec.holder_identity.as_ref() != Some(&self.candidate.identity) {
+            return Ok(false);
+        }
+        spec.holder_identity = Some(String::new());
+        spec.renew_time = Some(MicroTime(self.reporter.clock.now()));
+        self.api.replace(LEASE, &PostParams::default(), &lease).await.map(|_| true)
     }
 }
 

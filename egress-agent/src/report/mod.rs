@@ -4,6 +4,7 @@
 //! reconcile ─▶ Round ─▶ node ─▶ writer ─▶ EgressNodeState of this node
 //!                                             │ watched by the agent that holds the Lease
 //!                               leader ◀──────┘ ─▶ fold ─▶ status of policies, Events
+//! first Round ─▶ taint ─▶ the own Node, without its taint (where asked for)
 //! ```
 //! Pure: [`node`], [`fold`], [`lease`]'s decisions. The rest only carries. Nothing here can change what the kernel does, and no failure
 //! here is one of enforcement.
@@ -17,6 +18,7 @@ mod leader;
 mod lease;
 mod node;
 pub mod rbac;
+mod taint;
 mod writer;
 
 #[cfg(test)]
@@ -42,19 +44,41 @@ pub(crate) struct Reporter {
     /// Namespace of the agents, where the Lease is.
     pub(crate) namespace: String,
     pub(crate) clock: Clock,
+    /// Whether a taint is taken off the node when the kernel enforces.
+    pub(crate) remove_taint: bool,
 }
 
-/// Writes the state of the node and stands for leader, for ever. `rounds` has what was last in force; none before the first round.
-pub(crate) async fn run(client: Client, reporter: Reporter, rounds: watch::Receiver<Option<Round>>) {
+/// Writes the state of the node and stands for leader until `stopped`, and then gives the Lease up. `rounds` has what was last in force;
+/// none before the first round.
+pub(crate) async fn run(
+    client: Client,
+    reporter: Reporter,
+    rounds: watch::Receiver<Option<Round>>,
+    stopped: impl Future<Output = ()>,
+) {
     let nodes = rounds.clone();
     let cluster = move || nodes.borrow().as_ref().map_or(1, |round| round.nodes);
     let writing = writer::Writer::new(client.clone(), reporter.clone()).run(rounds.clone());
-    let mut begun = rounds.clone();
-    let leading = async {
-        // An agent that cannot do its own work leads nobody, and before its first round it does not know how many there are.
-        if begun.wait_for(Option::is_some).await.is_ok() {
-            Box::pin(leader::run(client, reporter, cluster)).await;
+    let (node, taints) = (reporter.node.clone(), rounds.clone());
+    let untainting = async {
+        if reporter.remove_taint {
+            taint::remove(client.clone(), &node, taints).await;
         }
     };
-    tokio::join!(writing, leading);
+    let mut begun = rounds;
+    let leading = async {
+        let mut stopped = std::pin::pin!(stopped);
+        // An agent that cannot do its own work leads nobody, and before its first round it does not know how many there are.
+        let has_begun = tokio::select! {
+            begun = begun.wait_for(Option::is_some) => begun.is_ok(),
+            () = &mut stopped => false,
+        };
+        if has_begun {
+            Box::pin(leader::run(client.clone(), reporter.clone(), cluster, stopped)).await;
+        }
+    };
+    tokio::select! {
+        () = leading => {}
+        () = async { tokio::join!(writing, untainting); std::future::pending().await } => {}
+    }
 }

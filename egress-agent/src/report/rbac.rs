@@ -1,5 +1,7 @@
 //! What the agent may do to which objects, as data: the manifests in `deploy/` are tested against it.
 
+pub use super::taint::TAINT;
+
 /// The verbs that are used on a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Need {
@@ -37,7 +39,7 @@ const fn status(resource: &'static str) -> Need {
     Need { group: "egress.rs", resource, verbs: &["patch"], scope: Scope::Cluster, why }
 }
 
-/// Everything, without the foreign kinds of `--compat`.
+/// Everything, without the foreign kinds of `--compat` and without [`REMOVE_TAINT`].
 pub const NEEDS: [Need; 18] = [
     read("egress.rs", "egressnetworkpolicies", "the policies"),
     read("egress.rs", "clusteregresspolicies", "the policies"),
@@ -94,3 +96,12 @@ pub const NEEDS: [Need; 18] = [
         why: "who leads (egress-status-leader alone)",
     },
 ];
+
+/// What `--remove-taint` needs beside it.
+pub const REMOVE_TAINT: Need = Need {
+    group: "",
+    resource: "nodes",
+    verbs: &["patch"],
+    scope: Scope::Cluster,
+    why: "a taint is taken off the own node; an admission policy refuses every other change, and other nodes",
+};

@@ -8,6 +8,7 @@ mod leading;
 mod scale;
 mod server;
 mod standing;
+mod tainted;
 mod writing;
 
 use server::Server;
@@ -18,5 +19,5 @@ fn clock() -> Clock {
 }
 
 fn reporter(node: &str, clock: &Clock) -> Reporter {
-    Reporter { node: node.to_owned(), namespace: "egress-system".to_owned(), clock: clock.clone() }
+    Reporter { node: node.to_owned(), namespace: "egress-system".to_owned(), clock: clock.clone(), remove_taint: false }
 }

@@ -112,8 +112,8 @@ fn write_kustomization(folder: &Path, of: &str) {
     let image = setting("EGRESS_IMAGE", "");
     let components = setting("EGRESS_COMPONENTS", "");
     let components = components.split(',').filter(|name| !name.is_empty());
-    // The monitor's component changes an argument that uninstalling does not have.
-    let components = components.filter(|name| of == "base" || *name != "podmonitor");
+    // The others change arguments that uninstalling does not have.
+    let components = components.filter(|name| of == "base" || ["mount-bpffs", "openshift"].contains(name));
     let components: Vec<_> = components.map(|name| format!("../../../deploy/components/{name}")).collect();
     let mut text = format!(
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../../../deploy/{of}]\ncomponents: [{}]\n",

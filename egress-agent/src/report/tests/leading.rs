@@ -2,19 +2,22 @@ use std::time::Duration;
 
 use hyper::Method;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::server::{conditions, node, node_path, policy, policy_path, state_path};
+use super::server::{LEASE_PATH, conditions, node, node_path, policy, policy_path, state_path};
 use super::writing::round;
 use super::*;
 
 struct Lab {
     server: Server,
     clock: Clock,
-    agents: Vec<(watch::Sender<Option<Round>>, JoinHandle<()>)>,
+    agents: Vec<Agent>,
 }
+
+/// What its rounds are told by, its task, and what ends it.
+type Agent = (watch::Sender<Option<Round>>, JoinHandle<()>, oneshot::Sender<()>);
 
 /// Agents as they run, each with its node.
 fn lab(nodes: &[&str]) -> Lab {
@@ -29,8 +32,10 @@ fn lab(nodes: &[&str]) -> Lab {
 impl Lab {
     fn start(&mut self, node: &str) {
         let (rounds, receiver) = watch::channel(Some(Round { nodes: 2, ..Round::default() }));
-        let agent = run(self.server.client(), reporter(node, &self.clock), receiver);
-        self.agents.push((rounds, tokio::spawn(agent)));
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async { drop(stopped.await) };
+        let agent = run(self.server.client(), reporter(node, &self.clock), receiver, stopped);
+        self.agents.push((rounds, tokio::spawn(agent), stop));
     }
 
     fn put(&self, rules: &Value) -> (String, i64) {
@@ -158,6 +163,62 @@ async fn the_next_leader_goes_on_and_keeps_the_times() {
     lab.server.remove(&node_path("a"));
     sleep(Duration::from_mins(2)).await;
     assert_eq!(lab.condition("Enforced"), pair("True", "NoPods"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_ends_gives_the_lease_up_and_the_next_one_leads_at_its_next_question() {
+    let mut lab = lab(&["a"]);
+    let (uid, first) = lab.put(&rules());
+    lab.say(0, &uid, first, 2);
+    sleep(Duration::from_mins(2)).await;
+    lab.server.put(&node_path("b"), node("b"));
+    lab.start("b");
+    sleep(Duration::from_mins(1)).await;
+    let holder = |lab: &Lab| lab.server.object(LEASE_PATH).unwrap()["spec"]["holderIdentity"].clone();
+    assert_eq!(holder(&lab), "a");
+    let (_, second) = lab.put(&json!([]));
+    let (_, agent, stop) = lab.agents.remove(0);
+    let began = Instant::now();
+    stop.send(()).unwrap();
+    agent.await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(holder(&lab), "");
+    // Ten seconds, and a fifth of them, are the longest between two questions.
+    sleep(Duration::from_secs(13)).await;
+    assert_eq!(holder(&lab), "b");
+    lab.say(0, &uid, second, 2);
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!(lab.policy()["status"]["observedGeneration"], second);
+    assert_eq!(lab.condition("Enforced"), pair("False", "Waiting"), "b says so, and not what a said last");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_does_not_lead_or_cannot_say_so_ends_all_the_same() {
+    let mut lab = lab(&["a"]);
+    sleep(Duration::from_mins(1)).await;
+    lab.server.put(&node_path("b"), node("b"));
+    lab.start("b");
+    sleep(Duration::from_mins(1)).await;
+    lab.server.counts();
+    let (_, follower, stop) = lab.agents.remove(1);
+    stop.send(()).unwrap();
+    follower.await.unwrap();
+    assert_eq!(lab.server.object(LEASE_PATH).unwrap()["spec"]["holderIdentity"], "a");
+    for (method, code) in [(Method::GET, 500), (Method::PUT, 409), (Method::PUT, 429)] {
+        lab.server.fail(method, "leases", code, usize::MAX);
+        let (_, leader, stop) = lab.agents.remove(0);
+        let began = Instant::now();
+        stop.send(()).unwrap();
+        leader.await.unwrap();
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "the time that a pod is given to end: {:?}",
+            began.elapsed()
+        );
+        assert_eq!(lab.server.object(LEASE_PATH).unwrap()["spec"]["holderIdentity"], "a", "{code}");
+        lab = self::lab(&["a"]);
+        sleep(Duration::from_mins(1)).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

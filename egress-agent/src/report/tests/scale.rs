@@ -73,7 +73,7 @@ async fn the_status_of_a_large_cluster_is_a_bounded_load() {
     for number in 0..nodes {
         let name = format!("node-{number}");
         server.put(&node_path(&name), node(&name));
-        tokio::spawn(run(server.client(), reporter(&name, &clock), receiver.clone()));
+        tokio::spawn(run(server.client(), reporter(&name, &clock), receiver.clone(), std::future::pending()));
     }
     let began = Instant::now();
     rounds.send_replace(Some(generations(1, true)));

@@ -30,10 +30,13 @@ struct State {
     /// By path.
     objects: BTreeMap<String, Value>,
     version: u64,
-    watches: Vec<(String, mpsc::UnboundedSender<Bytes>)>,
+    /// Path of the collection, the name that is asked for, and who asked.
+    watches: Vec<(String, Option<String>, mpsc::UnboundedSender<Bytes>)>,
     counts: BTreeMap<(String, String), Count>,
     /// Answers for the next requests whose method and path contain these.
     failures: Vec<(Method, String, u16, usize)>,
+    /// What somebody else puts at a path just before a request of this method for it is answered.
+    surprises: Vec<(Method, String, Value)>,
     /// When requests that change something came, and about what.
     writes: Vec<(tokio::time::Instant, String)>,
 }
@@ -77,6 +80,11 @@ impl Server {
         self.state().failures.push((method, part.to_owned(), code, times));
     }
 
+    /// Somebody else puts an object there while a request of `method` for it is on its way.
+    pub(super) fn surprise(&self, method: Method, path: &str, object: Value) {
+        self.state().surprises.push((method, path.to_owned(), object));
+    }
+
     /// What was asked, by verb and resource, since it was last asked for.
     pub(super) fn counts(&self) -> BTreeMap<(String, String), Count> {
         std::mem::take(&mut self.state().counts)
@@ -102,7 +110,7 @@ impl Server {
         }
         if query.contains("watch=true") {
             let (sender, receiver) = mpsc::unbounded_channel();
-            state.watches.push((path, sender));
+            state.watches.push((path, only(&query).map(str::to_owned), sender));
             let frames = futures_util::stream::unfold(receiver, |mut receiver| async {
                 Some((Ok::<_, Infallible>(Frame::data(receiver.recv().await?)), receiver))
             });
@@ -111,6 +119,10 @@ impl Server {
         if parts.method != Method::GET {
             let now = tokio::time::Instant::now();
             state.writes.push((now, format!("{} {path}", parts.method)));
+        }
+        if let Some(at) = state.surprises.iter().position(|(method, of, _)| *method == parts.method && *of == path) {
+            let (_, path, object) = state.surprises.remove(at);
+            state.put(&path, object);
         }
         let answer = state.handle(&parts.method, &path, &query, &body);
         let text = answer.as_ref().map_or_else(|_| String::new(), ToString::to_string);
@@ -148,6 +160,16 @@ fn resource(path: &str) -> String {
         [plural, _, sub] => format!("{plural}/{sub}"),
         _ => rest[0].to_owned(),
     }
+}
+
+/// The name that a field selector asks for.
+fn only(query: &str) -> Option<&str> {
+    let selector = query.split('&').find_map(|part| part.strip_prefix("fieldSelector=metadata.name%3D"))?;
+    Some(selector)
+}
+
+fn is_named(path: &str, name: Option<&str>) -> bool {
+    name.is_none_or(|name| path.rsplit('/').next() == Some(name))
 }
 
 /// Whether `path` is an object of the collection `of`, also of one over all namespaces.
@@ -200,8 +222,8 @@ impl State {
         line.push(b'\n');
         let line = Bytes::from(line);
         let mut told = 0;
-        self.watches.retain(|(of, sender)| {
-            !belongs(path, of) || {
+        self.watches.retain(|(of, only, sender)| {
+            !belongs(path, of) || !is_named(path, only.as_deref()) || {
                 told += 1;
                 sender.send(line.clone()).is_ok()
             }
@@ -219,7 +241,7 @@ impl State {
         let (object_path, is_status) = path.strip_suffix("/status").map_or((path, false), |path| (path, true));
         let before = self.objects.get(object_path).cloned();
         match *method {
-            Method::GET => before.or_else(|| self.list(path)).ok_or(404),
+            Method::GET => before.or_else(|| self.list(path, only(query))).ok_or(404),
             Method::POST => {
                 let path = format!("{path}/{}", parsed["metadata"]["name"].as_str().ok_or(422_u16)?);
                 if self.objects.contains_key(&path) { Err(409) } else { Ok(self.put(&path, parsed)) }
@@ -240,6 +262,10 @@ impl State {
             }
             Method::PATCH => {
                 let mut object = before.unwrap_or_else(|| json!({}));
+                let wanted = &parsed["metadata"]["resourceVersion"];
+                if !wanted.is_null() && *wanted != object["metadata"]["resourceVersion"] {
+                    return Err(409);
+                }
                 merge(&mut object, &parsed);
                 Ok(self.put(path, object))
             }
@@ -247,12 +273,16 @@ impl State {
         }
     }
 
-    fn list(&self, path: &str) -> Option<Value> {
+    fn list(&self, path: &str, only: Option<&str>) -> Option<Value> {
         let collection =
             ["egressnetworkpolicies", "clusteregresspolicies", "egressconfigs", "egressnodestates", "nodes"];
         collection.contains(&path.rsplit('/').next()?).then_some(())?;
-        let items: Vec<&Value> =
-            self.objects.iter().filter(|(of, _)| belongs(of, path)).map(|(_, object)| object).collect();
+        let items: Vec<&Value> = self
+            .objects
+            .iter()
+            .filter(|(of, _)| belongs(of, path) && is_named(of, only))
+            .map(|(_, object)| object)
+            .collect();
         Some(
             json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": self.version.to_string()}, "items": items}),
         )

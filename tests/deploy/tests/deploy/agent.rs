@@ -9,7 +9,7 @@ fn variants() -> Option<Vec<(&'static str, Objects)>> {
         ("base", kustomize(&deploy(""))?),
         ("uninstall", kustomize(&deploy("uninstall"))?),
         ("podmonitor", with_components(&["podmonitor"])?),
-        ("all components", with_components(&["podmonitor", "openshift", "mount-bpffs", "compat"])?),
+        ("all components", with_components(&["podmonitor", "openshift", "mount-bpffs", "compat", "remove-taint"])?),
     ])
 }
 

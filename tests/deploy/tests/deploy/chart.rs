@@ -30,6 +30,7 @@ fn every_option_has_its_component() {
         ("openshift.enabled=true", "openshift"),
         ("bpffs.mount=true", "mount-bpffs"),
         ("agent.compat={openshift,ovn}", "compat"),
+        ("agent.removeTaint=true", "remove-taint"),
     ] {
         let Some(base) = kustomize(&deploy("")) else { return };
         let (Some(chart), Some(with)) = (chart(&["crds.keep=false", value]), with_components(&[component])) else {
@@ -90,6 +91,7 @@ fn the_schema_refuses_what_the_chart_cannot_mean() {
         ("maxUnavailable=110%", "maxUnavailable=100%"),
         ("agent.compat={calico}", "agent.compat={openshift}"),
         ("agent.flowLog=log", "agent.flowLog=-"),
+        ("agent.removeTaint=egress.rs/agent-not-ready", "agent.removeTaint=true"),
         ("image.pullPolicy=Sometimes", "image.pullPolicy=Always"),
         ("crd.enabled=false", "crds.enabled=false"),
     ] {

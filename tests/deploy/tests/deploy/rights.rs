@@ -61,3 +61,27 @@ fn the_component_compat_gives_the_kinds_that_its_argument_names() {
     let verbs: BTreeSet<_> = given.iter().map(|(.., verb)| verb.as_str()).collect();
     assert_eq!(verbs, BTreeSet::from(["list", "watch"]));
 }
+
+#[test]
+fn the_component_remove_taint_gives_one_right_and_takes_back_all_of_it_but_one_use() {
+    let Some(objects) = with_components(&["remove-taint"]) else { return };
+    let rbac::Need { group, resource, verbs, scope, .. } = rbac::REMOVE_TAINT;
+    assert_eq!(scope, Scope::Cluster);
+    let needed = verbs.iter().map(|verb| (group.to_owned(), resource.to_owned(), (*verb).to_owned())).collect();
+    assert_eq!(role(&objects, "ClusterRole", "", "egress-agent-remove-taint"), needed);
+    let policy =
+        objects.0.get(&("ValidatingAdmissionPolicy".into(), String::new(), "egress-agent-remove-taint".into()));
+    let policy = policy.expect("an admission policy");
+    let account =
+        objects.daemonset().pointer("/spec/template/spec/serviceAccountName").and_then(Value::as_str).unwrap();
+    let condition = policy.pointer("/spec/matchConditions/0/expression").and_then(Value::as_str).unwrap();
+    assert!(condition.contains(&format!("system:serviceaccount:{NAMESPACE}:{account}'")), "{condition}");
+    let rule = policy.pointer("/spec/matchConstraints/resourceRules/0").unwrap();
+    assert_eq!(texts(rule.get("resources")), [resource]);
+    assert_eq!(policy.pointer("/spec/failurePolicy"), Some(&"Fail".into()));
+    let validations = policy.pointer("/spec/validations").unwrap().to_string();
+    assert!(validations.contains(&format!("'{}'", rbac::TAINT)), "{validations}");
+    let binding = objects.of_kind("ValidatingAdmissionPolicyBinding");
+    let mut binding = binding.filter(|binding| binding.pointer("/spec/policyName") == policy.pointer("/metadata/name"));
+    assert_eq!(texts(binding.next().unwrap().pointer("/spec/validationActions")), ["Deny"]);
+}
