@@ -50,30 +50,48 @@ pub(crate) fn write(
     rows: &[Vec<Cell>],
     colours: bool,
 ) -> io::Result<()> {
-    let paint = |text: &str, style: Style| if colours { text.style(style).to_string() } else { text.to_owned() };
-    writeln!(out, "{}", paint(title, Style::new().bold()))?;
-    if rows.is_empty() {
+    write_each(out, title, headers, || rows.iter(), colours)
+}
+
+/// The same with rows that are made one by one and not kept: once to see how wide they are, once to write them.
+pub(crate) fn write_each<R: AsRef<[Cell]>, I: Iterator<Item = R>>(
+    out: &mut dyn Write,
+    title: &str,
+    headers: &[&str],
+    rows: impl Fn() -> I,
+    colours: bool,
+) -> io::Result<()> {
+    writeln!(out, "{}", paint(title, Style::new().bold(), colours))?;
+    let Some(widths) = widths(headers, rows()) else {
         return writeln!(out, "  (none)");
-    }
-    let widths = widths(headers, rows);
+    };
     let heads: Vec<Cell> = headers.iter().map(|header| Cell::text(*header).tone(Tone::Faint)).collect();
-    for row in std::iter::once(&heads).chain(rows) {
-        let mut line = String::from(" ");
-        for (index, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-            let padding = " ".repeat(width.saturating_sub(cell.text.chars().count()));
-            let text = paint(&cell.text, style(cell.tone));
-            line.push(' ');
-            let last = index + 1 == row.len();
-            match (cell.right, last) {
-                (true, _) => line.extend([padding.as_str(), &text]),
-                (false, true) => line.push_str(&text),
-                (false, false) => line.extend([text.as_str(), &padding]),
-            }
-            line.push(' ');
-        }
-        writeln!(out, "{}", line.trim_end())?;
+    line(out, &heads, &widths, colours)?;
+    for row in rows() {
+        line(out, row.as_ref(), &widths, colours)?;
     }
     Ok(())
+}
+
+fn line(out: &mut dyn Write, row: &[Cell], widths: &[usize], colours: bool) -> io::Result<()> {
+    let mut line = String::from(" ");
+    for (index, (cell, &width)) in row.iter().zip(widths).enumerate() {
+        let padding = " ".repeat(width.saturating_sub(cell.text.chars().count()));
+        let text = paint(&cell.text, style(cell.tone), colours);
+        line.push(' ');
+        let last = index + 1 == row.len();
+        match (cell.right, last) {
+            (true, _) => line.extend([padding.as_str(), &text]),
+            (false, true) => line.push_str(&text),
+            (false, false) => line.extend([text.as_str(), &padding]),
+        }
+        line.push(' ');
+    }
+    writeln!(out, "{}", line.trim_end())
+}
+
+fn paint(text: &str, style: Style, colours: bool) -> String {
+    if colours { text.style(style).to_string() } else { text.to_owned() }
 }
 
 fn style(tone: Tone) -> Style {
@@ -85,14 +103,17 @@ fn style(tone: Tone) -> Style {
     }
 }
 
-fn widths(headers: &[&str], rows: &[Vec<Cell>]) -> Vec<usize> {
+/// The widths of the columns; `None` if there is no row.
+fn widths<R: AsRef<[Cell]>>(headers: &[&str], rows: impl Iterator<Item = R>) -> Option<Vec<usize>> {
     let mut widths: Vec<usize> = headers.iter().map(|header| header.chars().count()).collect();
+    let mut any = false;
     for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
+        any = true;
+        for (width, cell) in widths.iter_mut().zip(row.as_ref()) {
             *width = (*width).max(cell.text.chars().count());
         }
     }
-    widths
+    any.then_some(widths)
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ mod difference;
 mod discovery;
 mod dump;
 mod events;
+#[cfg(test)]
+mod golden;
 mod import;
 mod kernel_log;
 mod kube;

@@ -1,6 +1,9 @@
 //! How an answer reaches the person or the program that asked: columns, JSON or YAML on standard output.
 //!
-//! Every answer has a `version` field in its serialized form; colours are for terminals only. Called by every command that answers.
+//! Every answer has a `version` field in its serialized form; colours and the [`pager`] are for terminals only. Called by every command
+//! that answers.
+
+mod pager;
 
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 
@@ -15,10 +18,14 @@ pub(crate) trait Answer: Serialize {
     fn text(&self, out: &mut dyn Write, colours: bool) -> io::Result<()>;
 }
 
-/// Prints `answer` to standard output. A reader that has seen enough (`| head`) is no failure.
+/// Prints `answer` to standard output, on a terminal through a pager. A reader that has seen enough (`| head`) is no failure.
 pub(crate) fn print(answer: &impl Answer, output: Output) -> Result<(), Failure> {
     let stdout = io::stdout();
-    let colours = stdout.is_terminal() && !no_color();
+    let terminal = stdout.is_terminal();
+    let colours = terminal && !no_color();
+    if let Some(pager) = terminal.then(pager::start).flatten() {
+        return unless_gone(pager.page(|out| write(out, answer, output, colours)));
+    }
     let mut out = BufWriter::new(stdout.lock());
     unless_gone(write(&mut out, answer, output, colours).and_then(|()| out.flush()))
 }
@@ -39,6 +46,12 @@ pub(crate) fn write(out: &mut dyn Write, answer: &impl Answer, output: Output, c
             serde_json::to_writer_pretty(&mut *out, answer)?;
             writeln!(out)
         }
-        Output::Yaml => out.write_all(serde_saphyr::to_string(answer).map_err(io::Error::other)?.as_bytes()),
+        Output::Yaml => {
+            let mut out = out;
+            serde_saphyr::to_io_writer(&mut out, answer).map_err(|error| match error {
+                serde_saphyr::SerializeError::IO { error } => error,
+                error => io::Error::other(error),
+            })
+        }
     }
 }

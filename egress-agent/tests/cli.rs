@@ -45,6 +45,28 @@ fn help_has_examples_and_ends_well() {
 }
 
 #[test]
+fn every_command_has_examples_documented_exit_codes_and_a_manual_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("man1");
+    assert_eq!(code(&agent(&["man", text(&pages)])), 0);
+    let command = egress_agent::cli::command();
+    let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+    assert!(names.len() >= 14, "{names:?}");
+    for name in names {
+        let output = agent(&[name, "--help"]);
+        let help = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(code(&output), 0, "{name}");
+        assert!(help.contains("Examples:\n  egress-agent ") || help.contains("| egress-agent "), "{name}: {help}");
+        assert!(help.contains("Exit codes: 0 "), "{name}: {help}");
+        let page = fs::read_to_string(pages.join(format!("egress-agent-{name}.1"))).unwrap();
+        assert!(page.contains(".SH NAME") && page.contains("Exit codes: 0"), "{page}");
+    }
+    let page = fs::read_to_string(pages.join("egress-agent.1")).unwrap();
+    assert!(page.contains("egress\\-agent\\-why(1)"), "{page}");
+    assert_eq!(code(&agent(&["man", "/dev/null/pages"])), 3);
+}
+
+#[test]
 fn wrong_arguments_are_usage_errors() {
     for arguments in [
         vec![],
@@ -172,21 +194,16 @@ fn without_root_the_kernel_is_not_asked_and_with_it_nothing_is_left_behind() {
 }
 
 #[test]
-fn shells_get_completions_and_man_gets_a_page_for_each_command() {
-    for shell in ["bash", "zsh", "fish"] {
+fn shells_get_completions_of_every_command() {
+    let command = egress_agent::cli::command();
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let output = agent(&["completions", shell]);
         assert_eq!(code(&output), 0);
         let script = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(script.contains("service-account") && script.contains("why"), "{shell}");
+        for name in command.get_subcommands().map(clap::Command::get_name).chain(["service-account"]) {
+            assert!(script.contains(name), "{shell}: {name}");
+        }
     }
-    let folder = tempfile::tempdir().unwrap();
-    let pages = folder.path().join("man1");
-    assert_eq!(code(&agent(&["man", text(&pages)])), 0);
-    for command in ["run", "status", "monitor", "dump", "why", "check", "test", "diff"] {
-        let page = fs::read_to_string(pages.join(format!("egress-agent-{command}.1"))).unwrap();
-        assert!(page.contains("EXIT") || page.contains("OPTIONS"), "{page}");
-    }
-    assert_eq!(code(&agent(&["man", "/dev/null/pages"])), 3);
 }
 
 #[test]
@@ -194,4 +211,47 @@ fn cleaning_up_where_nothing_is_ends_well() {
     let output = agent(&["run", "--cleanup", "--bpffs", "/no/such/pins"]);
     let said = errors(&output);
     assert!(code(&output) == 0 || said.contains("run it as root"), "{said}");
+}
+
+/// The arguments of a `run` that has everything but what the tests take away.
+fn run_in(folder: &Path) -> Vec<String> {
+    let endpoints = folder.join("endpoints.yaml");
+    fs::write(&endpoints, "endpoints: []").unwrap();
+    let state = folder.join("state");
+    let pins = format!("/sys/fs/bpf/egress-cli-{}", std::process::id());
+    let arguments = ["run", "--policies", text(folder), "--endpoints", text(&endpoints)];
+    let places = ["--state-dir", text(&state), "--bpffs", pins.as_str()];
+    arguments.iter().chain(&places).map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_cgroup_root_that_is_none_is_named_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    for root in [text(folder.path()), "/no/such/cgroup"] {
+        let run = run_in(folder.path());
+        let arguments: Vec<&str> = run.iter().map(String::as_str).chain(["--cgroup-root", root]).collect();
+        let output = agent(&arguments);
+        let said = errors(&output);
+        assert_eq!(code(&output), 3, "{said}");
+        let expected = format!("{root} is not in a cgroup v2 hierarchy; correct --cgroup-root, or leave it out");
+        assert!(said.contains(&expected) || said.contains("run it as root"), "{said}");
+    }
+}
+
+/// In a mount namespace of its own, from which every cgroup v2 hierarchy is taken away.
+#[test]
+fn a_machine_without_cgroup_v2_is_told_how_to_get_it() {
+    const TAKE_AWAY: &str = "grep ' - cgroup2 ' /proc/self/mountinfo | cut -d' ' -f5 | sort -r | while read -r at; \
+                             do umount -l \"$at\" || exit 9; done; exec \"$@\"";
+    if !nix::unistd::Uid::effective().is_root() {
+        eprintln!("SKIPPED: only root can take mounts away");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", TAKE_AWAY, "sh", env!("CARGO_BIN_EXE_egress-agent")]);
+    let output = command.args(run_in(folder.path())).output().unwrap();
+    let said = errors(&output);
+    assert_eq!(code(&output), 3, "{said}");
+    assert!(said.contains("no cgroup v2 hierarchy is mounted; mount one with `mount -t cgroup2 none"), "{said}");
 }

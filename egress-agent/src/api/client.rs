@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) enum ClientError {
     #[error("no agent listens on {}: it does not run, or it was started with another --socket or --state-dir", .0.display())]
     NotRunning(PathBuf),
+    #[error("only the agent's own user may ask it on {}: use sudo, or be root", .0.display())]
+    NotAllowed(PathBuf),
     #[error("cannot ask the agent on {}: {source}", path.display())]
     Failed {
         path: PathBuf,
@@ -34,6 +36,17 @@ pub(crate) enum ClientError {
     Refused { status: StatusCode, said: String },
     #[error("the agent's answer cannot be understood: {0}; is it of this version?")]
     Answer(#[source] serde_json::Error),
+}
+
+/// Why no more lines come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The agent ended.
+    ByAgent,
+    /// Whoever took them had enough.
+    Taken,
+    /// It was to stop.
+    Stopped,
 }
 
 /// A connection to the agent.
@@ -61,36 +74,50 @@ impl Client {
         serde_json::from_slice(&bytes).map_err(ClientError::Answer)
     }
 
-    /// Asks for `target` and hands over each line of the answer as it comes, until `take` breaks or the agent ends.
+    /// Asks for `target` and hands over each line of the answer as it comes, until `take` breaks, `stop` comes to pass or the agent ends.
     pub(crate) fn lines(
         &self,
         target: &str,
-        mut take: impl FnMut(&[u8]) -> ControlFlow<()>,
-    ) -> Result<(), ClientError> {
+        stop: impl Future<Output = ()>,
+        take: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<Ended, ClientError> {
         self.runtime.block_on(async {
-            let mut body = self.ask(target).await?.into_body();
-            let mut pending: Vec<u8> = Vec::new();
-            while let Some(frame) = body.frame().await {
-                let Ok(data) = frame.map_err(|error| self.failed(io::Error::other(error)))?.into_data() else {
-                    continue;
-                };
-                pending.extend_from_slice(&data);
-                while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
-                    let line: Vec<u8> = pending.drain(..=end).collect();
-                    if take(line.trim_ascii()).is_break() {
-                        return Ok(());
-                    }
+            tokio::select! {
+                ended = self.each_line(target, take) => ended,
+                () = stop => Ok(Ended::Stopped),
+            }
+        })
+    }
+
+    async fn each_line(
+        &self,
+        target: &str,
+        mut take: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<Ended, ClientError> {
+        let mut body = self.ask(target).await?.into_body();
+        let mut pending: Vec<u8> = Vec::new();
+        while let Some(frame) = body.frame().await {
+            // A connection that breaks off is an agent that was killed.
+            let Ok(frame) = frame else { break };
+            let Ok(data) = frame.into_data() else { continue };
+            pending.extend_from_slice(&data);
+            while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = pending.drain(..=end).collect();
+                if take(line.trim_ascii()).is_break() {
+                    return Ok(Ended::Taken);
                 }
             }
-            Ok(())
-        })
+        }
+        Ok(Ended::ByAgent)
     }
 
     async fn ask(&self, target: &str) -> Result<Response<Incoming>, ClientError> {
         let absent =
             |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
-        let stream = UnixStream::connect(&self.path).await.map_err(|error| {
-            if absent(&error) { ClientError::NotRunning(self.path.clone()) } else { self.failed(error) }
+        let stream = UnixStream::connect(&self.path).await.map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => ClientError::NotAllowed(self.path.clone()),
+            _ if absent(&error) => ClientError::NotRunning(self.path.clone()),
+            _ => self.failed(error),
         })?;
         let failed = |error: hyper::Error| self.failed(io::Error::other(error));
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;

@@ -31,7 +31,7 @@ use crate::datapath::DatapathError;
 use crate::status::StatusView;
 use crate::vitals::{Asked, RuleKey, Tally, Vitals};
 
-pub(crate) use client::{Client, ClientError};
+pub(crate) use client::{Client, ClientError, Ended};
 pub(crate) use feed::{Filter, Line, Outcome};
 pub(crate) use socket::Socket;
 

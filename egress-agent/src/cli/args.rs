@@ -10,6 +10,7 @@ use egress_common::abi::capacity;
 use super::ask::{self, CheckArgs, CompletionsArgs, DiffArgs, ManArgs, TestArgs, WhyArgs};
 use super::import::{self, ImportArgs};
 use super::live::{self, MonitorArgs, StatusArgs, SuggestArgs, TopArgs};
+use crate::pods::PodName;
 
 /// Sizes of maps are at least one entry.
 fn size() -> RangedU64ValueParser<u32> {
@@ -28,7 +29,8 @@ pub(super) const SOCKET: &str = "agent.sock";
 
 const CLI_EXAMPLES: &str = "\
 Exit codes: 0 ok, 1 a negative answer, 2 usage or configuration, 3 runtime.
-EGRESS_LOG sets what is logged, for example EGRESS_LOG=debug.";
+EGRESS_LOG sets what is logged, for example EGRESS_LOG=debug; NO_COLOR=1 leaves out colours; EGRESS_PAGER, or else PAGER, shows long
+answers on a terminal (`cat`: none).";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -39,7 +41,14 @@ Examples:
   egress-agent run --cleanup        # stop enforcing: remove every program, link and map
   egress-agent run --uninstall      # the same with the state folder, then wait: for the pods of a DaemonSet
 
-On SIGTERM or SIGINT the agent exits and the kernel keeps enforcing. SIGHUP reads everything again.";
+On SIGTERM or SIGINT the agent exits and the kernel keeps enforcing. SIGHUP reads everything again.
+Exit codes: 0 ended by a signal, or removed what there was; 2 wrong arguments or files, 3 the machine lacks something, which is said.";
+
+const MOUNT_EXAMPLES: &str = "\
+Examples:
+  egress-agent mount-bpffs          # in an init container that may mount on the node: deploy/components/mount-bpffs
+
+Exit codes: 0 a BPF file system is there, 3 none can be mounted.";
 
 const DUMP_EXAMPLES: &str = "\
 Examples:
@@ -47,9 +56,14 @@ Examples:
   egress-agent dump rules           # every rule with its counters
   egress-agent dump names           # DNS names, their addresses and for how long
   egress-agent dump tables -o json  # prefixes, classes and decisions, for programs
+  egress-agent dump rules --pod shop/web --policy shop/default
+  egress-agent dump config --raw    # the bytes of the maps
+
+Filters leave what is of other pods and policies; config and stats are the node's, and so are drops by reason.
 
 Works whether the agent runs or not: everything is read from the pinned maps.
-Exit code 1 says that nothing is pinned there.";
+On a terminal long answers go through $EGRESS_PAGER, $PAGER or less; `cat` is none.
+Exit codes: 0 shown, 1 nothing is pinned there, 3 the maps cannot be read, or another version of the agent made them.";
 
 /// Egress firewall for Kubernetes pods, enforced in the kernel.
 #[derive(Debug, Parser)]
@@ -65,6 +79,7 @@ pub(crate) enum Command {
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
     /// Mount a BPF file system at /sys/fs/bpf if none is there. For an init container, on nodes that boot without one.
+    #[command(after_help = MOUNT_EXAMPLES)]
     MountBpffs,
     /// Say how the agent and its part in the kernel are doing.
     #[command(after_help = live::STATUS_EXAMPLES)]
@@ -100,6 +115,7 @@ pub(crate) enum Command {
     #[command(after_help = ask::COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArgs),
     /// Write the manual pages to a folder.
+    #[command(after_help = ask::MAN_EXAMPLES)]
     Man(ManArgs),
 }
 
@@ -219,6 +235,18 @@ pub(crate) struct DumpArgs {
     /// Folder of the agent's names.json, which says which concrete names the addresses belong to.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
     pub(crate) state_dir: PathBuf,
+    /// Only this pod, and what judges it.
+    #[arg(long, value_name = "NS/POD", conflicts_with = "namespace")]
+    pub(crate) pod: Option<PodName>,
+    /// Only pods of this namespace, and what judges them.
+    #[arg(short, long, value_name = "NS")]
+    pub(crate) namespace: Option<String>,
+    /// Only this policy's: NAMESPACE/NAME, or the name of a cluster policy.
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) policy: Option<String>,
+    /// The bytes of the maps behind it, key by key in hexadecimal; of arrays, entries that are zero are left out.
+    #[arg(long, conflicts_with_all = ["pod", "namespace", "policy"])]
+    pub(crate) raw: bool,
     /// Format of the answer.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,

@@ -148,7 +148,15 @@ pub(crate) struct WhyArgs {
 pub(super) const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   egress-agent completions bash > /etc/bash_completion.d/egress-agent
-  egress-agent completions zsh > ~/.zfunc/_egress-agent";
+  egress-agent completions zsh > ~/.zfunc/_egress-agent
+
+Exit codes: 0 written, 2 no such shell.";
+
+pub(super) const MAN_EXAMPLES: &str = "\
+Examples:
+  egress-agent man /usr/local/share/man/man1     # then: man egress-agent-why
+
+Exit codes: 0 written, 3 the folder cannot be written.";
 
 #[derive(Debug, Args)]
 pub(crate) struct CompletionsArgs {

@@ -55,7 +55,7 @@ Examples:
 
 The running agent passes them on; docs/flow-log.md documents the fields. Of more than --events-per-second (of `run`) equal ones the
 others are counted as repeats.
-Exit codes: 0 --limit is reached, 3 no agent runs, or it ended.";
+Exit codes: 0 --limit is reached, or nobody reads any more; 3 no agent runs, or it ended.";
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
@@ -97,7 +97,8 @@ Examples:
   egress-agent top --namespace shop
 
 Pods and destinations are counted from the events since the command was started; rules from their counters.
-Exit codes: 0 ended by a key, 2 standard output is no terminal, 3 no agent runs.";
+Keys: q quit, p pause, s sort by what is refused, by what Audit would refuse, in all or by name, / filter by text, r begin anew.
+Exit codes: 0 ended by a key or a signal, 2 standard output is no terminal, 3 no agent runs.";
 
 #[derive(Debug, Args)]
 pub(crate) struct TopArgs {

@@ -1,7 +1,9 @@
 //! The pins, read without touching anything: what `egress-agent dump` and `why` show, with the agent alive or dead.
 
 mod names;
+mod raw;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +27,8 @@ use super::error::DatapathError;
 use super::maps::{self, Counters, EndpointIds, Flows, Stats, TableInfos};
 use super::pins::Pins;
 use super::{endpoints, tables, tries};
+
+pub use raw::{RawEntry, RawMap};
 
 /// An endpoint as the kernel has it.
 #[derive(Clone, Debug)]
@@ -65,6 +69,11 @@ pub struct Inspector {
     pins: Pins,
 }
 
+/// The versions of the layout, other than this program's, of which there are maps below `bpffs`, ascending.
+pub fn other_versions(bpffs: &Path) -> Vec<u32> {
+    Pins::new(bpffs).other_versions_with_maps()
+}
+
 impl Inspector {
     /// Opens the pins below `bpffs`.
     pub fn open(bpffs: &Path) -> Result<Self, DatapathError> {
@@ -103,10 +112,11 @@ impl Inspector {
 
     fn add_keys(&self, found: &mut [EndpointView]) -> Result<(), DatapathError> {
         let ids: EndpointIds = maps::open(&self.pins, map::ENDPOINT_IDS)?;
+        let places: HashMap<u32, usize> = found.iter().enumerate().map(|(at, endpoint)| (endpoint.slot, at)).collect();
         for entry in &ids {
             let (bytes, slot) = entry.map_err(DatapathError::map(map::ENDPOINT_IDS))?;
             let key: EndpointKey = zerocopy::transmute!(bytes);
-            let Some(endpoint) = found.iter_mut().find(|endpoint| endpoint.slot == slot) else {
+            let Some(endpoint) = places.get(&slot).and_then(|at| found.get_mut(*at)) else {
                 continue;
             };
             match key.kind {
@@ -128,12 +138,19 @@ impl Inspector {
                 continue;
             };
             if with_contents {
-                view.prefixes = self.prefixes(slot, &view.info)?;
-                view.classes = self.classes(slot)?;
+                self.read_contents(&mut view)?;
             }
             found.push(view);
         }
         Ok(found)
+    }
+
+    /// Reads the prefixes and the classes of a table. What it says may be replaced meanwhile: [`Inspector::table`] tells.
+    pub fn read_contents(&self, view: &mut TableView) -> Result<(), DatapathError> {
+        let slot = view.reference.slot;
+        view.prefixes = self.prefixes(slot, &view.info)?;
+        view.classes = self.classes(slot)?;
+        Ok(())
     }
 
     /// The table of one reference, without its contents. `None` if the slot holds another one by now.

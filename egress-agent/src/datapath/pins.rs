@@ -63,6 +63,15 @@ impl Pins {
         self.root.join("links")
     }
 
+    /// The other ABI versions that have maps here, ascending.
+    pub(super) fn other_versions_with_maps(&self) -> Vec<u32> {
+        let number = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix("abi-")?.parse().ok();
+        let with_maps = self.other_versions().into_iter().filter(|path| !entries(&path.join("maps")).is_empty());
+        let mut versions: Vec<u32> = with_maps.filter_map(|path| number(&path)).collect();
+        versions.sort_unstable();
+        versions
+    }
+
     /// Folders of other ABI versions, which nothing uses once every link runs this version's programs.
     pub(super) fn other_versions(&self) -> Vec<PathBuf> {
         let own = self.abi();

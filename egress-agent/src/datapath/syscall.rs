@@ -20,6 +20,7 @@ use super::error::DatapathError;
 
 // Numbers of include/uapi/linux/bpf.h, enum bpf_cmd.
 const BPF_MAP_CREATE: libc::c_long = 0;
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 const BPF_OBJ_PIN: libc::c_long = 6;
@@ -159,8 +160,12 @@ pub(super) fn pin(object: &OwnedFd, path: &Path) -> Result<(), DatapathError> {
     bpf("BPF_OBJ_PIN", BPF_OBJ_PIN, &attributes).map(|_| ())
 }
 
-/// Counts the keys of a map, `most` at most: where entries come and go meanwhile, the kernel may begin again.
-pub(super) fn count_keys(map: &aya::maps::MapFd, key_size: u32, most: u32) -> Result<u32, DatapathError> {
+/// The key after `key`, or the first one. `None` after the last.
+pub(super) fn next_key(
+    map: BorrowedFd<'_>,
+    key: Option<&[u8]>,
+    key_size: usize,
+) -> Result<Option<Vec<u8>>, DatapathError> {
     #[repr(C)]
     #[derive(IntoBytes, Immutable)]
     struct Attributes {
@@ -169,17 +174,51 @@ pub(super) fn count_keys(map: &aya::maps::MapFd, key_size: u32, most: u32) -> Re
         key: u64,
         next: u64,
     }
+    let mut next = vec![0_u8; key_size];
+    // No key asks for the first one.
+    let from = key.filter(|key| key.len() == key_size).map_or(0, |key| address(key.as_ptr()));
+    let attributes = Attributes { map: raw(map), padding: 0, key: from, next: next.as_mut_ptr().addr() as u64 };
+    match bpf("BPF_MAP_GET_NEXT_KEY", BPF_MAP_GET_NEXT_KEY, &attributes) {
+        Ok(_) => Ok(Some(next)),
+        Err(DatapathError::Syscall { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The value of a key: `bytes` of them, which must be what the map gives. `None` if the key is not there.
+pub(super) fn lookup(map: BorrowedFd<'_>, key: &[u8], bytes: usize) -> Result<Option<Vec<u8>>, DatapathError> {
+    #[repr(C)]
+    #[derive(IntoBytes, Immutable)]
+    struct Attributes {
+        map: u32,
+        padding: u32,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+    let mut value = vec![0_u8; bytes];
+    let attributes = Attributes {
+        map: raw(map),
+        padding: 0,
+        key: address(key.as_ptr()),
+        value: value.as_mut_ptr().addr() as u64,
+        flags: 0,
+    };
+    match bpf("BPF_MAP_LOOKUP_ELEM", BPF_MAP_LOOKUP_ELEM, &attributes) {
+        Ok(_) => Ok(Some(value)),
+        Err(DatapathError::Syscall { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Counts the keys of a map, `most` at most: where entries come and go meanwhile, the kernel may begin again.
+pub(super) fn count_keys(map: &aya::maps::MapFd, key_size: u32, most: u32) -> Result<u32, DatapathError> {
     let size = usize::try_from(key_size).unwrap_or(usize::MAX);
-    let (mut key, mut next) = (vec![0_u8; size], vec![0_u8; size]);
+    let mut key: Option<Vec<u8>> = None;
     for count in 0..most {
-        // No key asks for the first one.
-        let from = if count == 0 { 0 } else { address(key.as_ptr()) };
-        let attributes =
-            Attributes { map: raw(map.as_fd()), padding: 0, key: from, next: next.as_mut_ptr().addr() as u64 };
-        match bpf("BPF_MAP_GET_NEXT_KEY", BPF_MAP_GET_NEXT_KEY, &attributes) {
-            Ok(_) => std::mem::swap(&mut key, &mut next),
-            Err(DatapathError::Syscall { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(count),
-            Err(error) => return Err(error),
+        key = next_key(map.as_fd(), key.as_deref(), size)?;
+        if key.is_none() {
+            return Ok(count);
         }
     }
     Ok(most)

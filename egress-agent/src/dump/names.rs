@@ -132,8 +132,8 @@ fn looked_up(row: &LookupRow, now: u64) -> LookupView {
 pub(super) const HEADERS: [&str; 6] = ["name", "id", "address", "left s", "source", "lookups"];
 
 /// A line per address; the name stands in the first one.
-pub(super) fn rows(views: &[NameView]) -> Vec<Vec<Cell>> {
-    views.iter().flat_map(lines).collect()
+pub(super) fn rows(views: &[NameView]) -> impl Iterator<Item = Vec<Cell>> + '_ {
+    views.iter().flat_map(lines)
 }
 
 fn lines(view: &NameView) -> Vec<Vec<Cell>> {

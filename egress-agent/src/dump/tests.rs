@@ -11,11 +11,12 @@ use egress_policy::compile::{Limits, compile};
 use egress_policy::describe::TableDescription;
 use egress_policy::document::{self, Object};
 use egress_policy::model::{NodeContext, PodIdentity, PolicySet};
+use egress_policy::name::NamePattern;
 use serde_json::Value;
 
 use super::*;
 use crate::cli::Output;
-use crate::datapath::inspect::EndpointView;
+use crate::golden;
 
 const POLICY: &str = "
 apiVersion: egress.rs/v1alpha1
@@ -64,7 +65,8 @@ fn dump() -> Dump {
     let interfaces = [(9, "veth9".to_owned())].into();
     let counters: Vec<Counter> =
         (0..u64::from(table.info.rules)).map(|rank| Counter { packets: rank, bytes: 0 }).collect();
-    let rules = view::rules(&table, &counters);
+    let scope = Scope::default();
+    let counted = Arc::new(vec![Counted::new(&table, counters)]);
     let flow = FlowKey {
         remote: "::ffff:9.9.9.9".parse::<std::net::Ipv6Addr>().unwrap().octets(),
         endpoint: 5,
@@ -75,12 +77,13 @@ fn dump() -> Dump {
     let seen = Flow { last_seen: 1_000_000_000, origin: origin::OUTSIDE, name: 0 };
     let drops = [(DropReason::Policy, Counter { packets: 4, bytes: 240 }), (DropReason::NoTable, Counter::default())];
     Dump {
-        endpoints: Some(vec![view::endpoint(&endpoints[0], std::slice::from_ref(&table), &interfaces)]),
-        tables: Some(vec![view::table(&table, &endpoints)]),
-        counters: Some(view::counters(&rules, &drops)),
-        rules: Some(rules),
-        flows: Some(view::flows(&[(flow, seen)], &endpoints, 4_000_000_000)),
+        endpoints: Some(view::endpoints(&endpoints, std::slice::from_ref(&table), &interfaces)),
+        tables: Some(view::tables(vec![table], &endpoints, &scope)),
+        counters: Some(Counters { rules: Rules::that_counted(&counted, &scope), drops: Some(view::drops(&drops)) }),
+        rules: Some(Rules::all(&counted, &scope)),
+        flows: Some(view::flows(&[(flow, seen)], &endpoints, true, 4_000_000_000)),
         config: Some(view::config(&Config { cgroup_levels: 0b1010, ..Config::default() }, &[("flows", 65_536)])),
+        names: Some(names::views()),
         stats: Some([("events_lost", 0)].into()),
         ..Dump::default()
     }
@@ -90,6 +93,12 @@ fn written(output: Output) -> String {
     let mut out = Vec::new();
     output::write(&mut out, &dump(), output, false).unwrap();
     String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn every_sheet_is_written_as_it_was() {
+    golden::insist("dump", &dump());
+    golden::insist("dump-nothing", &Dump { endpoints: Some(Vec::new()), tables: Some(Vec::new()), ..Dump::default() });
 }
 
 #[test]
@@ -129,6 +138,52 @@ fn programs_get_a_version_and_every_interval() {
     assert_eq!(json["stats"]["events_lost"], 0);
 }
 
+/// What a narrowed dump says of the table's rules and prefixes.
+fn narrowed(scope: &Scope) -> (Vec<String>, Vec<String>) {
+    let (table, endpoint) = views();
+    let counters = vec![Counter::default(); usize::try_from(table.info.rules).unwrap()];
+    let rules = Rules::all(&Arc::new(vec![Counted::new(&table, counters)]), scope);
+    let rules = rules.rows().map(|row| row.rule.origin.clone()).collect();
+    let tables = view::tables(vec![table], &[endpoint], scope);
+    (rules, tables[0].prefixes.rows().map(|row| row.prefix.to_string()).collect())
+}
+
+#[test]
+fn a_policy_narrows_rules_and_prefixes_to_its_own() {
+    let (all_rules, all_prefixes) = narrowed(&Scope::default());
+    let (rules, prefixes) = narrowed(&Scope::of(None, None, Some("default/curl")));
+    assert_eq!(rules, ["rule 1 of default/curl", "rule 2 of default/curl", "rule 3 of default/curl"]);
+    assert!(prefixes.contains(&"1.2.3.0/24".to_owned()) && prefixes.contains(&"::/0".to_owned()), "{prefixes:?}");
+    assert!(!prefixes.contains(&"127.0.0.0/8".to_owned()) && all_prefixes.contains(&"127.0.0.0/8".to_owned()));
+    assert!(all_rules.len() > rules.len() && all_prefixes.len() > prefixes.len());
+    assert_eq!(narrowed(&Scope::of(None, None, Some("curl"))), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn a_pod_is_admitted_by_its_name_its_namespace_and_the_policies_of_its_table() {
+    let (table, endpoint) = views();
+    let admits = |pod, namespace, policy, table| Scope::of(pod, namespace, policy).admits(&endpoint, table);
+    assert!(admits(None, None, None, None) && !Scope::default().narrows());
+    assert!(admits(Some("default/curl"), None, None, None) && !admits(Some("default/cur"), None, None, None));
+    assert!(admits(None, Some("default"), None, None) && !admits(None, Some("def"), None, None));
+    assert!(admits(None, None, Some("default/curl"), Some(&table)) && !admits(None, None, Some("default/curl"), None));
+    assert!(!admits(Some("default/curl"), None, Some("default/other"), Some(&table)));
+    let said = Scope::of(None, Some("shop"), Some("guard")).nothing(&[endpoint]).to_string();
+    assert_eq!(said, "the kernel does not know a pod of namespace shop with rules of guard; known here: default/curl");
+}
+
+#[test]
+fn names_are_narrowed_to_those_that_the_rules_mean() {
+    let meant = |patterns: &[&str]| -> Vec<String> {
+        let patterns: Vec<_> = patterns.iter().map(|text| NamePattern::parse(text).unwrap()).collect();
+        names::views().into_iter().filter(|view| scope::is_meant(view, &patterns)).map(|view| view.name).collect()
+    };
+    assert_eq!(meant(&["a.com"]), ["a.com"]);
+    assert_eq!(meant(&["**.foo.com"]), ["**.*.foo.com", "x.y.foo.com"]);
+    assert_eq!(meant(&["*.foo.com"]), [""; 0]);
+    assert_eq!(meant(&[]), [""; 0]);
+}
+
 #[test]
 fn yaml_says_the_same_as_json() {
     let yaml: Value = serde_saphyr::from_str(&written(Output::Yaml)).unwrap();
@@ -147,7 +202,7 @@ mod names {
 
     use egress_common::names::{NameEntry, NameKey, Slot};
 
-    use super::super::names::{HEADERS, Held, rows, view};
+    use super::super::names::{HEADERS, Held, NameView, rows, view};
     use crate::columns;
     use crate::names::Snapshot;
 
@@ -173,7 +228,8 @@ mod names {
 
     fn table(snapshot: Option<&Snapshot>) -> String {
         let mut out = Vec::new();
-        columns::write(&mut out, "names", &HEADERS, &rows(&view(&held(), snapshot, 1000)), false).unwrap();
+        let views = view(&held(), snapshot, 1000);
+        columns::write_each(&mut out, "names", &HEADERS, || rows(&views), false).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -191,9 +247,12 @@ mod names {
         );
     }
 
-    #[test]
-    fn the_agent_tells_which_names_they_are_and_how_its_lookups_go() {
-        let snapshot: Snapshot = serde_json::from_value(serde_json::json!({
+    pub(super) fn views() -> Vec<NameView> {
+        view(&held(), Some(&snapshot()), 1000)
+    }
+
+    fn snapshot() -> Snapshot {
+        serde_json::from_value(serde_json::json!({
             "version": 1, "time": "", "figures": {},
             "names": [
                 { "name": "a.com", "id": 1, "addresses": [
@@ -209,7 +268,12 @@ mod names {
                     { "address": "2001:db8::1", "ends": 1010, "source": "learned" } ] },
             ],
         }))
-        .unwrap();
+        .unwrap()
+    }
+
+    #[test]
+    fn the_agent_tells_which_names_they_are_and_how_its_lookups_go() {
+        let snapshot = snapshot();
         let views = view(&held(), Some(&snapshot), 1000);
         let names: Vec<(&str, usize, bool)> =
             views.iter().map(|view| (view.name.as_str(), view.addresses.len(), view.concrete)).collect();

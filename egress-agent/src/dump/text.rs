@@ -8,7 +8,8 @@ use crate::columns::{self, Cell, Tone};
 
 use super::names;
 use super::view::{
-    ConfigRow, Counters, DecisionRow, Dump, EndpointRow, FlowRow, IntervalRow, RuleRow, TableNumber, TableRow,
+    ConfigRow, Counters, DecisionRow, Dump, EndpointRow, FlowRow, IntervalRow, PrefixRow, RuleRow, Rules, TableNumber,
+    TableRow,
 };
 
 pub(super) fn write(out: &mut dyn Write, dump: &Dump, colours: bool) -> io::Result<()> {
@@ -32,7 +33,7 @@ pub(super) fn write(out: &mut dyn Write, dump: &Dump, colours: bool) -> io::Resu
         sheets.flows(flows)?;
     }
     if let Some(views) = &dump.names {
-        sheets.sheet("names", &names::HEADERS, &names::rows(views))?;
+        sheets.each("names", &names::HEADERS, || names::rows(views))?;
     }
     if let Some(config) = &dump.config {
         sheets.config(config)?;
@@ -52,10 +53,20 @@ struct Sheets<'a> {
 
 impl Sheets<'_> {
     fn sheet(&mut self, title: &str, headers: &[&str], rows: &[Vec<Cell>]) -> io::Result<()> {
+        self.each(title, headers, || rows.iter())
+    }
+
+    /// A sheet whose rows are made while they are written.
+    fn each<R: AsRef<[Cell]>, I: Iterator<Item = R>>(
+        &mut self,
+        title: &str,
+        headers: &[&str],
+        rows: impl Fn() -> I,
+    ) -> io::Result<()> {
         if std::mem::replace(&mut self.any, true) {
             writeln!(self.out)?;
         }
-        columns::write(self.out, title, headers, rows, self.colours)
+        columns::write_each(self.out, title, headers, rows, self.colours)
     }
 
     fn endpoints(&mut self, endpoints: &[EndpointRow]) -> io::Result<()> {
@@ -88,25 +99,12 @@ impl Sheets<'_> {
             table.deny_response,
             if table.endpoints.is_empty() { "no endpoint".to_owned() } else { table.endpoints.join(", ") },
         );
-        let mut rows = Vec::new();
-        for prefix in &table.prefixes {
-            for (number, (ports, decision)) in grouped(&prefix.intervals).into_iter().enumerate() {
-                let name = if number == 0 { prefix.prefix.to_string() } else { String::new() };
-                rows.push(vec![Cell::text(name), verdict(decision), Cell::text(ports), Cell::text(origin(decision))]);
-            }
-            for interval in &prefix.intervals {
-                if let Some(audit) = &interval.audit {
-                    let verdict = Cell::text(format!("audit: {}", audit.verdict)).tone(Tone::Faint);
-                    let ports = Cell::text(interval.span.text());
-                    rows.push(vec![Cell::text(""), verdict, ports, Cell::text(origin(audit))]);
-                }
-            }
-        }
-        self.sheet(&title, &["prefix", "verdict", "ports", "by"], &rows)
+        let rows = || table.prefixes.rows().flat_map(|prefix| lines(&prefix));
+        self.each(&title, &["prefix", "verdict", "ports", "by"], rows)
     }
 
-    fn rules(&mut self, title: &str, rules: &[RuleRow]) -> io::Result<()> {
-        let row = |rule: &RuleRow| {
+    fn rules(&mut self, title: &str, rules: &Rules) -> io::Result<()> {
+        let row = |rule: RuleRow<'_>| {
             let tone = if rule.rule.action == Action::Deny { Tone::Bad } else { Tone::Good };
             let audit = if rule.rule.mode == Mode::Audit { " (Audit)" } else { "" };
             vec![
@@ -119,12 +117,13 @@ impl Sheets<'_> {
             ]
         };
         let headers = ["table", "rank", "rule", "origin", "packets", "bytes"];
-        self.sheet(title, &headers, &rules.iter().map(row).collect::<Vec<_>>())
+        self.each(title, &headers, || rules.rows().map(row))
     }
 
     fn counters(&mut self, counters: &Counters) -> io::Result<()> {
         self.rules("rules that counted", &counters.rules)?;
-        let dropped = counters.drops.iter().filter(|drop| drop.packets > 0);
+        let Some(drops) = &counters.drops else { return Ok(()) };
+        let dropped = drops.iter().filter(|drop| drop.packets > 0);
         let rows: Vec<_> = dropped
             .map(|drop| vec![Cell::text(drop.reason), Cell::number(&drop.packets), Cell::number(&drop.bytes)])
             .collect();
@@ -159,6 +158,22 @@ impl Sheets<'_> {
         rows.extend(config.capacities.iter().map(capacity));
         self.sheet("config", &["setting", "value"], &rows)
     }
+}
+
+/// The lines of a prefix: one for each decision, and what Audit would decide.
+fn lines(prefix: &PrefixRow) -> Vec<Vec<Cell>> {
+    let mut lines = Vec::new();
+    for (number, (ports, decision)) in grouped(&prefix.intervals).into_iter().enumerate() {
+        let name = if number == 0 { prefix.prefix.to_string() } else { String::new() };
+        lines.push(vec![Cell::text(name), verdict(decision), Cell::text(ports), Cell::text(origin(decision))]);
+    }
+    for interval in &prefix.intervals {
+        if let Some(audit) = &interval.audit {
+            let verdict = Cell::text(format!("audit: {}", audit.verdict)).tone(Tone::Faint);
+            lines.push(vec![Cell::text(""), verdict, Cell::text(interval.span.text()), Cell::text(origin(audit))]);
+        }
+    }
+    lines
 }
 
 /// `slot 3 gen 17` in short.

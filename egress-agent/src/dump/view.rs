@@ -1,22 +1,26 @@
-//! What `dump` shows, as structs. Their serialized form is what programs read: [`VERSION`] is raised when it changes.
+//! What `dump` shows, as structs. Their serialized form is what programs read: [`VERSION`] is raised when it changes. Prefixes and rules
+//! are made one by one while they are written.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use egress_common::abi::Config;
 use egress_common::class::{ClassEntry, ClassVerdict, search};
+use egress_common::endpoint::TableRef;
 use egress_common::flow::{Flow, FlowKey, origin};
 use egress_common::reason::DropReason;
 use egress_common::table::{Counter, Decision, Leaf, flag};
 use egress_policy::describe::{RuleDescription, TableDescription};
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::datapath::inspect::{EndpointView, TableView};
 use crate::events::{address, protocol_name};
 
 use super::names::NameView;
 use super::ports::{Ends, Span, spans};
+use super::scope::Scope;
 
 const VERSION: u32 = 1;
 
@@ -30,7 +34,7 @@ pub(super) struct Dump {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tables: Option<Vec<TableRow>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) rules: Option<Vec<RuleRow>>,
+    pub(super) rules: Option<Rules>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) counters: Option<Counters>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,19 +87,27 @@ pub(super) struct EndpointRow {
     pub(super) policies: Vec<String>,
 }
 
-pub(super) fn endpoint(view: &EndpointView, tables: &[TableView], interfaces: &HashMap<u32, String>) -> EndpointRow {
-    let number = TableNumber { slot: view.table.slot, generation: view.table.generation };
-    let table = tables.iter().find(|table| table.reference == view.table);
-    EndpointRow {
-        name: view.name.clone(),
-        id: view.id,
-        interface: view.interface,
-        interface_name: view.interface.and_then(|index| interfaces.get(&index).cloned()),
-        netns: view.netns,
-        cgroup: view.cgroup,
-        table: (number.generation != 0).then_some(number),
-        policies: table.and_then(|table| table.description.as_deref()).map(policies).unwrap_or_default(),
-    }
+pub(super) fn endpoints(
+    views: &[EndpointView],
+    tables: &[TableView],
+    interfaces: &HashMap<u32, String>,
+) -> Vec<EndpointRow> {
+    let policies: HashMap<TableRef, Vec<String>> =
+        tables.iter().filter_map(|table| Some((table.reference, policies(table.description.as_deref()?)))).collect();
+    let row = |view: &EndpointView| {
+        let number = TableNumber { slot: view.table.slot, generation: view.table.generation };
+        EndpointRow {
+            name: view.name.clone(),
+            id: view.id,
+            interface: view.interface,
+            interface_name: view.interface.and_then(|index| interfaces.get(&index).cloned()),
+            netns: view.netns,
+            cgroup: view.cgroup,
+            table: (number.generation != 0).then_some(number),
+            policies: policies.get(&view.table).cloned().unwrap_or_default(),
+        }
+    };
+    views.iter().map(row).collect()
 }
 
 /// Policies in the order of their first rules.
@@ -120,7 +132,42 @@ pub(super) struct TableRow {
     pub(super) shared_counters: bool,
     pub(super) endpoints: Vec<String>,
     pub(super) class_entries: usize,
-    pub(super) prefixes: Vec<PrefixRow>,
+    pub(super) prefixes: Prefixes,
+}
+
+/// The prefixes of a table.
+#[derive(Debug)]
+pub(super) struct Prefixes {
+    view: TableView,
+    scope: Scope,
+}
+
+impl Prefixes {
+    /// How many there are in the table, shown or not.
+    pub(super) fn len(&self) -> usize {
+        self.view.prefixes.len()
+    }
+
+    /// Those with a decision that is asked for.
+    pub(super) fn rows(&self) -> impl Iterator<Item = PrefixRow> + '_ {
+        let description = self.view.description.as_deref();
+        let admitted = move |row: &DecisionRow| {
+            let rule = description.and_then(|description| description.rule(row.rank));
+            rule.is_none_or(|rule| self.scope.admits_rule(rule))
+        };
+        let rows = self.view.prefixes.iter().map(|&(prefix, leaf)| prefix_row(&self.view, prefix, leaf));
+        rows.filter(move |row| {
+            let mut decisions =
+                row.intervals.iter().flat_map(|interval| std::iter::once(&interval.decision).chain(&interval.audit));
+            decisions.any(admitted)
+        })
+    }
+}
+
+impl Serialize for Prefixes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.rows())
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -152,18 +199,22 @@ pub(super) struct DecisionRow {
     pub(super) origin: Option<String>,
 }
 
-pub(super) fn table(view: &TableView, endpoints: &[EndpointView]) -> TableRow {
-    let of_table = endpoints.iter().filter(|endpoint| endpoint.table == view.reference);
-    TableRow {
-        table: number(view),
+pub(super) fn tables(views: Vec<TableView>, endpoints: &[EndpointView], scope: &Scope) -> Vec<TableRow> {
+    let mut of_table: HashMap<TableRef, Vec<String>> = HashMap::new();
+    for endpoint in endpoints {
+        of_table.entry(endpoint.table).or_default().push(endpoint.name.clone());
+    }
+    let row = |view: TableView| TableRow {
+        table: number(&view),
         fingerprint: view.description.as_ref().map(|description| description.fingerprint.clone()),
         rules: view.info.rules,
         deny_response: if view.info.flags & flag::REJECT == 0 { "Drop" } else { "Reject" },
         shared_counters: view.info.flags & flag::SHARED_COUNTERS != 0,
-        endpoints: of_table.map(|endpoint| endpoint.name.clone()).collect(),
+        endpoints: of_table.remove(&view.reference).unwrap_or_default(),
         class_entries: view.classes.len(),
-        prefixes: view.prefixes.iter().map(|&(prefix, leaf)| prefix_row(view, prefix, leaf)).collect(),
-    }
+        prefixes: Prefixes { view, scope: scope.clone() },
+    };
+    views.into_iter().map(row).collect()
 }
 
 fn number(view: &TableView) -> TableNumber {
@@ -207,39 +258,88 @@ fn decision_row(decision: Decision, description: Option<&TableDescription>) -> D
     DecisionRow { verdict, rank: decision.rank(), origin: rule.map(|rule| rule.origin.clone()) }
 }
 
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct RuleRow {
+#[derive(Debug, Serialize)]
+pub(super) struct RuleRow<'r> {
     pub(super) table: TableNumber,
     pub(super) rank: u32,
     #[serde(flatten)]
-    pub(super) rule: RuleDescription,
+    pub(super) rule: &'r RuleDescription,
     /// None where the table has no counter per rule.
     pub(super) packets: Option<u64>,
     pub(super) bytes: Option<u64>,
 }
 
-pub(super) fn rules(view: &TableView, counters: &[Counter]) -> Vec<RuleRow> {
-    let shared = view.info.flags & flag::SHARED_COUNTERS != 0;
-    let rules = view.description.iter().flat_map(|description| &description.rules);
-    let row = |(rank, rule): (u32, &RuleDescription)| {
-        let index = usize::try_from(rank).unwrap_or(usize::MAX);
-        let counter = counters.get(index).filter(|_| !shared);
-        RuleRow {
-            table: number(view),
-            rank,
-            rule: rule.clone(),
-            packets: counter.map(|counter| counter.packets),
-            bytes: counter.map(|counter| counter.bytes),
-        }
-    };
-    (0..).zip(rules).map(row).collect()
+/// The rules of a table and what they counted.
+#[derive(Debug)]
+pub(super) struct Counted {
+    table: TableNumber,
+    description: Option<Arc<TableDescription>>,
+    /// By rank; none where the table has no counter per rule.
+    counters: Option<Vec<Counter>>,
+}
+
+impl Counted {
+    pub(super) fn new(view: &TableView, counters: Vec<Counter>) -> Self {
+        let shared = view.info.flags & flag::SHARED_COUNTERS != 0;
+        Self { table: number(view), description: view.description.clone(), counters: (!shared).then_some(counters) }
+    }
+
+    fn rows(&self) -> impl Iterator<Item = RuleRow<'_>> {
+        let rules = self.description.iter().flat_map(|description| &description.rules);
+        (0..).zip(rules).map(|(rank, rule): (u32, _)| {
+            let counter = self.counters.as_ref().and_then(|counters| counters.get(usize::try_from(rank).ok()?));
+            RuleRow {
+                table: self.table,
+                rank,
+                rule,
+                packets: counter.map(|counter| counter.packets),
+                bytes: counter.map(|counter| counter.bytes),
+            }
+        })
+    }
+}
+
+/// Rules of tables.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    tables: Arc<Vec<Counted>>,
+    scope: Scope,
+    that_counted: bool,
+}
+
+impl Rules {
+    /// Every rule that is asked for.
+    pub(super) fn all(tables: &Arc<Vec<Counted>>, scope: &Scope) -> Self {
+        Self { tables: Arc::clone(tables), scope: scope.clone(), that_counted: false }
+    }
+
+    /// Those that counted anything.
+    pub(super) fn that_counted(tables: &Arc<Vec<Counted>>, scope: &Scope) -> Self {
+        Self { that_counted: true, ..Self::all(tables, scope) }
+    }
+
+    pub(super) fn rows(&self) -> impl Iterator<Item = RuleRow<'_>> {
+        let rows = self.tables.iter().flat_map(Counted::rows);
+        rows.filter(|row| {
+            let counted = !self.that_counted || row.packets.is_some_and(|packets| packets > 0);
+            counted && self.scope.admits_rule(row.rule)
+        })
+    }
+}
+
+impl Serialize for Rules {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.rows())
+    }
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct Counters {
     /// Rules that counted anything.
-    pub(super) rules: Vec<RuleRow>,
-    pub(super) drops: Vec<DropRow>,
+    pub(super) rules: Rules,
+    /// Of the whole node; none where only some pods or policies are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) drops: Option<Vec<DropRow>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -249,16 +349,13 @@ pub(super) struct DropRow {
     pub(super) bytes: u64,
 }
 
-pub(super) fn counters(rules: &[RuleRow], drops: &[(DropReason, Counter)]) -> Counters {
-    let drop = |(reason, counter): &(DropReason, Counter)| DropRow {
+pub(super) fn drops(counters: &[(DropReason, Counter)]) -> Vec<DropRow> {
+    let row = |(reason, counter): &(DropReason, Counter)| DropRow {
         reason: reason.name(),
         packets: counter.packets,
         bytes: counter.bytes,
     };
-    Counters {
-        rules: rules.iter().filter(|rule| rule.packets.is_some_and(|packets| packets > 0)).cloned().collect(),
-        drops: drops.iter().map(drop).collect(),
-    }
+    counters.iter().map(row).collect()
 }
 
 #[derive(Debug, Serialize)]
@@ -274,7 +371,8 @@ pub(super) struct FlowRow {
     pub(super) idle_seconds: u64,
 }
 
-pub(super) fn flows(flows: &[(FlowKey, Flow)], endpoints: &[EndpointView], now: u64) -> Vec<FlowRow> {
+/// `others`: also connections of pods that are not among the endpoints, such as those that are gone.
+pub(super) fn flows(flows: &[(FlowKey, Flow)], endpoints: &[EndpointView], others: bool, now: u64) -> Vec<FlowRow> {
     let names: HashMap<u32, &str> = endpoints.iter().map(|endpoint| (endpoint.id, endpoint.name.as_str())).collect();
     let row = |(key, flow): &(FlowKey, Flow)| FlowRow {
         endpoint: names.get(&key.endpoint).map_or_else(|| format!("endpoint {}", key.endpoint), ToString::to_string),
@@ -289,7 +387,8 @@ pub(super) fn flows(flows: &[(FlowKey, Flow)], endpoints: &[EndpointView], now: 
         },
         idle_seconds: now.saturating_sub(flow.last_seen) / 1_000_000_000,
     };
-    let mut rows: Vec<FlowRow> = flows.iter().map(row).collect();
+    let wanted = |(key, _): &&(FlowKey, Flow)| others || names.contains_key(&key.endpoint);
+    let mut rows: Vec<FlowRow> = flows.iter().filter(wanted).map(row).collect();
     rows.sort_by(|a, b| (&a.endpoint, a.remote, a.remote_port).cmp(&(&b.endpoint, b.remote, b.remote_port)));
     rows
 }

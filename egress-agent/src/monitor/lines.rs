@@ -62,11 +62,29 @@ fn why(record: &Record) -> String {
 mod tests {
     use super::*;
     use crate::events::sample;
+    use crate::golden;
 
     fn written(line: &Line, output: Output) -> String {
         let mut out = Vec::new();
         write(&mut out, line, output, false).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn every_kind_of_line_is_written_as_it_was() {
+        let record = Record { time: "2026-01-02T03:04:05.678901Z".into(), ..sample() };
+        let of = |outcome: &'static str| Record { outcome: outcome.into(), repeats: 0, ..record.clone() };
+        let lines = [
+            Line::Record(Box::new(record.clone())),
+            Line::Record(Box::new(Record { name: Some("www.foo.com".into()), ..of("would-deny") })),
+            Line::Record(Box::new(Record { destination: "2001:db8::8".parse().unwrap(), ..of("allowed") })),
+            Line::Record(Box::new(Record { origin: None, rule: None, reason: "bad-ip-header".into(), ..of("denied") })),
+            Line::Missed { missed: 3 },
+        ];
+        for (format, ending) in [(Output::Table, "txt"), (Output::Json, "json"), (Output::Yaml, "yaml")] {
+            let text: String = lines.iter().map(|line| written(line, format)).collect();
+            golden::insist_text(&format!("monitor.{ending}"), &text);
+        }
     }
 
     #[test]

@@ -4,11 +4,16 @@ mod lines;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
+use std::os::fd::AsFd as _;
+use std::thread;
 
-use crate::api::{Client, Filter, Line, Outcome};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::oneshot;
+
+use crate::api::{Client, Ended, Filter, Line, Outcome};
 use crate::cli::{Failure, MonitorArgs, Verdict};
 use crate::logs::no_color;
-use crate::output::unless_gone;
 
 /// Prints events until it is stopped, or until `--limit` of them.
 pub(crate) fn run(arguments: &MonitorArgs) -> Result<Verdict, Failure> {
@@ -24,13 +29,33 @@ pub(crate) fn run(arguments: &MonitorArgs) -> Result<Verdict, Failure> {
         left = left.map(|left| left.saturating_sub(1));
         if printed.is_err() || left == Some(0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let asked = client.lines(&target(&filter(arguments))?, take);
-    unless_gone(printed)?;
-    asked.map_err(Failure::runtime)?;
-    if left == Some(0) {
-        Ok(Verdict::Yes)
-    } else {
-        Err(Failure::runtime("the agent ended; the kernel keeps enforcing"))
+    let asked = client.lines(&target(&filter(arguments))?, reader_gone(), take);
+    let ended = match (printed, asked) {
+        (Err(error), _) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Verdict::Yes),
+        (Err(error), _) => return Err(Failure::runtime(error)),
+        (Ok(()), asked) => asked.map_err(Failure::runtime)?,
+    };
+    match ended {
+        Ended::ByAgent => Err(Failure::runtime("the agent ended; the kernel keeps enforcing")),
+        Ended::Taken | Ended::Stopped => Ok(Verdict::Yes),
+    }
+}
+
+/// Comes to pass when nobody reads standard output any more (`| head`), even if there is nothing to write.
+async fn reader_gone() {
+    let (sender, gone) = oneshot::channel();
+    // A thread of its own, and none of the runtime, which would wait for it at its end.
+    thread::spawn(move || {
+        let stdout = io::stdout();
+        // No event is asked for; that the other end is closed is told anyway. A file has no other end.
+        let mut watched = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        while poll(&mut watched, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        if watched[0].any() == Some(true) {
+            let _ = sender.send(());
+        }
+    });
+    if gone.await.is_err() {
+        std::future::pending().await
     }
 }
 

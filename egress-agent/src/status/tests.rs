@@ -3,6 +3,7 @@
 use super::view::{AgentRow, EventsRow, FilesRow, HookRow, MapRow, PodsRow, PoliciesRow};
 use super::*;
 use crate::cli::Output;
+use crate::golden;
 use crate::sources::Problem;
 
 fn view(running: bool) -> StatusView {
@@ -52,6 +53,16 @@ fn everything_is_on_one_page() {
          maps\n  map    entries  capacity  used\n  flows       90       100  90 %\n\
          warning a rule is shadowed\n"
     );
+}
+
+#[test]
+fn every_state_is_written_as_it_was() {
+    golden::insist("status", &view(true));
+    let mut ill = StatusView { problems: vec![Problem::new("a.yaml", "is broken")], ..view(false) };
+    ill.pods.pending = vec!["shop/web".into()];
+    ill.policies.enforcement = "Audit".into();
+    golden::insist("status-dead", &ill);
+    golden::insist("status-nothing", &StatusView { agent: None, files: None, ..view(true) });
 }
 
 #[test]

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::synthesis::suggest;
 use super::*;
 use crate::cli::Output;
+use crate::golden;
 use crate::vitals::{Attempt, Observation, Times};
 
 fn seen(remote: &str, name: Option<&str>, protocol: &str, port: Option<u16>) -> Observation {
@@ -81,6 +82,23 @@ fn names_come_by_name_and_addresses_by_prefix_with_counts() {
          - {\"type\":\"Deny\",\"to\":{\"cidrSelector\":\"0.0.0.0/0\"}}\n  \
          - {\"type\":\"Deny\",\"to\":{\"cidrSelector\":\"::/0\"}}\n"
     );
+}
+
+#[test]
+fn every_form_is_written_as_it_was() {
+    let mut admin = seen("9.9.9.9", None, "TCP", Some(443));
+    (admin.attempt.tier, admin.attempt.policy) = (Some("Admin".into()), Some("guard".into()));
+    let observations = [
+        seen("1.2.3.4", Some("www.foo.com"), "TCP", Some(443)),
+        seen("5.6.7.8", None, "UDP", Some(53)),
+        seen("2001:db8::1", None, "ICMPv6", None),
+        admin,
+    ];
+    let observed = Observed { only_counted: 7, forgotten: 2, ..Observed::default() };
+    for (name, deny_rest) in [("suggest", false), ("suggest-deny-rest", true)] {
+        golden::insist(name, &Suggested::new(&frame(deny_rest), &suggest(&observations), &observed));
+    }
+    golden::insist("suggest-nothing", &Suggested::new(&frame(false), &suggest(&[]), &Observed::default()));
 }
 
 #[test]

@@ -36,6 +36,15 @@ pub(super) struct RuleRow {
     pub(super) total: u64,
 }
 
+impl RuleRow {
+    /// `deny        rule 2 of shop/web`.
+    pub(super) fn words(&self) -> String {
+        let RuleKey { policy, rule, verdict } = &self.key;
+        let name = if policy.is_empty() { rule.clone() } else { format!("rule {rule} of {policy}") };
+        format!("{verdict:<11} {name}")
+    }
+}
+
 /// Everything that is on the screen.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct View {
@@ -90,7 +99,7 @@ pub(super) struct Rates {
     /// Totals of rules as they were asked for, the oldest first.
     totals: VecDeque<(Instant, BTreeMap<RuleKey, Tally>)>,
     missed: u64,
-    ended: Option<String>,
+    silent: Option<String>,
     /// Since when events are counted.
     since: Option<Instant>,
 }
@@ -104,7 +113,7 @@ impl Rates {
             destinations: HashMap::new(),
             totals: VecDeque::new(),
             missed: 0,
-            ended: None,
+            silent: None,
             since: None,
         }
     }
@@ -123,6 +132,7 @@ impl Rates {
     }
 
     pub(super) fn rules(&mut self, rules: &RulesAnswer, now: Instant) {
+        self.silent = None;
         let totals = rules.rules.iter().map(|row| (row.key.clone(), row.tally)).collect();
         self.totals.push_back((now, totals));
         // The one before the window stays: the rate is the difference to it.
@@ -131,8 +141,9 @@ impl Rates {
         }
     }
 
-    pub(super) fn ended(&mut self, why: String) {
-        self.ended = Some(why);
+    /// The agent does not answer; until it does again.
+    pub(super) fn silent(&mut self, why: String) {
+        self.silent = Some(why);
     }
 
     /// Begins anew.
@@ -151,7 +162,7 @@ impl Rates {
         let missed = (self.missed > 0).then(|| format!("{} events came too fast", self.missed));
         View {
             title: format!("egress on {}{scope}: rates of the last {} s", self.node, WINDOW.as_secs()),
-            note: self.ended.clone().or(missed),
+            note: self.silent.clone().or(missed),
             pods: rows(&mut self.pods, now, time),
             destinations: rows(&mut self.destinations, now, time),
             rules: self.rule_rows(),
@@ -279,6 +290,15 @@ mod tests {
         }
         assert!(rates.view(start + Duration::from_secs(30)).rules.iter().all(|row| row.packets == 0.0));
         assert!(rates.totals.len() <= 12);
+    }
+
+    #[test]
+    fn an_agent_that_is_silent_is_said_to_be_so_until_it_answers_again() {
+        let mut rates = Rates::new("node".into(), None);
+        rates.silent("the agent ended".into());
+        assert_eq!(rates.view(Instant::now()).note.as_deref(), Some("the agent ended"));
+        rates.rules(&rules(&[]), Instant::now());
+        assert_eq!(rates.view(Instant::now()).note, None);
     }
 
     #[test]

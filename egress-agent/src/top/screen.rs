@@ -8,9 +8,8 @@ use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row as TableRow, Table};
 
 use super::rates::{Row, RuleRow, View};
 
-const KEYS: &str = "q quit   p pause   r begin anew";
-
-pub(super) fn draw(frame: &mut Frame<'_>, view: &View) {
+/// Draws `view`, and `keys` in the last line unless something is wrong.
+pub(super) fn draw(frame: &mut Frame<'_>, view: &View, keys: &str) {
     let areas = Layout::vertical([
         Constraint::Length(1),
         Constraint::Fill(1),
@@ -18,16 +17,16 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View) {
         Constraint::Fill(1),
         Constraint::Length(1),
     ]);
-    let [title, pods, destinations, rules, keys] = areas.areas(frame.area());
+    let [title, pods, destinations, rules, last] = areas.areas(frame.area());
     frame.render_widget(Paragraph::new(view.title.as_str()).style(Style::new().add_modifier(Modifier::BOLD)), title);
     rows(frame, pods, "pods", &view.pods);
     rows(frame, destinations, "destinations", &view.destinations);
     rule_rows(frame, rules, &view.rules);
     let (text, style) = match &view.note {
         Some(note) => (note.as_str(), Style::new().fg(Color::Red)),
-        None => (KEYS, Style::new().add_modifier(Modifier::DIM)),
+        None => (keys, Style::new().add_modifier(Modifier::DIM)),
     };
-    frame.render_widget(Paragraph::new(text).style(style), keys);
+    frame.render_widget(Paragraph::new(text).style(style), last);
 }
 
 fn rows(frame: &mut Frame<'_>, area: Rect, title: &str, rows: &[Row]) {
@@ -49,13 +48,9 @@ fn rule_rows(frame: &mut Frame<'_>, area: Rect, rules: &[RuleRow]) {
             "audit-deny" => (0.0, row.packets),
             _ => (0.0, 0.0),
         };
-        let name = match (row.key.policy.as_str(), row.key.rule.as_str()) {
-            ("", rule) => rule.to_owned(),
-            (policy, rule) => format!("rule {rule} of {policy}"),
-        };
-        let name = format!("{:<11} {name}", row.key.verdict);
         let cells = [rate(row.packets), rate(row.bytes), row.total.to_string()];
-        TableRow::new(std::iter::once(Cell::new(name)).chain(cells.into_iter().map(right))).style(tone(refused, would))
+        TableRow::new(std::iter::once(Cell::new(row.words())).chain(cells.into_iter().map(right)))
+            .style(tone(refused, would))
     };
     let widths = [Constraint::Fill(1), Constraint::Length(10), Constraint::Length(10), Constraint::Length(12)];
     table(frame, area, ["rules", "packets/s", "bytes/s", "packets"], widths, rules.iter().map(row).collect());
@@ -101,6 +96,7 @@ mod tests {
 
     use super::super::rates::Figures;
     use super::*;
+    use crate::golden;
     use crate::vitals::RuleKey;
 
     fn view() -> View {
@@ -123,7 +119,7 @@ mod tests {
 
     fn drawn(view: &View, width: u16, height: u16) -> Vec<String> {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-        terminal.draw(|frame| draw(frame, view)).unwrap();
+        terminal.draw(|frame| draw(frame, view, "q quit")).unwrap();
         let buffer = terminal.backend().buffer().clone();
         let line = |y| (0..width).map(|x| buffer[(x, y)].symbol().to_owned()).collect::<String>();
         (0..height).map(|y| line(y).trim_end().to_owned()).collect()
@@ -139,7 +135,14 @@ mod tests {
         assert!(lines[8].starts_with("8.8.8.8:443/TCP (dns.google) "), "{}", lines[8]);
         assert!(lines[13].starts_with("deny        rule 2 of shop/web "), "{}", lines[13]);
         assert!(lines[14].starts_with("allow       default action ") && lines[14].contains("123.5k"), "{}", lines[14]);
-        assert_eq!(lines[16], KEYS);
+        assert_eq!(lines[16], "q quit");
+    }
+
+    #[test]
+    fn the_screen_is_drawn_as_it_was() {
+        let lines = |view: &View, width, height| drawn(view, width, height).join("\n") + "\n";
+        golden::insist_text("top.txt", &lines(&view(), 80, 17));
+        golden::insist_text("top-small.txt", &lines(&View { note: Some("the agent ended".into()), ..view() }, 44, 10));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::*;
 use crate::cli::Output;
 use crate::datapath::inspect::{EndpointView, TableView};
 use crate::destination::Destination;
+use crate::golden;
 use crate::pods::PodName;
 
 const POLICY: &str = "
@@ -118,6 +119,21 @@ fn the_rule_its_counter_and_every_prefix_around_are_told() {
         "{text}"
     );
     assert!(text.contains("agent     has left no status"), "{text}");
+}
+
+#[test]
+fn every_answer_is_written_as_it_was() {
+    let problem =
+        serde_json::json!([{"source": "a.yaml", "object": "EgressNetworkPolicy shop/x", "message": "is broken"}]);
+    for (name, to) in [("allow", "1.2.3.4:443"), ("deny", "[2001:db8::1]:53/UDP")] {
+        let to: Destination = to.parse().unwrap();
+        golden::insist(&format!("why-{name}"), &Why::new(&pod(), to, &found(to), Some(&status(&problem)), None));
+    }
+    let to: Destination = "1.2.3.4/ICMP".parse().unwrap();
+    let Found::Judged(Judged { endpoint, .. }) = found(to) else { panic!("the pod is known") };
+    golden::insist("why-no-table", &Why::new(&pod(), to, &Found::NoTable(endpoint), None, None));
+    let unknown = Found::Unknown { known: vec!["shop/db".into()] };
+    golden::insist("why-unknown", &Why::new(&pod(), to, &unknown, None, None));
 }
 
 #[test]
