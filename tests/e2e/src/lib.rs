@@ -6,6 +6,7 @@ mod lab;
 mod names;
 mod policy;
 mod scrape;
+mod terminal;
 mod traffic;
 mod way;
 
@@ -17,6 +18,7 @@ pub use names::{
 };
 pub use policy::{CONFIG, OFFICE, cluster, config, document, policy};
 pub use scrape::{Samples, get};
+pub use terminal::Terminal;
 pub use traffic::{Tally, Traffic};
 pub use way::Way;
 

@@ -17,8 +17,18 @@ fn of_group(group: Group) -> &'static [&'static str] {
     match group {
         Group::Build => &["gcc", "libc6-dev"],
         // prometheus for promtool, which checks the alert rules. dnsmasq-base is the name server without a service, bind9-dnsutils has dig,
-        // musl-tools another C library with its own resolver.
-        Group::Test => &["iproute2", "prometheus", "dnsmasq-base", "bind9-dnsutils", "bind9", "unbound", "musl-tools"],
+        // musl-tools another C library with its own resolver. tmux is a terminal for tests, less the pager on it.
+        Group::Test => &[
+            "iproute2",
+            "prometheus",
+            "dnsmasq-base",
+            "bind9-dnsutils",
+            "bind9",
+            "unbound",
+            "musl-tools",
+            "tmux",
+            "less",
+        ],
         Group::Kernels => &["qemu-system-x86", "busybox-static", "cpio", "kmod", "xz-utils", "iproute2"],
         Group::Bench => &["nftables", "ipset", "iptables", "iperf3", "iproute2", "dnsmasq-base", "dnsdist"],
         Group::Image => &["buildah", "binutils"],

@@ -3,6 +3,7 @@
 //! One program, so that it can be carried to other kernels. Every test builds its own world; all need root and say so without it.
 
 mod agent_life;
+mod agreement;
 mod audit;
 mod capacity;
 mod changes;
@@ -20,10 +21,13 @@ mod fragments;
 mod metrics;
 mod monitor;
 mod order;
+mod pipes;
 mod reject;
 mod scope;
 mod serving;
 mod status;
 mod suggest;
+mod terminal;
+mod versions;
 mod ways_out;
 mod why;
