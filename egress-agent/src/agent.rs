@@ -234,6 +234,7 @@ impl Cluster {
             kubeconfig: arguments.cluster.kubeconfig.clone(),
             node: node.to_owned(),
             compat: arguments.cluster.compat.clone(),
+            slices: arguments.cluster.endpoint_slices,
             remove_taint: arguments.cluster.remove_taint,
         };
         let feed = Feed::default();

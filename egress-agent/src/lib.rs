@@ -32,6 +32,8 @@ mod policy_files;
 mod probes;
 mod reconcile;
 mod report;
+#[cfg(test)]
+mod simulation;
 mod sources;
 mod startup;
 mod status;

@@ -6,6 +6,7 @@
 //! refuses it, and [`admission`] has the server refuse it too.
 
 pub mod admission;
+pub mod cases;
 mod fields;
 mod structural;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, crds, demo, docs, ebpf, image, kernels, setup, test};
+use crate::{bench, crds, demo, docs, ebpf, image, kernels, setup, simulate, test};
 
 /// Developer commands of the egress firewall.
 #[derive(Debug, Parser)]
@@ -26,6 +26,8 @@ enum Command {
     Kernels(kernels::Args),
     /// Measure packets, applying and updating, beside the kernel's LPM trie, nftables and ipset.
     Bench(bench::Args),
+    /// Count what the agents of a large cluster ask of its API server and its DNS.
+    Simulate(simulate::Args),
     /// Write the custom resource definitions and admission policies in deploy/ from the types.
     Crds(crds::Args),
     /// Make the agent's container image.
@@ -45,6 +47,7 @@ impl Cli {
             Command::Test(args) => test::run(&args),
             Command::Kernels(args) => kernels::run(&args),
             Command::Bench(args) => bench::run(&args),
+            Command::Simulate(args) => simulate::run(&args),
             Command::Crds(args) => crds::run(&args),
             Command::Image(args) => image::run(&args),
             Command::Docs(args) => docs::run(&args),

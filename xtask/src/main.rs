@@ -12,6 +12,7 @@ mod image;
 mod kernels;
 mod progress;
 mod setup;
+mod simulate;
 mod test;
 mod tree;
 

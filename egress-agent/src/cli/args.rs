@@ -7,6 +7,8 @@ use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use egress_common::abi::capacity;
 
+use crate::kube::Slices;
+
 use super::ask::{self, CheckArgs, CompletionsArgs, DiffArgs, ManArgs, TestArgs, WhyArgs};
 use super::import::{self, ImportArgs};
 use super::live::{self, MonitorArgs, StatusArgs, SuggestArgs, TopArgs};
@@ -204,6 +206,9 @@ pub(crate) struct ClusterArgs {
     /// Kubelet's cgroup below the root of the hierarchy, such as kubepods or node-a/kubepods [default: found].
     #[arg(long, value_name = "PATH", requires = "kubernetes", help_heading = "Kubernetes")]
     pub(crate) kubepods: Option<PathBuf>,
+    /// Which endpoints of services to watch.
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t = Slices::All, requires = "kubernetes", help_heading = "Kubernetes")]
+    pub(crate) endpoint_slices: Slices,
     /// Take the taint egress.rs/agent-not-ready off this node when its kernel enforces, so that nodes that join get pods only then.
     #[arg(long, requires = "kubernetes", help_heading = "Kubernetes")]
     pub(crate) remove_taint: bool,

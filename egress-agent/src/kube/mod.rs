@@ -6,9 +6,12 @@
 
 mod client;
 mod compat;
+mod demand;
 mod health;
 mod index;
 mod resource;
+#[cfg(test)]
+mod simulation;
 mod watch;
 
 use std::path::PathBuf;
@@ -19,7 +22,7 @@ use std::time::Duration;
 
 use kube::Client;
 use tokio::runtime::Builder;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tracing::info;
 
@@ -27,13 +30,15 @@ use crate::report::{self, Clock, Reporter, Round};
 use crate::sources::cluster::Feed;
 
 use compat::Compat;
+use demand::Demand;
 use index::Index;
 use resource::Kind;
 
 pub(crate) use client::{ConnectError, connect};
 pub(crate) use compat::names as compat_names;
 pub(crate) use health::{Figures, Health};
-pub(crate) use index::{Internal, Pod, Version, View};
+pub(crate) use index::{Internal, Pod, Reference, Version, View};
+pub(crate) use resource::Slices;
 
 /// Changes that come this soon after each other are one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,7 +56,7 @@ const CALM: Pace = Pace { quiet: Duration::from_millis(250), longest: Duration::
 
 fn pace(kind: &Kind) -> Pace {
     match kind {
-        Kind::Node | Kind::Service | Kind::EndpointSlice => CALM,
+        Kind::Node | Kind::Service | Kind::EndpointSlice | Kind::NamedSlice => CALM,
         Kind::Policy
         | Kind::ClusterPolicy
         | Kind::Config
@@ -75,6 +80,7 @@ pub(crate) struct Settings {
     pub(crate) node: String,
     /// Foreign kinds to watch, as `import` calls them.
     pub(crate) compat: Vec<String>,
+    pub(crate) slices: Slices,
     /// Whether a taint is taken off the node when the kernel enforces.
     pub(crate) remove_taint: bool,
 }
@@ -147,39 +153,35 @@ impl Drop for Service {
 async fn follow(client: Client, settings: &Settings, feed: &Feed, health: &Arc<Health>, changed: impl Fn()) {
     let (told, mut news) = mpsc::channel(QUEUE);
     let mut needed: Vec<Kind> = Vec::new();
-    for watched in resource::watched(&settings.node) {
+    for watched in resource::watched(&settings.node, settings.slices) {
         needed.push(watched.kind.clone());
         tokio::spawn(watch::follow(client.clone(), watched, told.clone(), Arc::clone(health)));
     }
+    let mut demand = Demand::new(client.clone(), settings.slices, told.clone(), Arc::clone(health));
     let mut compat = Compat::new(client, &settings.compat, told, Arc::clone(health));
     needed.extend(compat.start());
     let mut index = Index::default();
-    let mut published = None;
-    while let Some((kind, change)) = news.recv().await {
-        let begun = Instant::now();
-        let mut pace = if published.is_some() { self::pace(&kind) } else { PROMPT };
-        let mut dirty = compat.wants(&kind) && index.apply(&kind, change);
-        while let Ok(Some((kind, change))) =
-            timeout_at((begun + pace.longest).min(Instant::now() + pace.quiet), news.recv()).await
-        {
-            pace = pace.min(self::pace(&kind));
-            dirty |= compat.wants(&kind) && index.apply(&kind, change);
+    let mut published: Option<View> = None;
+    let mut dirty = false;
+    let counted = demand.counted();
+    while let Some(batch) = batch(&mut news, &counted, published.is_some()).await {
+        for (kind, change) in batch {
+            dirty |= compat.wants(&kind) && demand.wants(&kind) && index.apply(&kind, change);
         }
-        for closed in compat.follow(index.definitions()) {
-            dirty |= index.apply(&closed, index::Change::Closed);
+        for kind in compat.follow(index.definitions()) {
+            dirty |= index.apply(&kind, index::Change::Closed);
         }
-        let ready = published.is_some() || (index.has_listed(&needed) && index.has_listed(compat.watched()));
-        if !ready || !dirty {
+        let is_known = published.is_some() || (index.has_listed(&needed) && index.has_listed(compat.watched()));
+        if let Some((kind, change)) = is_known.then(|| demand.follow(&index)).flatten() {
+            dirty |= index.apply(&kind, change);
+        }
+        if !is_known || !demand.is_met(&index) || !std::mem::take(&mut dirty) {
             continue;
         }
-        let view = index.view();
+        let mut view = index.view();
+        view.node_count = demand.count().unwrap_or(view.node_count);
         if published.is_none() {
-            info!(
-                pods = view.pods.len(),
-                policies = view.texts.len(),
-                nodes = view.nodes.len(),
-                "the cluster is known"
-            );
+            info!(pods = view.pods.len(), policies = view.texts.len(), nodes = view.node_count, "the cluster is known");
         }
         if published.as_ref() != Some(&view) {
             feed.put(view.clone());
@@ -187,4 +189,21 @@ async fn follow(client: Client, settings: &Settings, feed: &Feed, health: &Arc<H
             changed();
         }
     }
+}
+
+/// The next changes that are to be one, or none of them when the nodes were `counted`; `None` when nobody tells any more. `calm`: whether
+/// some changes have time.
+async fn batch(news: &mut mpsc::Receiver<watch::Told>, counted: &Notify, calm: bool) -> Option<Vec<watch::Told>> {
+    let first = tokio::select! {
+        first = news.recv() => first?,
+        () = counted.notified() => return Some(Vec::new()),
+    };
+    let begun = Instant::now();
+    let mut pace = if calm { self::pace(&first.0) } else { PROMPT };
+    let mut batch = vec![first];
+    while let Ok(Some(next)) = timeout_at((begun + pace.longest).min(Instant::now() + pace.quiet), news.recv()).await {
+        pace = pace.min(self::pace(&next.0));
+        batch.push(next);
+    }
+    Some(batch)
 }

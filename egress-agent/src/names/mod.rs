@@ -17,6 +17,8 @@ mod registry;
 mod replies;
 mod service;
 mod shared;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 
 use std::time::Duration;

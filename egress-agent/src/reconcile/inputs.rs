@@ -6,6 +6,7 @@ use egress_policy::model::{HostNetworkPods, NodeInfo, PolicySet, ServicePort};
 
 use crate::discovery::Discovery;
 use crate::kube::Version;
+use crate::report::ForeignRound;
 use crate::sources::{ClusterSource, Endpoint, EndpointSource, PolicySource, Problem};
 
 /// Where everything is read from.
@@ -36,12 +37,16 @@ pub(super) struct Read {
     /// Trusted resolvers beside those of this machine.
     pub(super) resolvers: Vec<std::net::IpAddr>,
     pub(super) nodes: Vec<NodeInfo>,
+    /// How many there are.
+    pub(super) node_count: usize,
     pub(super) services: Vec<ServicePort>,
     pub(super) problems: Vec<Problem>,
     /// Newest versions of the cluster's objects, by title.
     pub(super) versions: BTreeMap<String, Version>,
     /// Objects of which an older version is in force.
     pub(super) kept: usize,
+    /// Foreign objects that there is something to say of.
+    pub(super) foreign: Vec<ForeignRound>,
 }
 
 impl Origin {
@@ -74,10 +79,12 @@ impl Origin {
                     set: said.set,
                     resolvers: said.dns,
                     nodes: said.nodes,
+                    node_count: said.node_count,
                     services: said.services,
                     problems: said.problems,
                     versions: said.versions,
                     kept: said.kept,
+                    foreign: said.foreign,
                 }
             }
         }

@@ -179,9 +179,9 @@ impl<K: Kernel> Reconciler<K> {
             name_warnings: &names.warnings,
             problems: &status.problems,
             namespaces: &self.inputs.endpoints.iter().map(|endpoint| endpoint.namespace.clone()).collect(),
-            nodes: self.said.nodes.len(),
+            nodes: self.said.node_count,
         };
-        parts.round()
+        Round { foreign: self.said.foreign.clone(), ..parts.round() }
     }
 
     fn record(&mut self, plan: &Plan, applied: &Applied, names: &NameReport, changed: bool) -> Status {

@@ -80,6 +80,7 @@ impl Parts<'_> {
             policies,
             problems: left.map(|problem| note(NoteReason::Failed, problem)).collect(),
             nodes: self.nodes,
+            foreign: Vec::new(),
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use egress_policy::document::{self, Object};
 use egress_policy::model::{Peer, Policy};
 use egress_policy::spec::API_VERSION;
-use egress_policy::status::{ConditionKind, NodeState, Note, NoteReason, PolicyStatus, ReportedKind};
+use egress_policy::status::{Condition, ConditionKind, NodeState, Note, NoteReason, PolicyStatus, ReportedKind, Truth};
 use egress_policy::warnings::{Warning, WarningReason};
 use futures_util::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
@@ -20,7 +20,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, warn};
 
@@ -28,7 +28,8 @@ use super::announce::Announcer;
 use super::api::{self, kind_name, resource};
 use super::fold::{ConfigFacts, Facts, PolicyFacts, PolicyName, Verdict, fold};
 use super::lease::Election;
-use super::{Reporter, writer};
+use super::node::shortened;
+use super::{Reporter, Round, writer};
 
 /// Statuses are written at most once in this time.
 const PACE: Duration = Duration::from_secs(5);
@@ -45,10 +46,11 @@ const MARGIN: Duration = Duration::from_secs(10);
 pub(super) async fn run(
     client: Client,
     reporter: Reporter,
-    nodes: impl Fn() -> usize,
+    rounds: watch::Receiver<Option<Round>>,
     mut stopped: impl Future<Output = ()> + Unpin,
 ) {
     let mut election = Election::new(client.clone(), &reporter);
+    let nodes = || rounds.borrow().as_ref().map_or(1, |round| round.nodes);
     loop {
         let until = tokio::select! {
             until = election.won(&nodes) => until,
@@ -56,7 +58,7 @@ pub(super) async fn run(
         };
         tokio::select! {
             () = election.keep(until) => {}
-            () = lead(client.clone(), &reporter) => {}
+            () = lead(client.clone(), &reporter, &rounds) => {}
             () = &mut stopped => break,
         }
     }
@@ -162,7 +164,7 @@ impl Board {
 }
 
 /// Watches and writes, for as long as it is let.
-pub(super) async fn lead(client: Client, reporter: &Reporter) {
+pub(super) async fn lead(client: Client, reporter: &Reporter, rounds: &watch::Receiver<Option<Round>>) {
     let (told, mut changes) = mpsc::channel(QUEUE);
     let follow = async {
         let dynamic = |kind| Api::<DynamicObject>::all_with(client.clone(), &resource(kind));
@@ -195,6 +197,7 @@ pub(super) async fn lead(client: Client, reporter: &Reporter) {
             }
             if board.is_whole() {
                 publish(&client, reporter, &mut board, &mut announcer).await;
+                announce_foreign(rounds, &mut announcer).await;
                 next = Instant::now() + PACE;
             }
         }
@@ -364,6 +367,31 @@ async fn publish(client: &Client, reporter: &Reporter, board: &mut Board, announ
         && *status != config.status
     {
         note_failure(timeout(REQUEST, api::write_config(client, status)).await, "default");
+    }
+}
+
+/// Says what this agent finds wrong with foreign objects. Their own status belongs to whoever else enforces them.
+async fn announce_foreign(rounds: &watch::Receiver<Option<Round>>, announcer: &mut Announcer) {
+    let foreign = rounds.borrow().as_ref().map(|round| round.foreign.clone()).unwrap_or_default();
+    for round in foreign {
+        let object = round.object;
+        let condition = Condition {
+            kind: ConditionKind::Accepted,
+            status: Truth::False,
+            observed_generation: Some(object.generation),
+            last_transition_time: String::new(),
+            reason: if round.is_refused { "Invalid" } else { "Differs" }.to_owned(),
+            message: shortened(&round.messages.join("; ")),
+        };
+        let reference = ObjectReference {
+            api_version: Some(object.api_version),
+            kind: Some(object.kind),
+            namespace: object.namespace,
+            name: Some(object.name),
+            uid: Some(object.uid),
+            ..ObjectReference::default()
+        };
+        announcer.announce(&reference, &[condition]).await;
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) use clock::Clock;
 pub(crate) use compose::{InForce, Parts, Selected};
 #[cfg(test)]
 use node::PolicyRound;
-pub(crate) use node::Round;
+pub(crate) use node::{ForeignRound, Round};
 
 /// Name of the Lease that decides who leads.
 pub(crate) const LEASE: &str = "egress-status-leader";
@@ -56,8 +56,7 @@ pub(crate) async fn run(
     rounds: watch::Receiver<Option<Round>>,
     stopped: impl Future<Output = ()>,
 ) {
-    let nodes = rounds.clone();
-    let cluster = move || nodes.borrow().as_ref().map_or(1, |round| round.nodes);
+    let latest = rounds.clone();
     let writing = writer::Writer::new(client.clone(), reporter.clone()).run(rounds.clone());
     let (node, taints) = (reporter.node.clone(), rounds.clone());
     let untainting = async {
@@ -74,7 +73,7 @@ pub(crate) async fn run(
             () = &mut stopped => false,
         };
         if has_begun {
-            Box::pin(leader::run(client.clone(), reporter.clone(), cluster, stopped)).await;
+            Box::pin(leader::run(client.clone(), reporter.clone(), latest, stopped)).await;
         }
     };
     tokio::select! {

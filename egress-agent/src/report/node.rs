@@ -8,6 +8,8 @@ use egress_policy::status::{
 };
 use k8s_openapi::jiff::Timestamp;
 
+use crate::kube::Reference;
+
 /// What is in force on the node after a round.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Round {
@@ -18,6 +20,17 @@ pub(crate) struct Round {
     pub(crate) problems: Vec<Note>,
     /// How many nodes the cluster has: the more, the longer each waits before it writes.
     pub(crate) nodes: usize,
+    /// Foreign objects that there is something to say of: every agent comes to the same, and the one that leads says it.
+    pub(crate) foreign: Vec<ForeignRound>,
+}
+
+/// An object of another firewall.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ForeignRound {
+    pub(crate) object: Reference,
+    /// Whether this version is not in force; otherwise some of its rules mean something else here.
+    pub(crate) is_refused: bool,
+    pub(crate) messages: Vec<String>,
 }
 
 /// The configuration in a round.

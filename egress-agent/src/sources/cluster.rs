@@ -13,6 +13,7 @@ use tracing::info;
 
 use crate::discovery::kubepods::{Kubepods, PodCgroup, Sighting};
 use crate::kube::{Pod, Version, View};
+use crate::report::ForeignRound;
 
 use super::endpoints::{Endpoint, NetnsRef};
 use super::foreign::Foreign;
@@ -33,7 +34,7 @@ impl Feed {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(view));
     }
 
-    fn latest(&self) -> Option<Arc<View>> {
+    pub(crate) fn latest(&self) -> Option<Arc<View>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -57,11 +58,15 @@ pub(crate) struct Said {
     pub(crate) set: PolicySet,
     pub(crate) dns: Vec<std::net::IpAddr>,
     pub(crate) nodes: Vec<NodeInfo>,
+    /// How many there are.
+    pub(crate) node_count: usize,
     pub(crate) services: Vec<ServicePort>,
     pub(crate) problems: Vec<Problem>,
     /// Newest versions of our objects, by title.
     pub(crate) versions: BTreeMap<String, Version>,
     pub(crate) kept: usize,
+    /// Foreign objects that there is something to say of.
+    pub(crate) foreign: Vec<ForeignRound>,
 }
 
 /// The pods of this node.
@@ -117,6 +122,7 @@ impl ClusterSource {
         policies.set.namespaces.clone_from(&view.namespaces);
         let mut problems = policies.problems;
         problems.extend(view.problems.iter().cloned());
+        let foreign_rounds = foreign_rounds(&view, &foreign.problems, &problems);
         problems.extend(foreign.problems);
         problems.extend(know_internal(&mut policies.set, &view));
         let internal = policies.set.config.internal_cidrs.clone().unwrap_or_default();
@@ -124,10 +130,12 @@ impl ClusterSource {
             set: policies.set,
             dns: view.dns.clone(),
             nodes: view.nodes.clone(),
+            node_count: view.node_count,
             services: view.services.iter().filter(|service| service.leads_outside(&internal)).cloned().collect(),
             problems,
             versions: view.versions.clone(),
             kept: policies.kept,
+            foreign: foreign_rounds,
         }
     }
 
@@ -207,6 +215,27 @@ impl Running {
             });
         }
     }
+}
+
+/// Foreign objects that were refused, or that mean something else here; `found` when they were converted, `read` when what became of them
+/// was read.
+fn foreign_rounds(view: &View, found: &[Problem], read: &[Problem]) -> Vec<ForeignRound> {
+    let told = |name: &str, problems: &[Problem]| -> Vec<String> {
+        let own = problems.iter().filter(|problem| problem.source == name);
+        own.map(|problem| {
+            let path = problem.path.as_ref().map(|path| format!("{path}: ")).unwrap_or_default();
+            let hint = problem.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+            format!("{path}{}{hint}", problem.message)
+        })
+        .collect()
+    };
+    let refused = |name: &str| read.iter().any(|problem| problem.source == name);
+    let rounds = view.references.iter().map(|(name, reference)| {
+        let found = told(name, found);
+        let messages = if found.is_empty() { told(name, read) } else { found };
+        ForeignRound { object: reference.clone(), is_refused: refused(name), messages }
+    });
+    rounds.filter(|round| !round.messages.is_empty()).collect()
 }
 
 /// Stands for the namespace of pods that are not known; no namespace is called so.

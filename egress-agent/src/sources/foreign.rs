@@ -73,11 +73,18 @@ impl Converted {
         let unreadable: Vec<Problem> = report
             .problems
             .iter()
-            .map(|problem| Problem::new(&problem.source, &problem.problem.message).hint(&problem.problem.hint))
+            .map(|of| {
+                let found =
+                    Problem::new(&of.source, &of.problem.message).at(1, &of.problem.path).hint(&of.problem.hint);
+                match &of.problem.object {
+                    Some(object) => found.of(titled(object, &of.source)),
+                    None => found.of(&of.source),
+                }
+            })
             .collect();
         for row in report.rows.iter().filter(|row| row.outcome >= Outcome::Narrower) {
             let message = format!("{} ({}) is {} here: {}", row.path, row.rule, row.outcome.name(), row.why.join("; "));
-            self.problems.push(Problem::new(&row.source, message).of(&row.object));
+            self.problems.push(Problem::new(&row.source, message).of(titled(&row.object, &row.source)));
         }
         if objects.is_empty() && unreadable.is_empty() {
             return;
@@ -100,6 +107,13 @@ impl Converted {
         self.problems.extend(unreadable);
         self.texts.push(FileText { name: name.to_owned(), text });
     }
+}
+
+/// "`EgressNetworkPolicy` shop/default (network.openshift.io)": an object of ours may have the same kind and name. `source` is the
+/// resource with its group, and the key.
+fn titled(object: &str, source: &str) -> String {
+    let group = source.split_once(' ').and_then(|(resource, _)| resource.split_once('.')).map(|(_, group)| group);
+    group.map_or_else(|| object.to_owned(), |group| format!("{object} ({group})"))
 }
 
 #[cfg(test)]
@@ -135,6 +149,10 @@ mod tests {
         let readable: Vec<bool> = converted.texts.iter().map(|file| file.text.is_ok()).collect();
         assert_eq!(readable, [true, false]);
         assert_eq!(converted.problems.iter().map(|problem| problem.source.as_str()).collect::<Vec<_>>(), ["b"]);
+        let name = "egressfirewalls.k8s.ovn.org other/default";
+        let converted = foreign.convert(&objects(&[(name, &broken)]));
+        let named: Vec<_> = converted.problems.iter().map(|problem| problem.object.as_deref().unwrap()).collect();
+        assert_eq!(named, ["EgressFirewall other/default (k8s.ovn.org)"], "an object of ours may be called so too");
     }
 
     #[test]

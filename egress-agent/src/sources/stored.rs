@@ -95,6 +95,7 @@ impl File {
             texts: read(self.texts),
             foreign: self.foreign.into_iter().map(|(kind, texts)| (kind, read(texts))).collect(),
             namespaces: self.namespaces,
+            node_count: self.nodes.len(),
             nodes: self.nodes,
             internal: self.internal,
             dns: self.dns,

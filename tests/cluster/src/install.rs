@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::kubectl::{ask, run};
+use crate::kubectl::{Token, ask, run};
 use crate::{Cluster, setting};
 
 const NAMESPACE: &str = "egress-system";
@@ -22,11 +22,16 @@ pub struct Installed<'a> {
 impl<'a> Installed<'a> {
     /// Installs, and waits until every node's agent is ready.
     pub fn new(cluster: &'a Cluster) -> Self {
+        Self::with(cluster, &[])
+    }
+
+    /// The same with further components.
+    pub fn with(cluster: &'a Cluster, components: &[&str]) -> Self {
         let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
         std::fs::create_dir_all(&target).expect("target/");
         let kustomizations = tempfile::tempdir_in(target).expect("a folder below target/");
         for of in ["base", "uninstall"] {
-            write_kustomization(&kustomizations.path().join(of), of);
+            write_kustomization(&kustomizations.path().join(of), of, components);
         }
         let installed = Self { _cluster: cluster, kustomizations, present: true };
         installed.apply("base");
@@ -63,6 +68,14 @@ impl<'a> Installed<'a> {
         let pods = ask(&[&["-n", NAMESPACE, "pods"], &selector[..], &[&format!("spec.nodeName={node}")]].concat());
         let pods = pods.expect("pods");
         pods.pointer("/items/0/metadata/name").and_then(Value::as_str).expect("an agent on the node").to_owned()
+    }
+
+    /// A token as the agent on a node has it: bound to its pod, and thereby to the node.
+    pub fn token_on(&self, node: &str) -> Token {
+        let pod = self.agent_on(node);
+        let arguments = ["-n", NAMESPACE, "create", "token", "egress-agent", "--bound-object-kind=Pod"];
+        let token = run(&[&arguments[..], &[&format!("--bound-object-name={pod}")]].concat(), None).expect("a token");
+        Token::new(&token)
     }
 
     /// Runs a command of the agent in its pod on a node.
@@ -107,11 +120,12 @@ impl Drop for Installed<'_> {
 }
 
 /// The tree's kustomization with the image and the components of this cluster.
-fn write_kustomization(folder: &Path, of: &str) {
+fn write_kustomization(folder: &Path, of: &str, further: &[&str]) {
     std::fs::create_dir(folder).expect("a folder");
     let image = setting("EGRESS_IMAGE", "");
     let components = setting("EGRESS_COMPONENTS", "");
     let components = components.split(',').filter(|name| !name.is_empty());
+    let components = components.chain(further.iter().copied());
     // The others change arguments that uninstalling does not have.
     let components = components.filter(|name| of == "base" || ["mount-bpffs", "openshift"].contains(name));
     let components: Vec<_> = components.map(|name| format!("../../../deploy/components/{name}")).collect();

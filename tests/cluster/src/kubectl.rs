@@ -28,9 +28,46 @@ impl Answer {
     }
 }
 
+/// Somebody else than who runs the tests, known by a token alone.
+#[derive(Debug)]
+pub struct Token {
+    kubeconfig: tempfile::NamedTempFile,
+}
+
+impl Token {
+    /// Whom this token belongs to.
+    pub(crate) fn new(token: &str) -> Self {
+        let config = run(&["config", "view", "--raw", "--minify", "-o", "json"], None).expect("the kubeconfig");
+        let mut config: Value = serde_json::from_str(&config).expect("the kubeconfig");
+        // A client certificate would win over the token.
+        for user in config.get_mut("users").and_then(Value::as_array_mut).expect("users") {
+            user["user"] = serde_json::json!({"token": token});
+        }
+        let kubeconfig = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(kubeconfig.path(), config.to_string()).expect("a kubeconfig");
+        Self { kubeconfig }
+    }
+
+    /// Runs `kubectl` as this one.
+    pub fn run(&self, arguments: &[&str], input: Option<&str>) -> Answer {
+        let mut command = Command::new("kubectl");
+        command.arg("--kubeconfig").arg(self.kubeconfig.path());
+        answer(command, arguments, input)
+    }
+
+    /// Writes the status of an object as the agents do.
+    pub fn apply_status(&self, resource: &str, name: &str, object: &Value) -> Answer {
+        let how = ["--subresource=status", "--type=merge", "--dry-run=server", "-p", &object.to_string()];
+        self.run(&[&["patch", resource, name], &how[..]].concat(), None)
+    }
+}
+
 /// Runs `kubectl` with these arguments and this standard input.
 pub fn run(arguments: &[&str], input: Option<&str>) -> Answer {
-    let mut command = Command::new("kubectl");
+    answer(Command::new("kubectl"), arguments, input)
+}
+
+fn answer(mut command: Command, arguments: &[&str], input: Option<&str>) -> Answer {
     command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     let mut child = command.spawn().expect("kubectl");

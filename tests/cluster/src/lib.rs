@@ -9,7 +9,7 @@ mod kubectl;
 mod lab;
 
 pub use install::Installed;
-pub use kubectl::{Answer, apply, ask, eventually, run};
+pub use kubectl::{Answer, Token, apply, ask, eventually, run};
 pub use lab::{Lab, Server, Verdict, attempt};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

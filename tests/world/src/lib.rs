@@ -26,7 +26,7 @@ pub use place::{cgroup2_mount, clean_up_when_interrupted};
 pub use pod::{Endpoint, Pod};
 pub use process::{Process, Shared};
 pub use sniffer::Sniffer;
-pub use world::{POD_CIDRS, World};
+pub use world::{Beside, POD_CIDRS, World};
 
 use std::time::{Duration, Instant};
 

@@ -35,6 +35,15 @@ const OUTSIDE: [(&str, &str); 2] = [("ipv6/ip_nonlocal_bind", "1"), FAST_OPEN];
 const NODE: [(&str, &str); 4] = [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1"), PING, FAST_OPEN];
 const POD: [(&str, &str); 2] = [PING, FAST_OPEN];
 
+/// Interfaces of pods beside an interface of the node, as some CNI plugins make them: nothing of the pod's is on the node's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// With a hardware address of its own.
+    Macvlan,
+    /// With the node's.
+    Ipvlan,
+}
+
 /// A node with pods, and what is behind it.
 pub struct World {
     // Dropped in this order: what runs before the folders that it runs in.
@@ -112,13 +121,27 @@ impl World {
     /// Adds a pod whose interface is a macvlan beside the node's own: its packets cross no interface of the node. `None` if the
     /// kernel has no macvlan.
     pub fn add_macvlan_pod(&mut self, full_name: &str) -> Option<&Pod> {
+        self.add_pod_beside(full_name, Beside::Macvlan, None)
+    }
+
+    /// Adds a pod whose interface lies beside the node's own; `cgroup` as in [`Self::add_pod_in`]. `None` if the kernel has no such
+    /// interfaces. A node has pods of one kind at a time.
+    pub fn add_pod_beside(&mut self, full_name: &str, kind: Beside, cgroup: Option<&str>) -> Option<&Pod> {
         let number = self.pods_made + 1;
         let network = Arc::new(Namespace::new(full_name));
         network.sysctl(&[&EVERYWHERE[..], &POD].concat());
         let path = network.path();
-        let add = format!("link add link out0 name eth0 netns {} type macvlan mode bridge\n", path.display());
+        let kind = match kind {
+            Beside::Macvlan => "macvlan mode bridge",
+            Beside::Ipvlan => "ipvlan mode l2",
+        };
+        let add = format!("link add link out0 name eth0 netns {} type {kind}\n", path.display());
         self.node.try_ip(&add).ok()?;
-        let pod = Pod::new(full_name, network, Some(number), self.place.cgroup());
+        let cgroups = self.place.cgroup();
+        let pod = match cgroup {
+            None => Pod::new(full_name, network, Some(number), cgroups),
+            Some(cgroup) => Pod::in_cgroup(full_name, network, Some(number), cgroups.join(cgroup)),
+        };
         let (address4, address6) = (pod.address4(), pod.address6());
         pod.network().ip(&format!(
             "link set lo up\n\

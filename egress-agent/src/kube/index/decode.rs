@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use egress_policy::document;
 use egress_policy::selector::Labels;
 use ipnet::IpNet;
 use kube::core::{DynamicObject, ObjectMeta};
@@ -14,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::kube::resource::Watched;
+use crate::kube::resource::{SERVICE, Watched};
 use crate::sources::Text;
 
 use super::super::resource::Kind;
@@ -46,6 +47,12 @@ pub(crate) struct Policy {
     /// Changes with the spec, not with the status.
     pub(crate) generation: i64,
     pub(crate) uid: String,
+    pub(crate) api_version: String,
+    pub(crate) kind: String,
+    /// Whether it may be about nodes.
+    pub(crate) selects_nodes: bool,
+    /// Whether it is the configuration, valid, and says what is internal.
+    pub(crate) lists_internal: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -81,6 +88,8 @@ pub(crate) struct Service {
     pub(crate) ports: Vec<Port>,
     /// The label `k8s-app`.
     pub(crate) app: Option<String>,
+    /// Whether a controller finds its endpoints by labels of pods.
+    pub(crate) selects: bool,
 }
 
 /// A port of a service or of a slice.
@@ -133,7 +142,7 @@ pub(crate) fn decode(watched: &Watched, object: DynamicObject) -> (String, Decod
         Kind::Node => node(labels(metadata), data),
         Kind::Pod => pod(metadata, data),
         Kind::Service => service(&labels(metadata), data),
-        Kind::EndpointSlice => slice(&metadata, data),
+        Kind::EndpointSlice | Kind::NamedSlice => slice(&metadata, data),
         Kind::ServiceCidr => service_cidr(data),
         Kind::KubeadmConfig => kubeadm(data),
         Kind::Definition => definition(data),
@@ -154,11 +163,22 @@ fn policy(watched: &Watched, metadata: ObjectMeta, data: Value) -> Object {
     object.insert("apiVersion".to_owned(), Value::String(watched.api.api_version.clone()));
     object.insert("kind".to_owned(), Value::String(watched.api.kind.clone()));
     object.insert("metadata".to_owned(), Value::Object(named));
+    let text = Value::Object(object).to_string();
     Object::Policy(Policy {
-        text: Text::new(Value::Object(object).to_string()),
+        selects_nodes: text.contains("nodeSelector"),
+        lists_internal: watched.kind == Kind::Config && lists_internal(&text),
+        text: Text::new(text),
         generation: metadata.generation.unwrap_or_default(),
         uid: metadata.uid.unwrap_or_default(),
+        api_version: watched.api.api_version.clone(),
+        kind: watched.api.kind.clone(),
     })
+}
+
+fn lists_internal(config: &str) -> bool {
+    let documents = document::read_in_cluster(config);
+    let lists = |object: &document::Object| matches!(object, document::Object::Config(config) if config.internal_cidrs.is_some());
+    documents.problems.is_empty() && documents.objects.iter().any(lists)
 }
 
 fn read<T: DeserializeOwned>(data: Value) -> Result<T, String> {
@@ -297,6 +317,8 @@ fn service(labels: &Labels, data: Value) -> Decoded {
         external_ips: Vec<String>,
         #[serde(default)]
         ports: Vec<RawPort>,
+        #[serde(default)]
+        selector: BTreeMap<String, String>,
     }
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -324,7 +346,8 @@ fn service(labels: &Labels, data: Value) -> Decoded {
     addresses.sort_unstable();
     addresses.dedup();
     let app = labels.get("k8s-app").cloned();
-    Ok(Object::Service(Service { addresses, cluster_addresses, ports: ports(spec.ports), app }))
+    let selects = !spec.selector.is_empty();
+    Ok(Object::Service(Service { addresses, cluster_addresses, ports: ports(spec.ports), app, selects }))
 }
 
 fn slice(metadata: &ObjectMeta, data: Value) -> Decoded {
@@ -340,7 +363,6 @@ fn slice(metadata: &ObjectMeta, data: Value) -> Decoded {
         #[serde(default)]
         addresses: Vec<String>,
     }
-    const SERVICE: &str = "kubernetes.io/service-name";
     let Body { endpoints, ports: raw } = read(data)?;
     let namespace = metadata.namespace.as_deref().unwrap_or_default();
     let service = metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE)).ok_or("has no service")?;

@@ -15,7 +15,7 @@ use super::resource::Kind;
 
 pub(crate) use decode::{Decoded, Definition, Object, Pod, decode, key};
 pub(crate) use internal::Internal;
-pub(crate) use view::{Version, View};
+pub(crate) use view::{Reference, Version, View};
 
 /// Something that a watch said.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub(crate) enum Change {
     Gone(String),
     /// The cluster does not have the kind, as far as can be told now: nothing, unless something was known.
     Absent,
+    /// The kind is watched from now on, and nothing is known of it yet.
+    Opened,
     /// The kind is not watched any more.
     Closed,
 }
@@ -121,6 +123,10 @@ impl Objects {
             }
             Change::Gone(key) => self.live.remove(&key).is_some(),
             Change::Absent => !std::mem::replace(&mut self.listed, true),
+            Change::Opened => {
+                *self = Self::default();
+                false
+            }
             Change::Closed => {
                 let changed = !self.listed || !self.live.is_empty();
                 *self = Self { listed: true, ..Self::default() };

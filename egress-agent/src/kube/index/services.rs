@@ -13,7 +13,8 @@ use crate::kube::resource::Kind;
 /// Every port of every service with addresses and endpoints.
 pub(super) fn service_ports(index: &Index) -> Vec<ServicePort> {
     let mut slices: BTreeMap<&str, Vec<&Slice>> = BTreeMap::new();
-    for (_, object) in index.objects(&Kind::EndpointSlice) {
+    // A slice that two watches tell of is there twice, which changes nothing.
+    for (_, object) in index.objects(&Kind::EndpointSlice).chain(index.objects(&Kind::NamedSlice)) {
         if let Object::Slice(slice) = object {
             slices.entry(slice.service.as_str()).or_default().push(slice);
         }

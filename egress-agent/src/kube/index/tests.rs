@@ -1,14 +1,18 @@
 //! The view depends on what the objects are, not on how it was told.
 
+use std::collections::BTreeSet;
+
 use kube::core::DynamicObject;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::kube::resource::{Watched, watched};
+use crate::kube::resource::{Slices, Watched, watched};
 
 fn resource(kind: &Kind) -> Watched {
-    watched("node-a").into_iter().find(|watched| watched.kind == *kind).unwrap()
+    let mut all = watched("node-a", Slices::All);
+    all.extend([Watched::nodes(), Watched::slices_of(&BTreeSet::new())]);
+    all.into_iter().find(|watched| watched.kind == *kind).unwrap()
 }
 
 /// An object as the API server writes it.

@@ -1,11 +1,12 @@
 //! What follows from the index, for the reconciler: no Kubernetes type in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use egress_policy::model::{NodeInfo, ServicePort};
 use egress_policy::selector::Labels;
 
+use super::decode::Policy;
 use super::{Index, Internal, Object, Pod};
 use crate::kube::resource::Kind;
 use crate::sources::{FileText, Problem};
@@ -17,10 +18,15 @@ pub(crate) struct View {
     pub(crate) texts: Vec<FileText>,
     /// Foreign objects, by `resource.group`.
     pub(crate) foreign: BTreeMap<String, Foreign>,
+    /// What the API server calls the foreign objects, by the names of their texts.
+    pub(crate) references: BTreeMap<String, Reference>,
     /// Which versions of our objects these are, by the object's title ("`EgressNetworkPolicy` default/curl").
     pub(crate) versions: BTreeMap<String, Version>,
     pub(crate) namespaces: BTreeMap<String, Labels>,
+    /// The nodes, if anybody needs to know them.
     pub(crate) nodes: Vec<NodeInfo>,
+    /// How many there are.
+    pub(crate) node_count: usize,
     pub(crate) internal: Internal,
     /// Addresses of the cluster's DNS service and of its endpoints.
     pub(crate) dns: ServiceDns,
@@ -28,6 +34,17 @@ pub(crate) struct View {
     /// The pods of this node.
     pub(crate) pods: Vec<Pod>,
     pub(crate) problems: Vec<Problem>,
+}
+
+/// An object as Events refer to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reference {
+    pub(crate) api_version: String,
+    pub(crate) kind: String,
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) generation: i64,
 }
 
 /// Foreign objects of one kind, by key.
@@ -45,15 +62,40 @@ pub(crate) struct Version {
     pub(crate) uid: String,
 }
 
-/// The services that the pods' resolv.conf may lead to: of Kubernetes itself and of OpenShift.
+/// Names of DNS services in `kube-system`, and of OpenShift's in `openshift-dns`.
+const DNS: [&str; 3] = ["kube-dns", "coredns", "kube-dns-upstream"];
+const OPENSHIFT_DNS: &str = "dns-default";
+
+/// The services that the pods' resolv.conf may lead to.
 fn is_dns(key: &str, app: Option<&str>) -> bool {
-    key == "openshift-dns/dns-default"
-        || key
-            .strip_prefix("kube-system/")
-            .is_some_and(|name| app == Some("kube-dns") || matches!(name, "kube-dns" | "coredns" | "kube-dns-upstream"))
+    let is_openshifts = key.strip_prefix("openshift-dns/") == Some(OPENSHIFT_DNS);
+    let kubernetes = key.strip_prefix("kube-system/");
+    is_openshifts || kubernetes.is_some_and(|name| app == Some("kube-dns") || DNS.contains(&name))
 }
 
 impl Index {
+    /// Whether it matters which nodes there are: for what is internal, or for rules that select nodes.
+    pub(crate) fn needs_nodes(&self) -> bool {
+        let mut policies =
+            self.kinds.keys().flat_map(|kind| self.objects(kind)).filter_map(|(_, object)| policy(object));
+        let mut settings = self.objects(&Kind::Config).filter_map(|(_, object)| policy(object));
+        !settings.any(|config| config.lists_internal) || policies.any(|policy| policy.selects_nodes)
+    }
+
+    /// Names of the services whose slices count whatever the slices' labels say: those whose endpoints no selector finds, because
+    /// whoever writes such a slice writes its labels too, and DNS services.
+    pub(crate) fn services_to_look_at(&self) -> BTreeSet<String> {
+        let mut names: BTreeSet<String> = DNS.iter().chain([&OPENSHIFT_DNS]).map(|name| (*name).to_owned()).collect();
+        for (key, object) in self.objects(&Kind::Service) {
+            if let Object::Service(service) = object
+                && !service.selects
+            {
+                names.extend(key.split_once('/').map(|(_, name)| name.to_owned()));
+            }
+        }
+        names
+    }
+
     /// What follows from everything that was said.
     pub(crate) fn view(&self) -> View {
         let mut view =
@@ -65,6 +107,7 @@ impl Index {
             view.problems.extend(self.problems(kind));
         }
         view.nodes.sort_unstable();
+        view.node_count = view.nodes.len();
         view.dns.sort_unstable();
         view.dns.dedup();
         view
@@ -88,6 +131,7 @@ impl View {
                 let name = format!("{} {key}", kind.resource());
                 let text = FileText { name, text: Ok(policy.text.clone()) };
                 if let Kind::Foreign(resource) = kind {
+                    self.references.insert(text.name.clone(), reference(key, policy));
                     self.foreign.entry(resource.clone()).or_default().push(text);
                 } else {
                     let version = Version { generation: policy.generation, uid: policy.uid.clone() };
@@ -115,6 +159,23 @@ impl View {
     }
 }
 
+fn reference(key: &str, policy: &Policy) -> Reference {
+    let (namespace, name) =
+        key.split_once('/').map_or((None, key), |(namespace, name)| (Some(namespace.to_owned()), name));
+    Reference {
+        api_version: policy.api_version.clone(),
+        kind: policy.kind.clone(),
+        namespace,
+        name: name.to_owned(),
+        uid: policy.uid.clone(),
+        generation: policy.generation,
+    }
+}
+
+fn policy(object: &Object) -> Option<&Policy> {
+    if let Object::Policy(policy) = object { Some(policy) } else { None }
+}
+
 /// What messages call our kinds.
 fn title(kind: &Kind) -> &'static str {
     match kind {
@@ -126,6 +187,7 @@ fn title(kind: &Kind) -> &'static str {
         | Kind::Pod
         | Kind::Service
         | Kind::EndpointSlice
+        | Kind::NamedSlice
         | Kind::ServiceCidr
         | Kind::KubeadmConfig
         | Kind::Definition

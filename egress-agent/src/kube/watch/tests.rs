@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::kube::index::Object;
-use crate::kube::resource::watched;
+use crate::kube::resource::{Slices, watched};
 
 /// What the server does with a request.
 #[derive(Clone, Debug)]
@@ -27,12 +27,14 @@ enum Answer {
     Broken(&'static [&'static str]),
     /// Lines of a watch, which goes on without saying more.
     Open(&'static [&'static str]),
+    /// A body that was compressed.
+    Compressed(&'static [u8]),
     /// Nothing at all.
     Silence,
 }
 
-/// The requests that came: path with query, and the token.
-type Requests = Arc<Mutex<Vec<(String, String)>>>;
+/// The requests that came: path with query, the token, and the encodings that are accepted.
+type Requests = Arc<Mutex<Vec<[String; 3]>>>;
 
 const EMPTY: &str = r#"{"kind":"NamespaceList","apiVersion":"v1","metadata":{"resourceVersion":"10"},"items":[]}"#;
 const ONE: &str = r#"{"kind":"NamespaceList","apiVersion":"v1","metadata":{"resourceVersion":"20"},"items":[{"metadata":{"name":"shop","resourceVersion":"11"}}]}"#;
@@ -71,6 +73,11 @@ async fn answer(answer: Answer) -> Result<Response<BoxBody<Bytes, std::io::Error
         Answer::Lines(text) => stream(lines(text), None, false),
         Answer::Broken(text) => stream(lines(text), Some(std::io::ErrorKind::ConnectionReset.into()), false),
         Answer::Open(text) => stream(lines(text), None, true),
+        Answer::Compressed(body) => {
+            let response = Response::builder().header("Content-Encoding", "gzip");
+            let body = Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed();
+            return response.body(body).map_err(std::io::Error::other);
+        }
         Answer::Silence => std::future::pending().await,
     };
     Ok(Response::new(body))
@@ -87,8 +94,9 @@ async fn serve(script: Vec<Answer>) -> (String, Requests) {
             let Ok((stream, _)) = listener.accept().await else { return };
             let (seen, script) = (Arc::clone(&seen), Arc::clone(&script));
             let service = service_fn(move |request: Request<Incoming>| {
-                let token = request.headers().get("authorization").map(|token| token.to_str().unwrap().to_owned());
-                seen.lock().unwrap().push((request.uri().to_string(), token.unwrap_or_default()));
+                let header = |name| request.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+                let seen_now = [request.uri().to_string(), header("authorization"), header("accept-encoding")];
+                seen.lock().unwrap().push(seen_now);
                 answer(script.lock().unwrap().pop_front().unwrap_or(Answer::Open(&[])))
             });
             tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
@@ -111,7 +119,7 @@ impl Lab {
 
     fn of(kind: &Kind, config: kube::Config, requests: Requests) -> Self {
         let client = Client::try_from(config).unwrap();
-        let watched = watched("node-a").into_iter().find(|watched| watched.kind == *kind).unwrap();
+        let watched = watched("node-a", Slices::All).into_iter().find(|watched| watched.kind == *kind).unwrap();
         let (told, news) = mpsc::channel(64);
         let health = Arc::new(Health::default());
         tokio::spawn(follow(client, watched, told, Arc::clone(&health)));
@@ -128,6 +136,7 @@ impl Lab {
             Change::Put(key, decoded) => format!("put {key}{}", word(&decoded)),
             Change::Gone(key) => format!("gone {key}"),
             Change::Absent => "absent".to_owned(),
+            Change::Opened => "opened".to_owned(),
             Change::Closed => "closed".to_owned(),
         }
     }
@@ -149,7 +158,7 @@ impl Lab {
     }
 
     fn paths(&self) -> Vec<String> {
-        self.requests.lock().unwrap().iter().map(|(path, _)| path.clone()).collect()
+        self.requests.lock().unwrap().iter().map(|[path, ..]| path.clone()).collect()
     }
 }
 
@@ -167,6 +176,18 @@ async fn a_watch_that_ends_goes_on_from_the_last_bookmark_without_another_listin
     assert!(paths[1].contains("watch=true") && paths[1].contains("allowWatchBookmarks=true"), "{paths:?}");
     assert!(paths[2].contains("resourceVersion=30"), "{paths:?}");
     assert_eq!(lab.health.figures()["namespaces"].listings, 1);
+}
+
+/// The API server compresses long answers for whoever says that it can read them; the list of a large cluster is one.
+#[tokio::test]
+async fn listings_may_be_compressed() {
+    // `ONE`, by gzip.
+    const COMPRESSED: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\x65\x8c\x3b\x0a\xc3\x30\x10\x05\xef\xf2\x6a\x15\x91\x4b\x9d\x21\xa4\x74\x63\x5c\x2c\xf2\x82\x17\xa3\x0f\x5a\x39\x8d\xd0\xdd\xb3\x5d\x08\x69\xdf\x9b\x99\x81\x4b\xf2\x81\x80\x17\x25\xd6\x4a\x91\x9f\xa2\x1d\x0e\x54\x65\xe5\xa6\x52\xb2\x9d\x6f\x6f\x4b\xe2\x4e\x07\x75\x42\x18\x68\xac\xe5\x6e\x91\xbf\xc8\xf2\xc0\x74\x90\xce\x49\x11\xb6\xf1\x43\x67\x6b\x1b\xa2\x67\xa9\xd6\xf9\x77\xbd\xc7\x9c\xfb\xfc\x00\x9d\xbc\x97\x85\x8c\x00\x00\x00";
+    let script = vec![Answer::Compressed(COMPRESSED), Answer::Lines(&[ADDED])];
+    let mut lab = Lab::new(&Kind::Namespace, script).await;
+    lab.told(&["begin", "listed shop", "done", "put blog"]).await;
+    let requests = lab.requests.lock().unwrap().clone();
+    assert!(requests.iter().all(|[_, _, accepted]| accepted.contains("gzip")), "{requests:?}");
 }
 
 #[tokio::test]
@@ -217,7 +238,7 @@ async fn a_token_that_was_replaced_is_used_from_the_file() {
     config.auth_info.token_file = Some(token.path().display().to_string());
     let mut lab = Lab::of(&Kind::Namespace, config, requests);
     while lab.next().await != "done" {}
-    let tokens: Vec<String> = lab.requests.lock().unwrap().iter().map(|(_, token)| token.clone()).collect();
+    let tokens: Vec<String> = lab.requests.lock().unwrap().iter().map(|[_, token, _]| token.clone()).collect();
     assert!(tokens.iter().all(|token| token == "Bearer new"), "{tokens:?}");
     assert_eq!(lab.health.figures()["namespaces"].errors, 1);
 }

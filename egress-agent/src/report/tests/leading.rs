@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::server::{LEASE_PATH, conditions, node, node_path, policy, policy_path, state_path};
 use super::writing::round;
 use super::*;
+use crate::kube::Reference;
 
 struct Lab {
     server: Server,
@@ -128,6 +129,51 @@ async fn what_is_refused_says_why_and_is_announced_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn foreign_objects_that_are_refused_or_mean_something_else_get_an_event_each() {
+    let lab = lab(&["a", "b"]);
+    let object = |name: &str, generation| Reference {
+        api_version: "k8s.ovn.org/v1".to_owned(),
+        kind: "EgressFirewall".to_owned(),
+        namespace: Some("shop".to_owned()),
+        name: name.to_owned(),
+        uid: format!("uid-of-{name}"),
+        generation,
+    };
+    let say = |generation| {
+        let broken = vec!["spec.egress[0]: nonsense is no CIDR".to_owned()];
+        let broken = ForeignRound { object: object("broken", generation), is_refused: true, messages: broken };
+        let other = vec!["a rule is wider here".to_owned()];
+        let other = ForeignRound { object: object("other", 1), is_refused: false, messages: other };
+        let round = Round { nodes: 2, foreign: vec![broken, other], ..Round::default() };
+        for (rounds, ..) in &lab.agents {
+            rounds.send_replace(Some(round.clone()));
+        }
+    };
+    say(1);
+    sleep(Duration::from_mins(5)).await;
+    let events = || lab.server.below("/apis/events.k8s.io/v1/namespaces/shop/events/");
+    let told = |events: &[Value]| {
+        let text = |event: &Value, pointer: &str| event.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+        let fields = ["/regarding/kind", "/regarding/name", "/regarding/uid", "/reason", "/type"];
+        let mut told: Vec<_> = events.iter().map(|event| fields.map(|field| text(event, field)).join(" ")).collect();
+        told.sort_unstable();
+        told
+    };
+    let expected =
+        ["EgressFirewall broken uid-of-broken Invalid Warning", "EgressFirewall other uid-of-other Differs Warning"];
+    assert_eq!(told(&events()), expected, "by one of the two agents, once");
+    assert!(events().iter().any(|event| event["note"].as_str().unwrap().contains("nonsense")));
+    lab.server.counts();
+    sleep(Duration::from_mins(5)).await;
+    say(2);
+    sleep(Duration::from_mins(5)).await;
+    let counts = lab.server.counts();
+    let asked = |verb: &str| counts.get(&(verb.to_owned(), "events".to_owned())).map_or(0, |count| count.requests);
+    // The second of its kind: the client makes it a series.
+    assert_eq!((asked("POST"), asked("PATCH"), events().len()), (0, 1, 2), "another version is another matter");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_status_that_is_right_is_not_written_again() {
     let lab = lab(&["a", "b"]);
     let (uid, generation) = lab.put(&rules());
@@ -241,7 +287,8 @@ async fn two_that_lead_at_once_write_the_same() {
     sleep(Duration::from_mins(2)).await;
     let other = reporter("z", &lab.clock);
     // One that believes that it leads, because it was stopped while it did.
-    let other = leader::lead(lab.server.client(), &other);
+    let (_rounds, nothing) = watch::channel(None);
+    let other = leader::lead(lab.server.client(), &other, &nothing);
     lab.server.counts();
     let before = lab.policy();
     assert!(Box::pin(tokio::time::timeout(Duration::from_mins(10), other)).await.is_err());

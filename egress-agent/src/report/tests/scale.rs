@@ -6,47 +6,41 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use crate::simulation::{Row, Size, float, record};
+
 use super::server::{Count, node, node_path, policy, policy_path};
 use super::writing::round;
 use super::*;
 
-const POLICIES: usize = 100;
-const PODS: u32 = 50;
-
-/// 40 unless the environment says more; `docs/status.md` has the figures of 5,000.
-fn nodes() -> usize {
-    std::env::var("EGRESS_SCALE_NODES").ok().and_then(|nodes| nodes.parse().ok()).unwrap_or(40)
-}
-
-/// What was asked in `seconds`, summed over everything, and printed.
-fn told(what: &str, server: &Server, since: Instant) -> Count {
+/// What was asked since then, for the table; and the sum.
+fn told(rows: &mut Vec<Row>, phase: &str, server: &Server, since: Instant) -> Count {
     let seconds = since.elapsed().as_secs_f64();
     let mut sum = Count::default();
-    println!("{what} ({seconds:.0} s)");
     for ((verb, resource), count) in server.counts() {
-        let per_second = |number: u64| f64::from(u32::try_from(number).unwrap_or(u32::MAX)) / seconds;
-        println!(
-            "  {verb:<6} {resource:<30} {:>8.2} /s  {:>10.2} kB/s to the server  {:>10.2} kB/s from it",
-            per_second(count.requests),
-            per_second(count.sent) / 1000.0,
-            per_second(count.received) / 1000.0,
-        );
+        rows.push(Row {
+            phase: format!("{phase} ({seconds:.0} s)"),
+            what: format!("{verb} {resource}"),
+            per_second: true,
+            requests: if verb == "EVENT" { 0.0 } else { float(count.requests) / seconds },
+            sent: float(count.sent) / seconds,
+            received: float(count.received) / seconds,
+        });
         if verb != "EVENT" {
             sum.requests += count.requests;
         }
-        sum.sent += count.sent;
-        sum.received += count.received;
     }
     sum
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_status_of_a_large_cluster_is_a_bounded_load() {
-    let nodes = nodes();
+    let size = Size::read();
+    let nodes = size.nodes;
+    let mut rows = Vec::new();
     let server = Server::default();
     let clock = clock();
     let mut uids = Vec::new();
-    for number in 0..POLICIES {
+    for number in 0..size.policies {
         let name = format!("policy-{number:03}");
         let rules: Vec<_> = (0..10)
             .map(|rule| json!({"type": "Allow", "to": {"cidrSelector": format!("192.0.2.{rule}/32")}}))
@@ -62,7 +56,7 @@ async fn the_status_of_a_large_cluster_is_a_bounded_load() {
             (name.clone(), uid.clone(), generation)
         };
         let entries: Vec<(String, String, i64)> = uids.iter().enumerate().map(entry).collect();
-        let pods = PODS / 50;
+        let pods = u32::try_from(size.pods).unwrap() / 50;
         let entries: Vec<(&str, &str, i64, u32, u32)> = entries
             .iter()
             .map(|(name, uid, generation)| (name.as_str(), uid.as_str(), *generation, pods, pods))
@@ -78,11 +72,11 @@ async fn the_status_of_a_large_cluster_is_a_bounded_load() {
     let began = Instant::now();
     rounds.send_replace(Some(generations(1, true)));
     sleep(Duration::from_mins(5)).await;
-    told("every agent starts", &server, began);
+    told(&mut rows, "every agent starts", &server, began);
 
     let began = Instant::now();
     sleep(Duration::from_mins(30)).await;
-    let quiet = told("nothing changes", &server, began);
+    let quiet = told(&mut rows, "nothing changes", &server, began);
     let allowed = u64::try_from(nodes).unwrap() * 4 + (u64::try_from(nodes).unwrap().min(500) / 10 + 60) * 1800 / 10;
     assert!(quiet.requests < allowed, "{} requests where {allowed} are enough", quiet.requests);
 
@@ -94,7 +88,8 @@ async fn the_status_of_a_large_cluster_is_a_bounded_load() {
     let began = Instant::now();
     rounds.send_replace(Some(generations(2, false)));
     sleep(Duration::from_mins(1)).await;
-    told("one policy changes that concerns every node", &server, began);
+    told(&mut rows, "a policy of every node changes", &server, began);
+    record("status", size, &rows);
     let status = &server.object(&path).unwrap()["status"];
     assert_eq!(status["enforced"], format!("{nodes}/{nodes}"));
     assert_eq!(status["observedGeneration"], 2);

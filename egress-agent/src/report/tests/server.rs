@@ -75,6 +75,16 @@ impl Server {
         self.state().objects.get(path).cloned()
     }
 
+    /// Objects whose paths begin so.
+    pub(super) fn below(&self, prefix: &str) -> Vec<Value> {
+        self.state()
+            .objects
+            .iter()
+            .filter(|(path, _)| path.starts_with(prefix))
+            .map(|(_, object)| object.clone())
+            .collect()
+    }
+
     /// The next `times` requests of `method` whose path contains `part` are answered with `code`.
     pub(super) fn fail(&self, method: Method, part: &str, code: u16, times: usize) {
         self.state().failures.push((method, part.to_owned(), code, times));

@@ -1,5 +1,5 @@
 //! What the API server would say of an object: the schema, and its CEL rules as another implementation of CEL evaluates them. The functions
-//! for addresses follow the documentation of Kubernetes' CEL library. `tests/cluster` asks a real API server some of the same.
+//! for addresses follow the documentation of Kubernetes' CEL library. `tests/cluster` asks a real API server the same.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -1,6 +1,8 @@
 //! What the API server refuses before an agent sees it, with what it takes.
 
-use egress_cluster::{Installed, Lab, cluster, run};
+use egress_cluster::{Answer, Installed, Lab, cluster, run};
+use egress_policy::crd::cases;
+use serde_json::{Value, json};
 
 #[test]
 fn the_api_server_refuses_what_no_policy_can_mean_and_says_where() {
@@ -31,4 +33,38 @@ fn the_api_server_refuses_what_no_policy_can_mean_and_says_where() {
     }
     let explained = run(&["explain", "enp.spec.egress.to"], None).expect("kubectl explain");
     assert!(explained.contains("cidrSelector") && explained.contains("dnsName"), "{explained}");
+
+    // The objects that the definitions were tested with, without kubectl's own checks and without admission policies for fields.
+    let alone = cases::refused_by_the_agent_alone().into_iter().map(|(_, object)| object);
+    for object in cases::accepted().into_iter().chain(alone) {
+        let answer = try_out(&lab, object.clone());
+        assert!(answer.success, "{}: {}", beginning(&object), answer.stderr);
+    }
+    for object in cases::refused() {
+        let answer = try_out(&lab, object.clone());
+        let why = answer.stderr.split("is invalid: ").nth(1).unwrap_or_default();
+        // What is no text, number or list where one is meant is refused before the schema is asked.
+        let malformed = answer.stderr.contains("unable to decode") || answer.stderr.contains("strict decoding error");
+        assert!(
+            !answer.success && (!why.is_empty() || malformed),
+            "{}: {}{}",
+            beginning(&object),
+            answer.stdout,
+            answer.stderr
+        );
+        println!("{}\n    {}", beginning(&object), if why.is_empty() { &answer.stderr } else { why });
+    }
+}
+
+/// Asks the API server what it would do with the object, in the test's namespace.
+fn try_out(lab: &Lab<'_>, mut object: Value) -> Answer {
+    if object.pointer("/metadata/namespace").is_some() {
+        object["metadata"]["namespace"] = json!(lab.namespace);
+    }
+    run(&["create", "--dry-run=server", "--validate=false", "-f", "-"], Some(&object.to_string()))
+}
+
+fn beginning(object: &Value) -> String {
+    let text = format!("{} {}", object["kind"].as_str().unwrap_or_default(), object["spec"]);
+    text.chars().take(160).collect()
 }

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use egress_e2e::{at, reaches, world};
-use egress_world::probe::{self, PATIENCE};
-use egress_world::{Agent, Api, Pod, Process, World, eventually};
+use egress_e2e::{ALLOWED, DENIED, Lab, OFFICE, RULES, Way, at, ip, reaches, world};
+use egress_world::probe::{self, Outcome, PATIENCE};
+use egress_world::{Agent, Api, Beside, Pod, Process, World, eventually};
 use serde_json::{Value, json};
 
 const PODS: &str = "/api/v1/pods";
@@ -262,6 +262,50 @@ fn an_agent_that_starts_while_the_api_server_is_away_goes_on_from_what_was_in_fo
     assert!(agent.log().contains("going on from what was stored"), "{}", agent.log());
 }
 
+/// OpenShift's objects by their own kind, beside one that cannot be read.
+#[test]
+fn openshifts_objects_are_enforced_as_they_are_and_a_broken_one_is_named() {
+    const RESOURCE: &str = "/apis/network.openshift.io/v1/egressnetworkpolicies";
+    let Some(mut world) = world(&[]) else { return };
+    world.add_pod_in("default/client", &cgroupfs("01"));
+    let client = world.pod("client");
+    let _running = pause(client);
+    let api = Api::new(world.node());
+    api.put(PODS, pod(client, &uid("01")));
+    let names = json!({"kind": "EgressNetworkPolicy", "plural": "egressnetworkpolicies"});
+    let spec = json!({"group": "network.openshift.io", "names": names, "versions": [{"name": "v1", "served": true}]});
+    let definition = json!({"metadata": {"name": "egressnetworkpolicies.network.openshift.io"}, "spec": spec});
+    api.put("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition);
+    let object = |namespace: &str, rules: &Value| {
+        json!({"apiVersion": "network.openshift.io/v1", "kind": "EgressNetworkPolicy",
+            "metadata": {"name": "default", "namespace": namespace, "generation": 1, "uid": "1"}, "spec": {"egress": rules}})
+    };
+    let rules = json!([
+        rule("Allow", "1.2.3.0/24"),
+        rule("Deny", "0.0.0.0/0"),
+        rule("Allow", "2001:db8:1::/48"),
+        rule("Deny", "::/0")
+    ]);
+    api.put(RESOURCE, object("default", &rules));
+    api.put(RESOURCE, object("other", &json!([rule("Deny", "nonsense")])));
+    let mut agent = Agent::new(&world);
+    agent.in_cluster(api.kubeconfig(world.files()));
+    agent.argument(&["--compat", "openshift"]);
+    agent.start();
+    let closed = || !reaches(client, at("5.6.7.8", 443)) && !reaches(client, at("2001:db8:2::8", 443));
+    assert!(eventually(closed), "{}", agent.log());
+    assert!(OUTSIDE.iter().all(|remote| reaches(client, at(remote, 443))), "{}", agent.log());
+    let problems = agent.problems();
+    assert!(problems.contains("EgressNetworkPolicy other/default") && problems.contains("nonsense"), "{problems}");
+    // §6.3: a version that cannot be read leaves the one before in force. §6.4.
+    api.put(RESOURCE, object("default", &json!([rule("Allow", "nonsense")])));
+    assert!(eventually(|| agent.problems().contains("EgressNetworkPolicy default/default")), "{}", agent.problems());
+    assert!(closed() && OUTSIDE.iter().all(|remote| reaches(client, at(remote, 443))), "{}", agent.log());
+    api.delete(RESOURCE, &object("default", &rules));
+    let open = || reaches(client, at("5.6.7.8", 443)) && reaches(client, at("2001:db8:2::8", 443));
+    assert!(eventually(open), "{}", agent.log());
+}
+
 #[test]
 fn foreign_rules_are_enforced_while_the_cluster_has_their_kind_also_if_it_comes_later() {
     const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
@@ -313,4 +357,59 @@ fn pods_in_the_hosts_network_are_never_held_and_are_judged_by_cgroup_if_asked_fo
     let is_refused = |to| client.run(move || probe::tcp(to, probe::SILENCE)).is_refused();
     assert!(eventually(|| remotes.iter().all(|to| is_refused(*to))), "{}", agent.log());
     assert!(OUTSIDE.iter().all(|remote| reaches(client, at(remote, 443))));
+}
+
+/// Of CNI plugins that give pods interfaces without another end on the node (macvlan, ipvlan): found out by the agent, and judged by the
+/// pod's cgroup.
+#[test]
+fn pods_without_an_interface_on_the_node_are_held_and_judged_by_their_cgroup() {
+    for kind in [Beside::Macvlan, Beside::Ipvlan] {
+        let Some(mut world) = world(&[]) else { return };
+        if world.add_pod_beside("default/beside", kind, Some(&cgroupfs("01"))).is_none() {
+            eprintln!("SKIPPED: this kernel has no {kind:?}");
+            continue;
+        }
+        let client = world.pod("beside");
+        let _running = pause(client);
+        let (api, agent) = cluster(&world);
+        let found = |name: &str| {
+            endpoints(&agent).iter().any(|(known, interface)| known.contains(name) && interface.is_empty())
+        };
+        assert!(eventually(|| found(&uid("01"))), "{kind:?}: {:?}\n{}", endpoints(&agent), agent.log());
+        for remote in OUTSIDE {
+            let refused = client.run(move || probe::tcp(at(remote, 443), PATIENCE));
+            assert!(refused.is_refused(), "{kind:?}, {remote}: {refused:?}: nobody has told of it");
+        }
+        api.put(PODS, pod(client, &uid("01")));
+        assert!(
+            eventually(|| OUTSIDE.iter().all(|remote| reaches(client, at(remote, 443)))),
+            "{kind:?} {}",
+            agent.log()
+        );
+        let rules: Vec<Value> = OFFICE
+            .iter()
+            .map(|text| {
+                let (action, cidr) = text.split_once(' ').expect("an action and a CIDR");
+                json!({"name": text, "type": action, "to": {"cidrSelector": cidr}})
+            })
+            .collect();
+        api.put(POLICIES, policy("office", &json!(rules)));
+        assert!(eventually(|| found("default/beside")), "{kind:?}: {:?}\n{}", endpoints(&agent), agent.log());
+        assert_eq!(agent.problems(), "[]", "{kind:?}");
+        let mut lab = Lab::with_agent(&world, agent);
+        for way in [Way::Tcp, Way::UdpConnected, Way::UdpUnconnected, Way::Ping, Way::RawPing, Way::RawUdp] {
+            for family in [0, 1] {
+                let (allowing, denying) = RULES[family];
+                // The kernel does not tell an IPv6 ping socket of the refusal.
+                let silent = way == Way::Ping && ip(DENIED[family]).is_ipv6();
+                let refusal = if silent { Outcome::Silence } else { Outcome::Failed(libc::EPERM) };
+                lab.insist_allowed(client, way, ALLOWED[family], allowing);
+                lab.insist_denied_with(client, way, DENIED[family], denying, refusal);
+            }
+        }
+        // §6.4.
+        api.delete(POLICIES, &policy("office", &json!(rules)));
+        let open = || DENIED.iter().all(|remote| reaches(client, at(remote, 443)));
+        assert!(eventually(open), "{kind:?} {}", lab.agent.log());
+    }
 }
