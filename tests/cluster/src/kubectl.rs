@@ -55,10 +55,11 @@ impl Token {
         answer(command, arguments, input)
     }
 
-    /// Writes the status of an object as the agents do.
-    pub fn apply_status(&self, resource: &str, name: &str, object: &Value) -> Answer {
-        let how = ["--subresource=status", "--type=merge", "--dry-run=server", "-p", &object.to_string()];
-        self.run(&[&["patch", resource, name], &how[..]].concat(), None)
+    /// Asks what would become of the status of an object if it were applied as the agents do.
+    pub fn apply_status(&self, object: &Value) -> Answer {
+        let how =
+            ["--server-side", "--force-conflicts", "--subresource=status", "--dry-run=server", "--validate=false"];
+        self.run(&[&["apply", "-f", "-"], &how[..]].concat(), Some(&object.to_string()))
     }
 }
 

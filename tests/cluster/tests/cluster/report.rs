@@ -54,7 +54,7 @@ fn a_refused_policy_says_why_in_its_status_and_events_and_the_one_before_stays_i
         let metadata = json!({"name": node});
         json!({"apiVersion": "egress.rs/v1alpha1", "kind": "EgressNodeState", "metadata": metadata, "status": {"agentVersion": "test"}})
     };
-    let write = |node: &str| token.apply_status("egressnodestates.egress.rs", node, &state(node));
+    let write = |node: &str| token.apply_status(&state(node));
     write(&lab.node).expect("its own state");
     let other = write(&other_node(&lab));
     assert!(!other.success && other.stderr.contains("its own node only"), "{}{}", other.stdout, other.stderr);
