@@ -56,7 +56,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut tables = String::new();
     for (part, test, title) in PARTS {
         let mut command = outside_cargo("cargo");
-        command.args(["test", "--locked", "--package", "egress-agent", "--lib", test, "--", "--nocapture"]);
+        command.args([
+            "test",
+            "--release",
+            "--locked",
+            "--package",
+            "egress-agent",
+            "--lib",
+            test,
+            "--",
+            "--nocapture",
+        ]);
         command.current_dir(tree.root()).env("EGRESS_SIMULATE_OUT", &folder);
         let numbers = [("NODES", args.nodes), ("POLICIES", args.policies), ("PODS", args.pods)];
         command.envs(numbers.map(|(name, number)| (format!("EGRESS_SIMULATE_{name}"), number.to_string())));

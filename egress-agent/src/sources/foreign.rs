@@ -82,7 +82,9 @@ impl Converted {
                 }
             })
             .collect();
-        for row in report.rows.iter().filter(|row| row.outcome >= Outcome::Narrower) {
+        // Of objects that mean egress and nothing else, whatever is not taken over is worth knowing.
+        let least = if APART.contains(&kind.name) { Outcome::NotExpressed } else { Outcome::Narrower };
+        for row in report.rows.iter().filter(|row| row.outcome >= least) {
             let message = format!("{} ({}) is {} here: {}", row.path, row.rule, row.outcome.name(), row.why.join("; "));
             self.problems.push(Problem::new(&row.source, message).of(titled(&row.object, &row.source)));
         }

@@ -27,8 +27,20 @@ impl Server {
     /// What is wrong with the object.
     pub(super) fn problems(&self, object: &Value) -> Vec<String> {
         let mut problems = Vec::new();
-        check(&self.schema, object, "", &mut problems);
+        check(&self.schema, &pruned(object), "", &mut problems);
         problems
+    }
+}
+
+/// Without nulls in fields, which the server drops where a schema does not say `nullable`, before it looks at anything else.
+fn pruned(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let kept = fields.iter().filter(|(_, field)| !field.is_null());
+            Value::Object(kept.map(|(name, field)| (name.clone(), pruned(field))).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(pruned).collect()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
 }
 

@@ -271,7 +271,9 @@ fn openshifts_objects_are_enforced_as_they_are_and_a_broken_one_is_named() {
     let client = world.pod("client");
     let _running = pause(client);
     let api = Api::new(world.node());
-    api.put(PODS, pod(client, &uid("01")));
+    let mut in_shop = pod(client, &uid("01"));
+    in_shop["metadata"]["namespace"] = json!("shop");
+    api.put(PODS, in_shop);
     let names = json!({"kind": "EgressNetworkPolicy", "plural": "egressnetworkpolicies"});
     let spec = json!({"group": "network.openshift.io", "names": names, "versions": [{"name": "v1", "served": true}]});
     let definition = json!({"metadata": {"name": "egressnetworkpolicies.network.openshift.io"}, "spec": spec});
@@ -286,8 +288,10 @@ fn openshifts_objects_are_enforced_as_they_are_and_a_broken_one_is_named() {
         rule("Allow", "2001:db8:1::/48"),
         rule("Deny", "::/0")
     ]);
-    api.put(RESOURCE, object("default", &rules));
+    api.put(RESOURCE, object("shop", &rules));
     api.put(RESOURCE, object("other", &json!([rule("Deny", "nonsense")])));
+    // Which OpenShift does not enforce either.
+    api.put(RESOURCE, object("default", &rules));
     let mut agent = Agent::new(&world);
     agent.in_cluster(api.kubeconfig(world.files()));
     agent.argument(&["--compat", "openshift"]);
@@ -297,11 +301,12 @@ fn openshifts_objects_are_enforced_as_they_are_and_a_broken_one_is_named() {
     assert!(OUTSIDE.iter().all(|remote| reaches(client, at(remote, 443))), "{}", agent.log());
     let problems = agent.problems();
     assert!(problems.contains("EgressNetworkPolicy other/default") && problems.contains("nonsense"), "{problems}");
+    assert!(problems.contains("ignores an EgressNetworkPolicy in the project default"), "{problems}");
     // §6.3: a version that cannot be read leaves the one before in force. §6.4.
-    api.put(RESOURCE, object("default", &json!([rule("Allow", "nonsense")])));
-    assert!(eventually(|| agent.problems().contains("EgressNetworkPolicy default/default")), "{}", agent.problems());
+    api.put(RESOURCE, object("shop", &json!([rule("Allow", "nonsense")])));
+    assert!(eventually(|| agent.problems().contains("EgressNetworkPolicy shop/default")), "{}", agent.problems());
     assert!(closed() && OUTSIDE.iter().all(|remote| reaches(client, at(remote, 443))), "{}", agent.log());
-    api.delete(RESOURCE, &object("default", &rules));
+    api.delete(RESOURCE, &object("shop", &rules));
     let open = || reaches(client, at("5.6.7.8", 443)) && reaches(client, at("2001:db8:2::8", 443));
     assert!(eventually(open), "{}", agent.log());
 }
