@@ -111,9 +111,10 @@ impl<U: Units + ?Sized> Reader<'_, U> {
     }
 }
 
-/// A part of the address space: what may be said of it at once so that the fewest prefixes remain for the rest.
+/// A part of the address space: what may be said of it at once so that the fewest prefixes remain for the rest, with the share of all
+/// addresses that each holds for, most first. So of equal choices the one is said that people would say.
 struct Part {
-    choices: Vec<u32>,
+    choices: Vec<(u32, f64)>,
     halves: Option<(usize, usize)>,
 }
 
@@ -128,7 +129,7 @@ impl Fewest<'_> {
     fn part(&mut self, range: std::ops::Range<usize>, length: u32) -> Option<usize> {
         let regions = self.regions.get(range.clone())?;
         if let [region] = regions {
-            let part = Part { choices: vec![region.leaf], halves: None };
+            let part = Part { choices: vec![(region.leaf, f64::exp2(-f64::from(region.length)))], halves: None };
             return (u32::from(region.length) == length).then(|| self.add(part));
         }
         if length >= 128 {
@@ -137,10 +138,15 @@ impl Fewest<'_> {
         let middle = range.start + regions.partition_point(|region| region.bits << length >> 127 == 0);
         let (low, high) = (self.part(range.start..middle, length + 1)?, self.part(middle..range.end, length + 1)?);
         let (low_choices, high_choices) = (&self.parts.get(low)?.choices, &self.parts.get(high)?.choices);
-        let mut choices: Vec<u32> = low_choices.iter().filter(|leaf| high_choices.contains(leaf)).copied().collect();
+        let in_high = |leaf: u32| high_choices.iter().find(|(other, _)| *other == leaf);
+        let both = low_choices.iter().filter_map(|(leaf, share)| Some((*leaf, share + in_high(*leaf)?.1)));
+        let mut choices: Vec<(u32, f64)> = both.collect();
         if choices.is_empty() {
-            choices = low_choices.iter().chain(high_choices).take(CHOICES).copied().collect();
+            choices.extend(low_choices.iter().chain(high_choices));
         }
+        // Stable, so that equal shares stay in the order of addresses.
+        choices.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        choices.truncate(CHOICES);
         Some(self.add(Part { choices, halves: Some((low, high)) }))
     }
 
@@ -152,7 +158,8 @@ impl Fewest<'_> {
     /// The prefixes for a part inside of one for which `said` holds.
     fn emit(&mut self, part: usize, said: Option<u32>, bits: u128, length: u32) {
         let Some(Part { choices, halves }) = self.parts.get(part) else { return };
-        let Some(leaf) = said.filter(|said| choices.contains(said)).or(choices.first().copied()) else { return };
+        let may_be = |said: &u32| choices.iter().any(|(leaf, _)| leaf == said);
+        let Some(leaf) = said.filter(may_be).or(choices.first().map(|(leaf, _)| *leaf)) else { return };
         let halves = *halves;
         if said != Some(leaf) {
             self.items.push(Item { bits, length: u8::try_from(length).unwrap_or(u8::MAX), leaf });

@@ -134,6 +134,26 @@ fn check_alone(what: &str, family: Family, items: &[Item]) {
     assert_eq!(pool.used(), 0, "{what}: everything is free again");
 }
 
+#[test]
+fn what_holds_for_most_addresses_is_said_of_the_widest_prefix() {
+    for family in FAMILIES {
+        // One leaf for everything, and many addresses with one each, of which more differ than are kept as choices.
+        let whole = Item { bits: 0, length: 0, leaf: 5000 };
+        let first = 20_u128 << 120;
+        let one = |number: u32| {
+            let bits = first | u128::from(number) << (128 - u32::from(family.length()));
+            Item { bits, length: family.length(), leaf: number }
+        };
+        let items: Vec<Item> = std::iter::once(whole).chain((0..1000).map(one)).collect();
+        let mut pool = Pool::new(Growing::default());
+        let root = pool.insert(&items).expect("room");
+        let said = prefixes(pool.store(), root, family.length()).expect("not damaged");
+        let wide: Vec<&Item> = said.iter().filter(|item| item.length < family.length() - 12).collect();
+        assert_eq!(wide, [&whole], "{family:?}");
+        check("many in one", pool.store(), root, family, &items);
+    }
+}
+
 /// Lengths as policies have them, some addresses close together.
 fn random_items(random: &mut Random, family: Family, count: usize, leaves: u64) -> Vec<Item> {
     let common = random.bits();
