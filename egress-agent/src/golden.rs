@@ -1,7 +1,6 @@
 //! What the commands print, whole, in every format: `golden/NAME.txt`, `.json`, `.yaml`. For tests only.
 //!
 //! `EGRESS_GOLDEN=write` accepts what comes out now; the difference is then to be read in the commit.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::fs;
 use std::path::Path;

@@ -48,9 +48,8 @@ pub(crate) fn write(out: &mut dyn Write, answer: &impl Answer, output: Output, c
         }
         Output::Yaml => {
             let mut out = out;
-            serde_saphyr::to_io_writer(&mut out, answer).map_err(|error| match error {
-                serde_saphyr::SerializeError::IO { error } => error,
-                error => io::Error::other(error),
+            serde_saphyr::to_io_writer(&mut out, answer).map_err(|error| {
+                if let serde_saphyr::SerializeError::IO { error } = error { error } else { io::Error::other(error) }
             })
         }
     }

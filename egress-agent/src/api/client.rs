@@ -114,10 +114,14 @@ impl Client {
     async fn ask(&self, target: &str) -> Result<Response<Incoming>, ClientError> {
         let absent =
             |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
-        let stream = UnixStream::connect(&self.path).await.map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => ClientError::NotAllowed(self.path.clone()),
-            _ if absent(&error) => ClientError::NotRunning(self.path.clone()),
-            _ => self.failed(error),
+        let stream = UnixStream::connect(&self.path).await.map_err(|error| {
+            if error.kind() == io::ErrorKind::PermissionDenied {
+                ClientError::NotAllowed(self.path.clone())
+            } else if absent(&error) {
+                ClientError::NotRunning(self.path.clone())
+            } else {
+                self.failed(error)
+            }
         })?;
         let failed = |error: hyper::Error| self.failed(io::Error::other(error));
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Output;
 use super::args::{DEFAULT_BPFFS, DEFAULT_STATE_DIR};
-use crate::destination::{Asked, Destination};
+use crate::destination::Asked;
 use crate::pods::{Label, PodName};
 
 pub(super) const CHECK_EXAMPLES: &str = "\
@@ -121,6 +121,7 @@ Examples:
   egress-agent why shop/web '[2001:db8::1]:53/UDP'
   egress-agent why shop/web 8.8.8.8                # every TCP port
   egress-agent why shop/web 8.8.8.8/ICMP -o json
+  egress-agent why shop/web www.foo.com:443        # each address of the name that is known on this node
 
 Read from the kernel's own tables, also while the agent is down. Replies to connections that began outside pass whatever it says.
 Exit codes: 0 it passes, 1 it is refused, it depends on the port, or the kernel does not know the pod; 2 wrong arguments, 3 the maps
@@ -131,9 +132,9 @@ pub(crate) struct WhyArgs {
     /// The pod that connects.
     #[arg(value_name = "NS/POD")]
     pub(crate) pod: PodName,
-    /// Where it connects to: ADDRESS[:PORT][/PROTOCOL]. TCP if nothing is said, every port if none is.
+    /// Where it connects to: ADDRESS[:PORT][/PROTOCOL], or a name in the address's place. TCP if nothing is said, every port if none is.
     #[arg(value_name = "DEST")]
-    pub(crate) to: Destination,
+    pub(crate) to: Asked,
     /// Folder on a BPF file system where programs and maps are pinned.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
     pub(crate) bpffs: PathBuf,

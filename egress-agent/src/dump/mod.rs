@@ -28,6 +28,9 @@ use crate::events::monotonic_now;
 use crate::names::{self as directory, Snapshot};
 use crate::output::{self, Answer};
 
+#[cfg(test)]
+pub(crate) use names::AddressView;
+pub(crate) use names::NameView;
 use raw::Raw;
 use scope::Scope;
 use view::{Counted, Counters, Dump, Rules};
@@ -146,8 +149,7 @@ impl Kernel {
             dump.flows = Some(view::flows(&inspector.flows()?, &endpoints, !scope.narrows(), now));
         }
         if subject.wants(Subject::Names) {
-            let held = names::Held { trie: inspector.names()?, addresses: inspector.name_addresses()? };
-            let mut views = names::view(&held, snapshot, directory::now().as_secs());
+            let mut views = names(inspector, snapshot)?;
             if scope.narrows() {
                 let patterns = scope.patterns(&tables);
                 views.retain(|view| scope::is_meant(view, &patterns));
@@ -165,6 +167,12 @@ impl Kernel {
         }
         Ok(dump)
     }
+}
+
+/// The names of the rules and the addresses that the kernel holds for them now.
+pub(crate) fn names(inspector: &Inspector, snapshot: Option<&Snapshot>) -> Result<Vec<NameView>, DatapathError> {
+    let held = names::Held { trie: inspector.names()?, addresses: inspector.name_addresses()? };
+    Ok(names::view(&held, snapshot, directory::now().as_secs()))
 }
 
 /// Reads what the tables say. One that is replaced meanwhile is no longer in force and is left out.

@@ -13,46 +13,46 @@ use crate::names::{LookupRow, NameRow, Snapshot, places};
 /// A name, or what is known of a place beyond its names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct NameView {
+pub(crate) struct NameView {
     /// A concrete name, or the place if the agent knows no name for these addresses.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Name id; 0 for a name that no rule is about any more.
-    pub(super) id: u32,
+    pub(crate) id: u32,
     /// Where the name belongs: `foo.com`, `*.foo.com`; none for an id that no rule is about any more.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) place: Option<String>,
+    pub(crate) place: Option<String>,
     /// Whether it is a concrete name.
-    pub(super) concrete: bool,
-    pub(super) addresses: Vec<AddressView>,
+    pub(crate) concrete: bool,
+    pub(crate) addresses: Vec<AddressView>,
     /// How the agent's lookups went, if it asks for the name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) lookups: Vec<LookupView>,
+    pub(crate) lookups: Vec<LookupView>,
 }
 
 /// An address of a name in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct AddressView {
-    pub(super) address: IpAddr,
-    pub(super) seconds_left: u32,
+pub(crate) struct AddressView {
+    pub(crate) address: IpAddr,
+    pub(crate) seconds_left: u32,
     /// `polled`, `learned` or both; none if the agent has not said.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) source: Option<String>,
+    pub(crate) source: Option<String>,
 }
 
 /// The lookups of one type of records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct LookupView {
+pub(crate) struct LookupView {
     /// `A` or `AAAA`.
-    pub(super) records: String,
+    pub(crate) records: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) answered_seconds_ago: Option<u64>,
+    pub(crate) answered_seconds_ago: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) absence: Option<String>,
-    pub(super) failures: u32,
+    pub(crate) absence: Option<String>,
+    pub(crate) failures: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) error: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 /// What the maps hold.

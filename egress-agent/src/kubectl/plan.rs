@@ -92,6 +92,6 @@ mod tests {
             assert!(matches!(planned(line, None).unwrap(), Plan::Here(_)), "{line}");
         }
         assert_eq!(planned("run --policies p --endpoints e", Some("a")).unwrap_err().exit, Exit::Usage);
-        assert_eq!(planned("why shop/web nowhere", None).unwrap_err().exit, Exit::Usage);
+        assert_eq!(planned("why shop/web 1.2.3.0/24", None).unwrap_err().exit, Exit::Usage);
     }
 }

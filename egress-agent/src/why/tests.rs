@@ -223,3 +223,50 @@ fn the_names_of_the_destination_are_told_and_what_they_decide() {
         );
     }
 }
+
+#[test]
+fn a_name_has_the_addresses_that_are_known_and_the_verdict_of_all_of_them() {
+    let view = |name: &str, place: Option<&str>, concrete, addresses: &[&str]| -> dump::NameView {
+        let rows = addresses.iter().map(|text| dump::AddressView {
+            address: text.parse().unwrap(),
+            seconds_left: 9,
+            source: None,
+        });
+        dump::NameView {
+            name: name.into(),
+            id: 1,
+            place: place.map(Into::into),
+            concrete,
+            addresses: rows.collect(),
+            lookups: Vec::new(),
+        }
+    };
+    let held = [
+        view("www.foo.com", Some("www.foo.com"), true, &["2001:db8::1", "1.2.3.4"]),
+        // Of the same name, but the agent has not said so yet.
+        view("www.foo.com", Some("www.foo.com"), false, &["8.8.8.8"]),
+        view("*.foo.com", Some("*.foo.com"), false, &["9.9.9.9"]),
+        view("x.foo.com", Some("*.foo.com"), true, &["9.9.9.8"]),
+    ];
+    let addresses = |name| addresses(&held, name).into_iter().map(|address| address.to_string()).collect::<Vec<_>>();
+    assert_eq!(addresses("www.foo.com"), ["1.2.3.4", "8.8.8.8", "2001:db8::1"]);
+    assert_eq!(addresses("x.foo.com"), ["9.9.9.8"]);
+    assert_eq!(addresses("y.foo.com"), [""; 0]);
+
+    let asked: Asked = "www.foo.com:443".parse().unwrap();
+    let Asked::Name(named) = &asked else { panic!("a name") };
+    let why = |texts: &[&str]| {
+        let answer = |text: &&str| {
+            let to: Destination = text.parse().unwrap();
+            Why::new(&pod(), to, &found(to), None, None)
+        };
+        WhyName::new(&pod(), named, texts.iter().map(answer).collect())
+    };
+    golden::insist("why-name", &why(&["1.2.3.4:443", "8.8.8.8:443"]));
+    golden::insist("why-name-deny", &why(&["8.8.8.8:443"]));
+    let verdict = |texts: &[&str]| serde_json::to_value(why(texts)).unwrap()["verdict"].clone();
+    assert_eq!(verdict(&["1.2.3.4:443"]), "allow");
+    assert_eq!(verdict(&["1.2.3.4:443", "8.8.8.8:443"]), "differs");
+    assert!(why(&["1.2.3.4:443"]).allows() && !why(&["1.2.3.4:443", "8.8.8.8:443"]).allows());
+    assert!(named::unknown(named).to_string().contains("no live address of www.foo.com is known on this node"));
+}

@@ -173,6 +173,11 @@ impl Why {
     }
 
     /// Whether everything that was asked for passes.
+    /// `allow`, `deny`, `internal`, `depends` or `unknown`.
+    pub(super) const fn verdict(&self) -> &'static str {
+        self.verdict
+    }
+
     pub(super) fn allows(&self) -> bool {
         matches!(self.verdict, "allow" | "internal")
     }

@@ -144,6 +144,7 @@ fn more_than_100_000_rules_and_prefixes_are_written_in_little_memory_and_the_fir
         let path = world.files().join(format!("{subject}-{format}"));
         let mut command = world.node().command(Agent::binary());
         command.args(["dump", subject, "-o", format, "--bpffs"]).arg(world.bpffs());
+        #[expect(clippy::zombie_processes, reason = "`wait` waits for it, and asks how much memory it used")]
         let child =
             command.stdout(File::create(&path).expect("a file of the world")).spawn().expect("running the agent");
         let (status, kilobytes) = wait(child.id());

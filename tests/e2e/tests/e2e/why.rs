@@ -2,8 +2,12 @@
 
 use std::net::IpAddr;
 
-use egress_e2e::{Lab, at, ip, policy, reaches, reaches_udp, world};
-use egress_world::{Agent, Pod};
+use egress_e2e::{
+    Lab, at, held, insist_reached_by_name, ip, names_policy, names_world, policy, reaches, reaches_udp,
+    wait_until_held, world,
+};
+use egress_world::resolver::Dnsmasq;
+use egress_world::{Agent, Pod, eventually};
 use serde_json::Value;
 
 const RULES: [&str; 6] = [
@@ -159,4 +163,56 @@ fn contains(prefix: &str, address: IpAddr) -> bool {
     let ((network, family), (address, other)) = (bits(ip(network)), bits(address));
     let differing = (network ^ address).leading_zeros();
     family == other && differing >= length(prefix)
+}
+
+#[test]
+fn why_takes_a_name_and_answers_for_each_address_that_is_known() {
+    let Some((world, resolver)) = names_world(&["default/client"]) else {
+        return;
+    };
+    let hosts = "1.2.3.40 www.foo.com\n2001:db8:1::40 www.foo.com\n1.2.3.41 a.wild.test\n2001:db8:1::41 a.wild.test\n\
+                 1.2.3.42 half.foo.com\n2001:db8:1::42 half.foo.com\n1.2.3.43 other.test\n";
+    let _server = Dnsmasq::start(&resolver, hosts, 60, &[]);
+    let rules = [
+        "Allow 1.2.3.42/32",
+        "Deny half.foo.com",
+        "Allow www.foo.com TCP/443",
+        "Allow *.wild.test",
+        "Deny 0.0.0.0/0",
+        "Deny ::/0",
+    ];
+    let mut lab = Lab::new(&world, &names_policy("", &rules));
+    let pod = world.pod("client");
+    wait_until_held(&lab.agent, &["1.2.3.40", "2001:db8:1::40", "1.2.3.42", "2001:db8:1::42"]);
+    insist_reached_by_name(pod, &resolver, "www.foo.com");
+    insist_reached_by_name(pod, &resolver, "a.wild.test");
+    let agrees = |name: &str, port: u16, verdict: &str, addresses: [&str; 2]| {
+        let (code, answer) = why(&lab, "default/client", &format!("{name}:{port}"));
+        assert_eq!((code, &answer["verdict"]), (i32::from(verdict != "allow"), &verdict.into()), "{name}: {answer}");
+        let told = answer["addresses"].as_array().expect("addresses");
+        assert_eq!(told.len(), 2, "{answer}");
+        for (why, address) in told.iter().zip(addresses) {
+            let to = at(address, port);
+            assert_eq!(why["to"], format!("{to}/TCP"), "{answer}");
+            assert_eq!(why["verdict"], if reaches(pod, to) { "allow" } else { "deny" }, "{answer}");
+        }
+    };
+    agrees("www.foo.com", 443, "allow", ["1.2.3.40", "2001:db8:1::40"]);
+    agrees("WWW.foo.com.", 80, "deny", ["1.2.3.40", "2001:db8:1::40"]);
+    // Whose the addresses of a wildcard are is written down now and then.
+    assert!(eventually(|| held(&lab.agent).iter().filter(|(name, ..)| name == "a.wild.test").count() == 2));
+    agrees("a.wild.test", 443, "allow", ["1.2.3.41", "2001:db8:1::41"]);
+    agrees("half.foo.com", 443, "differs", ["1.2.3.42", "2001:db8:1::42"]);
+    // No rule is about it, so nobody remembers its addresses.
+    insist_unknown(&lab, "other.test");
+    lab.agent.kill();
+    assert_eq!(why(&lab, "default/client", "www.foo.com:443").1["verdict"], "allow");
+}
+
+fn insist_unknown(lab: &Lab<'_>, name: &str) {
+    let mut command = lab.agent.command(&["why", "default/client", name]);
+    let output = command.arg("--bpffs").arg(lab.world.bpffs()).output().expect("running the agent");
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains(&format!("no live address of {name} is known on this node")), "{said}");
 }
