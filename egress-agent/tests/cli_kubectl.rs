@@ -90,7 +90,7 @@ fn what_cannot_be_found_is_said_with_what_to_do() {
         (vec!["why", "shop/absent", "1.2.3.4"], 3, "NotFound"),
         (vec!["--node", "node-b", "status"], 1, "no agent runs on node node-b"),
         (vec!["status"], 2, "--node NODE"),
-        (vec!["why", "shop/web", "no_where"], 2, "no_where"),
+        (vec!["why", "shop/web", "1.2.3.0/24"], 2, "1.2.3.0/24"),
         (vec!["run", "--cleanup"], 2, "not for kubectl"),
     ] {
         let output = cluster.run(&arguments);
