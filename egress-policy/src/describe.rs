@@ -1,6 +1,6 @@
 //! What the agent keeps beside a compiled table, so that ranks have names even when the agent is dead.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,13 +43,27 @@ pub struct RuleDescription {
     pub dns_name: Option<String>,
 }
 
+/// A description that is made when it is first asked for: rules can be in force before their texts are there.
+pub type Describing = LazyLock<Arc<TableDescription>, Box<dyn FnOnce() -> Arc<TableDescription> + Send>>;
+
 impl TableDescription {
     /// Describes `list`.
     pub fn new(list: &RuleList) -> Self {
-        Self {
-            fingerprint: hex::encode(list.fingerprint()),
-            rules: list.rules.iter().map(RuleDescription::new).collect(),
-        }
+        Self::of(list, &list.fingerprint())
+    }
+
+    /// Describes `list`, which has this fingerprint, when somebody asks.
+    pub fn later(list: Arc<RuleList>, fingerprint: [u8; 32]) -> Describing {
+        LazyLock::new(Box::new(move || Arc::new(Self::of(&list, &fingerprint))))
+    }
+
+    /// What is described already.
+    pub fn ready(self) -> Describing {
+        LazyLock::new(Box::new(move || Arc::new(self)))
+    }
+
+    fn of(list: &RuleList, fingerprint: &[u8; 32]) -> Self {
+        Self { fingerprint: hex::encode(fingerprint), rules: list.rules.iter().map(RuleDescription::new).collect() }
     }
 
     /// The rule of `rank`.
@@ -100,6 +114,7 @@ mod tests {
             ],
         ));
         let description = TableDescription::new(&rules);
+        assert_eq!(**TableDescription::later(Arc::new(rules.clone()), rules.fingerprint()), description);
         assert_eq!(description.rules.len(), rules.rules.len());
         assert_eq!(description.fingerprint.len(), 64);
         let json = serde_json::to_string(&description).unwrap();

@@ -18,6 +18,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use self::builtin::{builtin_rules, hosts};
+pub(crate) use self::fingerprint::Digests;
 pub use self::services::ServiceOrigin;
 use crate::model::{
     Action, DefaultAction, Mode, NAMESPACE_NAME_LABEL, NodeContext, Peer, PodIdentity, Policy, PolicyKey, PolicySet,
@@ -267,15 +268,19 @@ impl PolicySet {
                 rules.extend([default_rule(Action::Deny, Mode::Audit), default_rule(Action::Allow, Mode::Enforce)]);
             }
         }
-        let selected = |policy: &&Policy| SelectedPolicy {
+        let policies = policies.iter().map(|policy| self.selected_policy(policy)).collect();
+        let mut list = RuleList { rules, policies };
+        list.judge_services(&node.services);
+        list
+    }
+
+    pub(crate) fn selected_policy(&self, policy: &Policy) -> SelectedPolicy {
+        SelectedPolicy {
             key: Arc::clone(&policy.key),
             tier: policy.tier,
             priority: policy.priority,
             mode: self.mode(policy),
-        };
-        let mut list = RuleList { rules, policies: policies.iter().map(selected).collect() };
-        list.judge_services(&node.services);
-        list
+        }
     }
 
     /// §2.5, for one policy or for all.
@@ -322,7 +327,7 @@ fn default_rule(action: Action, mode: Mode) -> RankedRule {
     }
 }
 
-fn ranked(policy: &Policy, mode: Mode, rule: &Rule, number: u32, node: &NodeContext) -> RankedRule {
+pub(crate) fn ranked(policy: &Policy, mode: Mode, rule: &Rule, number: u32, node: &NodeContext) -> RankedRule {
     let peer = match &rule.peer {
         Peer::Cidr { cidr, except } => RankedPeer::Cidr { cidr: *cidr, except: Arc::clone(except) },
         Peer::DnsName(name) => RankedPeer::DnsName(Arc::clone(name)),
@@ -343,6 +348,12 @@ fn ranked(policy: &Policy, mode: Mode, rule: &Rule, number: u32, node: &NodeCont
 }
 
 impl RuleList {
+    /// Rank of the first rule of a policy.
+    pub(crate) fn first_of_policies(&self) -> u32 {
+        let first = self.rules.iter().position(|rule| matches!(rule.origin, RuleOrigin::Policy { .. }));
+        u32::try_from(first.unwrap_or(self.rules.len())).unwrap_or(u32::MAX)
+    }
+
     /// The names that rules of the list are about, each once.
     pub fn patterns(&self) -> BTreeSet<Arc<NamePattern>> {
         let of_rule = |rule: &RankedRule| match &rule.peer {

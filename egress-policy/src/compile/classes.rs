@@ -12,6 +12,7 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::{CompileError, Resource};
 
+#[derive(Debug)]
 pub(super) struct Classes {
     entries: Vec<ClassEntry>,
     /// Indexes of the headers, found by the content behind them.
@@ -62,6 +63,10 @@ impl Classes {
         let at = room(entries, 1, *limit)?;
         entries.push(state.to_entry());
         Ok(*vacant.insert(at))
+    }
+
+    pub(super) fn entries(&self) -> &[ClassEntry] {
+        &self.entries
     }
 
     pub(super) fn into_entries(self) -> Vec<ClassEntry> {

@@ -9,6 +9,7 @@
 
 mod classes;
 mod coverage;
+mod edit;
 mod fold;
 mod names;
 mod table;
@@ -21,10 +22,11 @@ use egress_common::table::MAX_RANK;
 use self::classes::Classes;
 pub use self::coverage::Coverage;
 use self::coverage::Open;
+pub use self::edit::{Editable, Exchange};
 use self::names::Names;
 pub use self::table::{Lookup, Table};
 use self::verdicts::Verdicts;
-use self::walk::{Family, Walk};
+use self::walk::{FAMILIES, Mention, Walk, mentions};
 use crate::rules::RuleList;
 
 /// Most that one table may hold.
@@ -103,6 +105,21 @@ pub fn compile(list: &RuleList, limits: &Limits) -> Result<Table, CompileError> 
 
 /// [`compile`], with the ranks that decide anything.
 pub fn compile_with_coverage(list: &RuleList, limits: &Limits) -> Result<(Table, Coverage), CompileError> {
+    let (Whole { classes, mut table, .. }, coverage) = whole(list, limits)?;
+    table.classes = classes.into_entries();
+    Ok((table, coverage))
+}
+
+/// A table, and what it was made with.
+struct Whole {
+    mentions: [Vec<Mention>; 2],
+    verdicts: Verdicts,
+    /// The class array of `table`, which has none itself.
+    classes: Classes,
+    table: Table,
+}
+
+fn whole(list: &RuleList, limits: &Limits) -> Result<(Whole, Coverage), CompileError> {
     let most_rules = limits.rules.min(usize::try_from(MAX_RANK).unwrap_or(usize::MAX));
     if list.rules.len() > most_rules {
         return Err(CompileError::Capacity { what: Resource::Rules, needed: list.rules.len(), limit: most_rules });
@@ -111,15 +128,18 @@ pub fn compile_with_coverage(list: &RuleList, limits: &Limits) -> Result<(Table,
     let names = Names::of(&list.rules, limits)?;
     let (mut classes, mut open) = (Classes::new(limits.class_entries), Open::new());
     let mut coverage = Coverage::new(list.rules.len());
-    let mut walk = Walk::new(&list.rules, limits.prefixes, &verdicts, &mut classes, &mut coverage, &mut open);
-    walk.run(Family::V4)?;
-    walk.run(Family::V6)?;
+    let mentions = FAMILIES.map(|family| mentions((0..).zip(&list.rules), family));
+    let (classes_of, coverage_of) = (&mut classes, Some(&mut coverage));
+    let mut walk = Walk::new(&list.rules, limits.prefixes, &verdicts, classes_of, coverage_of, Some(&mut open));
+    for (mentions, family) in mentions.iter().zip(FAMILIES) {
+        walk.run(mentions, family)?;
+    }
     let (prefixes4, prefixes6) = walk.finish()?;
     open.finish();
     let names = names.leaves(&verdicts, &mut classes, &open, &mut coverage)?;
     let rules = u32::try_from(list.rules.len()).unwrap_or(u32::MAX);
-    let (classes, head_rules) = (classes.into_entries(), verdicts.head_rules);
-    Ok((Table { prefixes4, prefixes6, classes, names, rules, head_rules }, coverage))
+    let table = Table { prefixes4, prefixes6, classes: Vec::new(), names, rules, head_rules: verdicts.head_rules };
+    Ok((Whole { mentions, verdicts, classes, table }, coverage))
 }
 
 #[cfg(test)]

@@ -11,10 +11,11 @@ use egress_common::table::Leaf;
 use super::CompileError;
 use super::classes::Classes;
 use super::fold::{NONE, State};
-use crate::model::{Mode, Tier};
+use crate::model::{Action, Mode, Tier};
 use crate::rules::{RankedPeer, RankedRule};
 
 /// What every rank does when it is the first match.
+#[derive(Debug)]
 pub(super) struct Verdicts {
     effects: Vec<Effect>,
     /// Rules before the Namespace tier.
@@ -26,7 +27,7 @@ pub(super) struct Verdicts {
 }
 
 /// What some rules of the head can do to first matches that they are merged with.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
     /// Rank of the first Pass; [`NONE`] if there is none.
     first_pass: u32,
@@ -71,6 +72,11 @@ impl Head {
     }
 }
 
+fn effect(rule: &RankedRule, rank: u32) -> Effect {
+    let effect = rule.decision(rank).map_or(Effect::pass(rank), Effect::decide);
+    if rule.mode == Mode::Audit { effect.audited() } else { effect }
+}
+
 pub(super) const fn is_head(rule: &RankedRule) -> bool {
     matches!(rule.tier, Tier::Builtin | Tier::Admin)
 }
@@ -79,16 +85,25 @@ impl Verdicts {
     pub(super) fn of(rules: &[RankedRule]) -> Self {
         let ranked = || rules.iter().zip(0_u32..);
         let named = || ranked().filter(|(rule, _)| matches!(rule.peer, RankedPeer::DnsName(_)));
-        let effect = |(rule, rank): (&RankedRule, u32)| {
-            let effect = rule.decision(rank).map_or(Effect::pass(rank), Effect::decide);
-            if rule.mode == Mode::Audit { effect.audited() } else { effect }
-        };
         Self {
-            effects: ranked().map(effect).collect(),
+            effects: ranked().map(|(rule, rank)| effect(rule, rank)).collect(),
             head_rules: u32::try_from(rules.iter().take_while(|rule| is_head(rule)).count()).unwrap_or(u32::MAX),
             names: named().next().is_some().then(|| Head::of(named())),
             all: Head::of(ranked()),
         }
+    }
+
+    /// Lets another rule stand at `rank`, if nothing but what that rank does depends on it.
+    pub(super) fn exchange(&mut self, rank: u32, before: &RankedRule, after: &RankedRule) -> Option<()> {
+        let plain = |rule: &RankedRule| {
+            let passes = matches!(rule.action, Action::Pass);
+            !passes && !matches!(rule.peer, RankedPeer::DnsName(_))
+        };
+        if is_head(before) != is_head(after) || !plain(before) || !plain(after) {
+            return None;
+        }
+        *self.effects.get_mut(usize::try_from(rank).ok()?)? = effect(after, rank);
+        Some(())
     }
 
     /// What the rule of `rank` does; nothing for [`NONE`].

@@ -23,15 +23,17 @@ pub(super) enum Family {
     V6,
 }
 
+pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
 /// A prefix of either family, its address at the top of 128 bits; the order is (address, length).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Prefix {
+pub(super) struct Prefix {
     bits: u128,
     length: u8,
 }
 
 impl Prefix {
-    fn of(network: &IpNet, family: Family) -> Option<Self> {
+    pub(super) fn of(network: &IpNet, family: Family) -> Option<Self> {
         match (network, family) {
             (IpNet::V4(net), Family::V4) => {
                 Some(Self { bits: u128::from(net.network().to_bits()) << 96, length: net.prefix_len() })
@@ -41,9 +43,22 @@ impl Prefix {
         }
     }
 
-    fn contains(self, other: Self) -> bool {
+    pub(super) fn contains(self, other: Self) -> bool {
         let outside = u128::MAX.checked_shr(u32::from(self.length)).unwrap_or(0);
         self.length <= other.length && (self.bits ^ other.bits) & !outside == 0
+    }
+
+    /// Whether it holds every address.
+    pub(super) fn is_everything(self) -> bool {
+        self.length == 0
+    }
+
+    /// The prefixes around it, the longest last.
+    fn around(self) -> impl Iterator<Item = Self> {
+        (0..self.length).map(move |length| {
+            let outside = u128::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+            Self { bits: self.bits & !outside, length }
+        })
     }
 
     /// Number of addresses in 128-bit terms, minus one; /0 has no representable count.
@@ -53,11 +68,18 @@ impl Prefix {
 }
 
 /// One mention of a prefix in the rule list. Sorted, the mentions of a prefix lie together: rules by rank, then exceptions.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Mention {
-    prefix: Prefix,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Mention {
+    pub(super) prefix: Prefix,
     except: bool,
     rank: u32,
+}
+
+/// Where the mentions of `prefix` and of everything inside it lie.
+pub(super) fn inside(mentions: &[Mention], prefix: Prefix) -> Range<usize> {
+    let start = mentions.partition_point(|mention| mention.prefix < prefix);
+    let within = mentions.get(start..).unwrap_or_default();
+    start..start + within.partition_point(|mention| prefix.contains(mention.prefix))
 }
 
 /// A prefix on the way from /0 to the current one.
@@ -79,7 +101,8 @@ pub(super) struct Walk<'l> {
     rules: &'l [RankedRule],
     verdicts: &'l Verdicts,
     classes: &'l mut Classes,
-    coverage: &'l mut Coverage,
+    /// Where the rules that decide are noted, if anybody wants to know them.
+    coverage: Option<&'l mut Coverage>,
     /// What is left for names, where there are any.
     open: Option<&'l mut Open>,
     prefix_limit: usize,
@@ -90,6 +113,8 @@ pub(super) struct Walk<'l> {
     /// For each rank, how many exceptions hold at the current prefix.
     excepted: Vec<u32>,
     stack: Vec<Frame>,
+    /// Whether leaves are wanted: not of what lies around the part that is visited.
+    emits: bool,
 }
 
 /// The prefixes of both families, each sorted.
@@ -101,40 +126,64 @@ impl<'l> Walk<'l> {
         prefix_limit: usize,
         verdicts: &'l Verdicts,
         classes: &'l mut Classes,
-        coverage: &'l mut Coverage,
-        open: &'l mut Open,
+        coverage: Option<&'l mut Coverage>,
+        open: Option<&'l mut Open>,
     ) -> Self {
         Self {
             rules,
             verdicts,
             classes,
             coverage,
-            open: verdicts.names.is_some().then_some(open),
+            open: open.filter(|_| verdicts.names.is_some()),
             prefix_limit,
             prefixes: 0,
             prefixes4: Vec::new(),
             prefixes6: Vec::new(),
             excepted: vec![0; rules.len()],
             stack: Vec::new(),
+            emits: true,
         }
     }
 
-    pub(super) fn run(&mut self, family: Family) -> Result<(), CompileError> {
-        let mentions = mentions(self.rules, family);
-        let mut start = 0;
-        while let Some(first) = mentions.get(start) {
-            let group = mentions.get(start..).unwrap_or_default();
-            let length = group.partition_point(|mention| mention.prefix == first.prefix);
-            let rules = group.get(..length).unwrap_or_default().partition_point(|mention| !mention.except);
-            let (own, except) = (start..start + rules, start + rules..start + length);
-            self.leave_until(first.prefix, &mentions);
-            self.enter(first.prefix, own, except, &mentions, family)?;
-            start += length;
+    /// Visits every prefix of `mentions`.
+    pub(super) fn run(&mut self, mentions: &[Mention], family: Family) -> Result<(), CompileError> {
+        self.visit(mentions, 0..mentions.len(), family)
+    }
+
+    /// Visits `prefix` and everything inside it, after what lies around it.
+    pub(super) fn part(&mut self, mentions: &[Mention], prefix: Prefix, family: Family) -> Result<(), CompileError> {
+        self.emits = false;
+        for around in prefix.around() {
+            let start = mentions.partition_point(|mention| mention.prefix < around);
+            if mentions.get(start).is_some_and(|mention| mention.prefix == around) {
+                self.group(mentions, start, family)?;
+            }
+        }
+        self.emits = true;
+        self.visit(mentions, inside(mentions, prefix), family)
+    }
+
+    fn visit(&mut self, mentions: &[Mention], range: Range<usize>, family: Family) -> Result<(), CompileError> {
+        let mut start = range.start;
+        while let Some(first) = mentions.get(start).filter(|_| start < range.end) {
+            self.leave_until(first.prefix, mentions);
+            start = self.group(mentions, start, family)?;
         }
         while let Some(frame) = self.stack.pop() {
-            self.leave(&frame, &mentions);
+            self.leave(&frame, mentions);
         }
         Ok(())
+    }
+
+    /// Enters the prefix whose mentions begin at `start`. Returns where they end.
+    fn group(&mut self, mentions: &[Mention], start: usize, family: Family) -> Result<usize, CompileError> {
+        let group = mentions.get(start..).unwrap_or_default();
+        let Some(first) = group.first() else { return Ok(start) };
+        let length = group.partition_point(|mention| mention.prefix == first.prefix);
+        let rules = group.get(..length).unwrap_or_default().partition_point(|mention| !mention.except);
+        let (own, except) = (start..start + rules, start + rules..start + length);
+        self.enter(first.prefix, own, except, mentions, family)?;
+        Ok(start + length)
     }
 
     pub(super) fn finish(self) -> Result<Prefixes, CompileError> {
@@ -158,7 +207,7 @@ impl<'l> Walk<'l> {
         }
         let fold = self.fold(&own, &except, mentions);
         let leaf = self.leaf(&fold)?;
-        if self.stack.last().is_none_or(|parent| parent.leaf != leaf) {
+        if self.emits && self.stack.last().is_none_or(|parent| parent.leaf != leaf) {
             self.emit(prefix, family, leaf);
         }
         self.stack.push(Frame { prefix, own, except, fold, leaf, children: None, recent: None });
@@ -264,11 +313,12 @@ impl<'l> Walk<'l> {
 
     /// Notes the rules that decide somewhere in `fold`.
     fn mark(&mut self, fold: &Fold) {
+        let Some(coverage) = &mut self.coverage else { return };
         match fold {
-            Fold::Flat(state) => self.coverage.mark_state(self.verdicts, *state),
+            Fold::Flat(state) => coverage.mark_state(self.verdicts, *state),
             Fold::Split(split) if split.marked.replace(true) => return,
             Fold::Split(split) => {
-                split.steps.iter().for_each(|(_, state)| self.coverage.mark_state(self.verdicts, *state));
+                split.steps.iter().for_each(|(_, state)| coverage.mark_state(self.verdicts, *state));
             }
         }
         if let Some(open) = &mut self.open {
@@ -278,9 +328,9 @@ impl<'l> Walk<'l> {
 }
 
 /// Every mention of a prefix of `family`, sorted.
-fn mentions(rules: &[RankedRule], family: Family) -> Vec<Mention> {
+pub(super) fn mentions<'r>(ranked: impl IntoIterator<Item = (u32, &'r RankedRule)>, family: Family) -> Vec<Mention> {
     let mut mentions = Vec::new();
-    for (rule, rank) in rules.iter().zip(0..) {
+    for (rank, rule) in ranked {
         for (networks, except) in [(rule.networks(), false), (rule.except(), true)] {
             let prefixes = networks.iter().filter_map(|network| Prefix::of(network, family));
             mentions.extend(prefixes.map(|prefix| Mention { prefix, except, rank }));

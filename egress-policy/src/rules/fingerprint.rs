@@ -8,16 +8,55 @@ use sha2::{Digest, Sha256};
 use super::{RankedPeer, RankedRule, RuleList, RuleOrigin};
 use crate::model::{Mode, PolicyKind, Tier};
 
+/// Rules whose hash is kept, so that one that changes is not hashed with all others.
+const PART: usize = 256;
+
 impl RuleList {
     /// Names the list: lists with the same fingerprint have the same rules from the same places, hence the same table and the same
     /// description.
     pub fn fingerprint(&self) -> [u8; 32] {
-        let mut feed = Feed(Sha256::new_with_prefix(b"egress rule list 2"));
-        for rule in &self.rules {
-            feed.rule(rule);
+        Digests::of(self).fingerprint()
+    }
+}
+
+/// The hashes of the parts of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Digests {
+    rules: usize,
+    parts: Vec<[u8; 32]>,
+}
+
+impl Digests {
+    pub(crate) fn of(list: &RuleList) -> Self {
+        Self { rules: list.rules.len(), parts: list.rules.chunks(PART).map(digest).collect() }
+    }
+
+    /// Takes note of other rules at `ranks`, which are sorted.
+    pub(crate) fn follow(&mut self, list: &RuleList, ranks: impl Iterator<Item = u32>) {
+        let mut parts: Vec<usize> = ranks.map(|rank| usize::try_from(rank).unwrap_or(usize::MAX) / PART).collect();
+        parts.dedup();
+        for part in parts {
+            if let (Some(known), Some(rules)) = (self.parts.get_mut(part), list.rules.chunks(PART).nth(part)) {
+                *known = digest(rules);
+            }
         }
+    }
+
+    /// See [`RuleList::fingerprint`].
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+        let mut feed = Feed(Sha256::new_with_prefix(b"egress rule list 3"));
+        feed.number(self.rules);
+        self.parts.iter().for_each(|part| feed.0.update(part));
         feed.0.finalize().into()
     }
+}
+
+fn digest(rules: &[RankedRule]) -> [u8; 32] {
+    let mut feed = Feed(Sha256::new());
+    for rule in rules {
+        feed.rule(rule);
+    }
+    feed.0.finalize().into()
 }
 
 /// Feeds a hash with fields such that different rules give different bytes: every text and list has its length in front.

@@ -103,6 +103,14 @@ impl Blocks {
         Some(start)
     }
 
+    /// Holds a block in use once more.
+    pub(super) fn retain(&mut self, reference: Reference) {
+        let (Reference::Page(start) | Reference::Nodes(start, _, _)) = reference;
+        if let Some(block) = at(&mut self.starts, start) {
+            block.references += 1;
+        }
+    }
+
     /// Lets go of a block once; frees it, and lets go of what it leads to, if nobody else holds it.
     pub(super) fn release<S: Store>(&mut self, store: &S, reference: Reference) {
         let (Reference::Page(start) | Reference::Nodes(start, _, _)) = reference;

@@ -3,7 +3,8 @@
 use egress_common::table::Leaf;
 use egress_common::trie::{Base, Entry, NODE_BITS, OWN_LEAVES, PAGE_BITS, SKIP_BITS, Unit};
 
-use super::blocks::Blocks;
+use super::blocks::{Blocks, of_entry};
+use super::changed::Changed;
 use super::{Item, Store};
 
 /// Prefixes in an entry of the root from which on it has a page of its own: 2 KiB are then 16 bytes for each.
@@ -13,11 +14,17 @@ const SLOTS: u32 = 1 << NODE_BITS;
 /// Slots of a page.
 const ENTRIES: u32 = 1 << PAGE_BITS;
 
-/// Builds the trie of `items` and returns its root. `None`: no room.
-pub(super) fn build<S: Store>(blocks: &mut Blocks, store: &mut S, items: &[Item]) -> Option<u32> {
-    let mut builder = Builder { blocks, store };
+/// A trie that is there already, and where another one differs from it.
+pub(super) struct Like {
+    pub(super) root: u32,
+    pub(super) changed: Changed,
+}
+
+/// Builds the trie of `items` and returns its root. What it has in common with `like` is not built again, only held. `None`: no room.
+pub(super) fn build<S: Store>(blocks: &mut Blocks, store: &mut S, items: &[Item], like: Option<&Like>) -> Option<u32> {
+    let mut builder = Builder { blocks, store, changed: like.map(|like| &like.changed) };
     let (all, rest) = items.split_first().filter(|(first, _)| first.length == 0)?;
-    builder.page(rest, 0, Leaf(all.leaf), true)
+    builder.page(rest, 0, Leaf(all.leaf), like.map(|like| like.root), true)
 }
 
 /// A part of a trie.
@@ -31,11 +38,13 @@ enum Part {
 struct Builder<'a, S> {
     blocks: &'a mut Blocks,
     store: &'a mut S,
+    changed: Option<&'a Changed>,
 }
 
 impl<S: Store> Builder<'_, S> {
-    /// The page of `items`, which are longer than `position` and agree up to there; `around` holds where none of them does.
-    fn page(&mut self, items: &[Item], position: u32, around: Leaf, is_root: bool) -> Option<u32> {
+    /// The page of `items`, which are longer than `position` and agree up to there; `around` holds where none of them does. `like`: the
+    /// page of the other trie in this place.
+    fn page(&mut self, items: &[Item], position: u32, around: Leaf, like: Option<u32>, is_root: bool) -> Option<u32> {
         let mut entries = vec![Entry::leaf(around); usize::try_from(ENTRIES).ok()?];
         for group in Groups::of(items, position, PAGE_BITS) {
             for item in group.short {
@@ -47,8 +56,17 @@ impl<S: Store> Builder<'_, S> {
             }
             let inherited = entry.as_leaf().unwrap_or(around);
             let below = position + PAGE_BITS;
+            let known = like.and_then(|page| self.entry(page, group.slot));
+            if let Some(known) = known.filter(|_| !self.is_changed(group.long, below)) {
+                if let Some(reference) = of_entry(known) {
+                    self.blocks.retain(reference);
+                }
+                *entry = known;
+                continue;
+            }
             *entry = if is_root && group.long.len() >= PAGE_ITEMS {
-                Entry::page(self.page(group.long, below, inherited, false)?)
+                let like = known.filter(|known| known.as_leaf().is_none() && known.is_page()).map(Entry::index);
+                Entry::page(self.page(group.long, below, inherited, like, false)?)
             } else {
                 match self.part(group.long, below, inherited)? {
                     Part::Leaf(leaf) => Entry::leaf(leaf),
@@ -59,6 +77,18 @@ impl<S: Store> Builder<'_, S> {
         let words: Vec<u32> = entries.iter().map(|entry| entry.0).collect();
         let units: Vec<Unit> = units_of(&words).collect();
         self.blocks.intern(self.store, &units, None)
+    }
+
+    /// An entry of a page that is there.
+    fn entry(&self, page: u32, slot: usize) -> Option<Entry> {
+        let slot = u32::try_from(slot).ok()?;
+        Some(Entry(self.store.unit(page.checked_add(slot >> 3)?)?.word(slot)))
+    }
+
+    /// Whether anything differs among the addresses that agree with `items` up to `position`, be it of them or of what is around them.
+    fn is_changed(&self, items: &[Item], position: u32) -> bool {
+        let bits = items.first().map_or(0, |first| first.bits & !u128::MAX.checked_shr(position).unwrap_or(0));
+        self.changed.is_none_or(|changed| changed.touches(bits, position))
     }
 
     /// What `items` make of the addresses that agree with them up to `position`.

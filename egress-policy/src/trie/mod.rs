@@ -10,6 +10,7 @@
 
 mod blocks;
 mod build;
+mod changed;
 mod prefixes;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ use egress_common::table::Leaf;
 use egress_common::trie::{MAX_UNITS, Unit, Units};
 
 use self::blocks::{Blocks, Reference};
+use self::build::Like;
+use self::changed::Changed;
 pub use self::prefixes::prefixes;
 use crate::compile::Table;
 
@@ -133,7 +136,18 @@ impl<S: Store> Pool<S> {
     /// Stores the trie of sorted `items`, which begin with the /0, and returns its root: nothing leads to it yet. If there is no room,
     /// everything is as before.
     pub fn insert(&mut self, items: &[Item]) -> Result<u32, Full> {
-        let Some(root) = build::build(&mut self.blocks, &mut self.store, items) else {
+        self.store_items(items, None)
+    }
+
+    /// [`insert`](Self::insert) of the next version of a table that is in the pool: of `before`, at `root`. Gives the same trie; only the
+    /// pages and nodes on the way to what differs are built.
+    pub fn insert_like(&mut self, items: &[Item], root: u32, before: &[Item]) -> Result<u32, Full> {
+        let like = self.roots.contains_key(&root).then(|| Like { root, changed: Changed::between(before, items) });
+        self.store_items(items, like.as_ref())
+    }
+
+    fn store_items(&mut self, items: &[Item], like: Option<&Like>) -> Result<u32, Full> {
+        let Some(root) = build::build(&mut self.blocks, &mut self.store, items, like) else {
             // The tables that are held were whole before, so they are now.
             let _ = self.recount();
             return Err(Full { length: self.store.length() });

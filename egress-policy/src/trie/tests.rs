@@ -321,6 +321,74 @@ fn versions_come_and_go_without_growing() {
     assert_eq!(pool.used(), fresh.used(), "nothing of the old versions is left");
 }
 
+/// One edit of a table, as policies make them: prefixes come and go, say something else, or everything around them does.
+fn edit(items: &[Item], family: Family, random: &mut Random) -> Vec<Item> {
+    let mut edited = items[1..].to_vec();
+    let around = items[0].leaf;
+    match random.below(8) {
+        0 => edited.clear(),
+        1 => edited.extend_from_slice(&random_items(random, family, 400, 50)[1..]),
+        2 => return std::iter::once(Item { leaf: around ^ 1, ..items[0] }).chain(edited).collect(),
+        _ => {}
+    }
+    for _ in 0..random.below(4) {
+        if edited.is_empty() || random.below(2) == 0 {
+            edited.push(random_items(random, family, 1, 50)[1..].first().copied().unwrap_or(items[0]));
+            continue;
+        }
+        let at = usize::try_from(random.below(edited.len() as u64)).expect("small");
+        if random.below(2) == 0 {
+            edited.remove(at);
+        } else {
+            edited[at].leaf ^= 1;
+        }
+    }
+    let mut edited = sorted(edited);
+    edited[0].leaf = around;
+    edited
+}
+
+#[test]
+fn the_next_version_is_the_trie_that_would_be_built_without_the_last_one() {
+    for (family, count) in [(Family::V4, 40), (Family::V4, 3000), (Family::V6, 800)] {
+        let random = &mut Random(31);
+        let mut pool = Pool::new(Growing::default());
+        let mut items = random_items(random, family, count, 50);
+        let mut root = pool.insert(&items).expect("room");
+        for round in 0..250 {
+            let edited = edit(&items, family, random);
+            let next = pool.insert_like(&edited, root, &items).expect("room");
+            // Equal parts are stored once, so equal tries have one root.
+            assert_eq!(pool.insert(&edited), Ok(next), "{family:?}, round {round}");
+            pool.remove(next);
+            pool.remove(root);
+            (items, root) = (edited, next);
+            if round % 50 == 0 {
+                check(&format!("round {round}"), pool.store(), root, family, &items);
+            }
+        }
+        check("after every edit", pool.store(), root, family, &items);
+        let mut fresh = Pool::new(Growing::default());
+        fresh.insert(&items).expect("room");
+        assert_eq!(pool.used(), fresh.used(), "nothing of the old versions is left");
+    }
+}
+
+#[test]
+fn the_next_version_costs_what_is_different_in_it() {
+    let random = &mut Random(32);
+    let items = random_items(random, Family::V4, 20_000, 500);
+    let mut pool = Pool::new(Growing::default());
+    let root = pool.insert(&items).expect("room");
+    let mut edited = items.clone();
+    edited.push(Item { bits: 0xc633_6401 << 96, length: 32, leaf: 1 << 31 | 7 });
+    let (edited, before) = (sorted(edited), pool.written());
+    pool.insert_like(&edited, root, &items).expect("room");
+    let written = pool.written() - before;
+    // The root, the page behind it, and the nodes on the way.
+    assert!((64..=256).contains(&written), "{written} units of {}", pool.used());
+}
+
 #[test]
 fn without_room_nothing_changes() {
     let random = &mut Random(4);
@@ -383,7 +451,7 @@ impl Answers {
 /// What the kernel maps hold after a crash is the store, and the roots that were published.
 #[test]
 fn a_writer_that_stops_at_any_write_leaves_the_published_version() {
-    for family in FAMILIES {
+    for (family, like) in FAMILIES.into_iter().flat_map(|family| [(family, false), (family, true)]) {
         let random = &mut Random(21);
         let items = random_items(random, family, 150, 300);
         let mut pool = Pool::new(Dying { units: Fixed(vec![Unit::default(); 6000]), left: u64::MAX });
@@ -399,7 +467,8 @@ fn a_writer_that_stops_at_any_write_leaves_the_published_version() {
         loop {
             let store = Dying { units: units.clone(), left: writes };
             let mut pool = Pool::adopt(store, &[published]).expect("not damaged");
-            let next = pool.insert(&changed).expect("room");
+            let next = if like { pool.insert_like(&changed, published, &items) } else { pool.insert(&changed) };
+            let next = next.expect("room");
             let store = pool.into_store();
             let complete = store.left > 0;
             if complete {
@@ -418,7 +487,7 @@ fn a_writer_that_stops_at_any_write_leaves_the_published_version() {
             }
             writes += 1;
         }
-        println!("{family:?}: stopped at each of {writes} writes");
+        println!("{family:?}, like {like}: stopped at each of {writes} writes");
         assert!(writes > 20, "{family:?}: {writes} writes");
     }
 }

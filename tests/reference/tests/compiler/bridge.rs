@@ -122,12 +122,7 @@ pub(crate) fn identity(pod: &Pod) -> PodIdentity {
 pub(crate) fn compile_pod(set: &PolicySet, world: &World, pod: &Pod) -> Result<Compiled, String> {
     let rules = set.rule_list(&identity(pod), &node_context(&world.node));
     let table = compile(&rules, &Limits::default()).map_err(|error| format!("does not compile: {error}"))?;
-    let of_all = set.policies.values().flat_map(|policy| policy.rules.iter());
-    let union = of_all.filter_map(|rule| match &rule.peer {
-        Peer::DnsName(pattern) => Some(&**pattern),
-        Peer::Cidr { .. } | Peer::Nodes(_) => None,
-    });
-    Ok(Compiled { union: union.collect(), tries: Tries::of(&table), rules, table })
+    Ok(Compiled::of(rules, table, set))
 }
 
 /// The places of the names of one rule list.
@@ -146,6 +141,16 @@ pub(crate) fn compile_world(world: &World) -> Result<Vec<Compiled>, String> {
 }
 
 impl Compiled {
+    /// What `rules`, which follow from `set`, were compiled to.
+    pub(crate) fn of(rules: RuleList, table: Table, set: &PolicySet) -> Self {
+        let of_all = set.policies.values().flat_map(|policy| policy.rules.iter());
+        let union = of_all.filter_map(|rule| match &rule.peer {
+            Peer::DnsName(pattern) => Some(&**pattern),
+            Peer::Cidr { .. } | Peer::Nodes(_) => None,
+        });
+        Self { union: union.collect(), tries: Tries::of(&table), rules, table }
+    }
+
     /// Both backends of the prefix lookup give the same leaf.
     fn compare_backends(&self, address: IpAddr) {
         assert_eq!(self.tries.leaf(address), self.table.leaf(address), "{address}");

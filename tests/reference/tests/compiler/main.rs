@@ -9,6 +9,7 @@ mod exhaustive;
 mod names;
 mod refusals;
 mod sections;
+mod sequences;
 mod services;
 mod settings;
 mod worlds;
