@@ -78,7 +78,7 @@ impl Inspector {
         for table in tables {
             let slot = table.reference.slot;
             prefixes = prefixes.max(u64::from(table.info.prefixes));
-            // The inner map is made as large as what it holds.
+            // The inner map is made as large as what it holds; a large one has room for an eighth more.
             classes = classes.max(self.inner_entries(map::CLASSES, slot)?);
         }
         let limit = |limit: usize| u64::try_from(limit).unwrap_or(u64::MAX);

@@ -56,7 +56,7 @@ pub struct TableView {
     pub reference: TableRef,
     /// Its constants.
     pub info: TableInfo,
-    /// Its rules; `None` if the description is missing.
+    /// Its rules; `None` if they are not described: not yet, or by another version of the agent.
     pub description: Option<Arc<TableDescription>>,
     /// Its prefixes with what they lead to, sorted.
     pub prefixes: Vec<(IpNet, Leaf)>,
@@ -171,13 +171,16 @@ impl Inspector {
     fn described(&self, infos: &TableInfos, slot: u32) -> Result<Option<TableView>, DatapathError> {
         let bytes = infos.get(&slot, 0).map_err(DatapathError::map(map::TABLE_INFO))?;
         let info: TableInfo = zerocopy::transmute!(bytes);
-        // A table that is gone leaves its generation behind, but no description.
+        // A table that is gone leaves its generation behind, but no rules; every table has some.
+        if info.rules == 0 {
+            return Ok(None);
+        }
         let pinned = tables::read_description::<TableDescription>(&self.pins, slot)?;
         let pinned = pinned.filter(|pinned| pinned.generation == info.generation);
-        Ok(pinned.map(|pinned| TableView {
+        Ok(Some(TableView {
             reference: TableRef { slot, generation: info.generation },
             info,
-            description: Some(Arc::new(pinned.description)),
+            description: pinned.map(|pinned| Arc::new(pinned.description)),
             prefixes: Vec::new(),
             classes: Vec::new(),
         }))

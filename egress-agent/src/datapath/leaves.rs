@@ -5,7 +5,7 @@
 
 use std::os::fd::AsFd as _;
 
-use aya::maps::{ArrayOfMaps, MapData};
+use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use egress_common::abi::{capacity, map};
 use egress_common::names::NameLeaf;
@@ -14,6 +14,7 @@ use egress_policy::compile::Table;
 use super::error::DatapathError;
 use super::maps;
 use super::names::DesiredNames;
+use super::outer::Outer;
 use super::pins::Pins;
 use super::syscall;
 
@@ -23,18 +24,17 @@ const SHORTEST: usize = 1024;
 
 /// The arrays of all tables.
 pub(super) struct NameLeaves {
-    outer: ArrayOfMaps<MapData>,
-    pins: Pins,
+    outer: Outer,
 }
 
 impl NameLeaves {
     pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
-        Ok(Self { outer: maps::open(pins, map::NAME_LEAVES)?, pins: pins.clone() })
+        Ok(Self { outer: Outer::open(pins, map::NAME_LEAVES)? })
     }
 
     /// Makes the array of the table in `slot` say what `table` says of `names`. `before`: what it holds. Returns what it holds then.
     pub(super) fn update(
-        &mut self,
+        &self,
         slot: u32,
         before: Option<Vec<NameLeaf>>,
         table: &Table,
@@ -47,10 +47,15 @@ impl NameLeaves {
                 let array = array(u32::try_from(wanted.len()).unwrap_or(u32::MAX))?;
                 let indices: Vec<u32> = (0..).take(wanted.len()).collect();
                 syscall::update_batch(array.fd().as_fd(), &indices, &wanted)?;
-                self.outer.set(slot, &array, 0).map_err(DatapathError::map(map::NAME_LEAVES))?;
+                self.outer.set(slot, &array)?;
             }
         }
         Ok(wanted)
+    }
+
+    /// Takes the array out of a slot.
+    pub(super) fn remove(&self, slot: u32) -> Result<(), DatapathError> {
+        self.outer.remove(slot)
     }
 
     fn store(&self, slot: u32, before: &[NameLeaf], wanted: &[NameLeaf]) -> Result<(), DatapathError> {
@@ -59,7 +64,7 @@ impl NameLeaves {
         if indices.is_empty() {
             return Ok(());
         }
-        let array = maps::inner(&self.pins, map::NAME_LEAVES, slot)?;
+        let array = self.outer.get(slot)?.ok_or(DatapathError::Missing(map::NAME_LEAVES))?;
         syscall::update_batch(array.fd().as_fd(), &indices, &leaves)
     }
 }

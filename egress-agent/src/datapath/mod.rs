@@ -14,6 +14,7 @@ mod leaves;
 mod links;
 mod maps;
 mod names;
+mod outer;
 mod pins;
 mod programs;
 mod seed;
@@ -25,15 +26,16 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
 use egress_common::abi::{self, Config, capacity, config_flag, map};
 use egress_common::endpoint::TableRef;
 use egress_policy::compile::Table;
-use egress_policy::describe::TableDescription;
+use egress_policy::describe::{Describing, TableDescription};
 use egress_policy::model::DnsConfig;
 use egress_policy::name::NamePattern;
+use egress_policy::rules::RuleList;
 use ipnet::IpNet;
 
 pub use self::error::DatapathError;
@@ -156,13 +158,20 @@ pub struct DesiredTable {
     pub table: Table,
     /// The names that its rules are about.
     pub patterns: BTreeSet<Arc<NamePattern>>,
-    /// Its rules, for people; pinned beside it.
-    pub description: TableDescription,
+    /// Its rules, for people; pinned beside it once it is in force.
+    pub description: Arc<Describing>,
     /// Whether refusals are answered (`denyResponse: Reject`).
     pub reject: bool,
 }
 
 impl DesiredTable {
+    /// The table that `list`, which has this fingerprint, was compiled to.
+    pub fn new(list: Arc<RuleList>, fingerprint: [u8; 32], table: Table, reject: bool) -> Self {
+        let patterns = list.patterns();
+        let description = Arc::new(TableDescription::later(list, fingerprint));
+        Self { fingerprint, table, patterns, description, reject }
+    }
+
     fn key(&self) -> tables::TableKey {
         (self.fingerprint, self.reject)
     }
@@ -185,6 +194,9 @@ pub struct Applied {
     pub endpoints_changed: usize,
     /// Endpoints that were removed.
     pub endpoints_removed: usize,
+    /// From the call until every packet was judged by what was desired. What comes after is no packet's business: the texts of rules are
+    /// pinned, and tables are freed.
+    pub enforced: Duration,
     /// What could not be done, by endpoint. Their former tables stay in force.
     pub problems: Vec<Problem>,
 }
@@ -227,7 +239,7 @@ impl Datapath {
 
     /// Makes the kernel enforce `desired`. Problems of single endpoints are in the result; an error means that nothing could be done.
     pub fn apply(&mut self, desired: &Desired) -> Result<Applied, DatapathError> {
-        let mut applied = Applied::default();
+        let (started, mut applied) = (Instant::now(), Applied::default());
         self.configure(desired)?;
         names::set_resolvers(&self.pins, &desired.dns.resolvers)?;
         names::forget_flows(&self.pins, &desired.names.reused)?;
@@ -255,6 +267,8 @@ impl Datapath {
             self.remember_accepted(endpoint, id).unwrap_or_else(|error| applied.problem(endpoint, &error));
         }
         applied.endpoints_removed += self.endpoints.retain(&kept)?;
+        applied.enforced = started.elapsed();
+        self.describe(desired, &mut applied);
         applied.retired = self.tables.retire(&self.endpoints.tables())?;
         applied.tables_freed = applied.retired.len();
         applied.endpoints = self.endpoints.len();
@@ -269,11 +283,12 @@ impl Datapath {
         names: &DesiredNames,
         admitted: &mut Vec<(&'a DesiredEndpoint, u32)>,
     ) -> Result<bool, DatapathError> {
-        let (table, refused) = match (self.tables.realize(&endpoint.table, names), &endpoint.fallback) {
+        let before = self.endpoints.table_of(&endpoint.name);
+        let (table, refused) = match (self.tables.realize(&endpoint.table, names, before), &endpoint.fallback) {
             (Ok(table), _) => (table, None),
             // An endpoint that has a table keeps it; a new one is held rather than left open.
             (Err(error), Some(fallback)) if !self.endpoints.has(&endpoint.name) => {
-                (self.tables.realize(fallback, names)?, Some(error))
+                (self.tables.realize(fallback, names, None)?, Some(error))
             }
             (Err(error), _) => return Err(error),
         };
@@ -284,6 +299,15 @@ impl Datapath {
         }
         let changed = self.endpoints.publish(endpoint, table)?;
         refused.map_or(Ok(changed), Err)
+    }
+
+    /// Pins the texts of the tables that are new.
+    fn describe(&mut self, desired: &Desired, applied: &mut Applied) {
+        for (reference, error) in self.tables.describe() {
+            let judged =
+                desired.endpoints.iter().filter(|found| self.endpoints.table_of(&found.name) == Some(reference));
+            judged.for_each(|endpoint| applied.problem(endpoint, &error));
+        }
     }
 
     fn remember_accepted(&self, endpoint: &DesiredEndpoint, id: u32) -> Result<(), DatapathError> {
@@ -365,7 +389,7 @@ impl Datapath {
 
     /// The rules of a table version, while the kernel holds it.
     pub fn description(&self, generation: u32) -> Option<Arc<TableDescription>> {
-        self.tables.of_generation(generation).map(|table| Arc::clone(&table.description))
+        self.tables.of_generation(generation).map(|table| Arc::clone(&**table.description))
     }
 
     /// What the tables in the kernel have counted so far.

@@ -21,12 +21,14 @@ use super::error::DatapathError;
 // Numbers of include/uapi/linux/bpf.h, enum bpf_cmd.
 const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 
@@ -48,7 +50,8 @@ fn address<T>(value: *const T) -> u64 {
     value.addr() as u64
 }
 
-fn raw(fd: BorrowedFd<'_>) -> u32 {
+/// A descriptor as attributes and maps of maps have it.
+pub(super) fn raw(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd().unsigned_abs()
 }
 
@@ -266,21 +269,49 @@ pub(super) fn link_target(link: BorrowedFd<'_>, is_tc: bool) -> Result<u64, Data
     Ok(if is_tc { u64::from(low) } else { u64::from(low) | u64::from(high) << 32 })
 }
 
+/// One element of a map.
+#[repr(C)]
+#[derive(IntoBytes, Immutable)]
+struct Element {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+impl Element {
+    fn new<K: IntoBytes + Immutable>(map: BorrowedFd<'_>, key: &K, value: u64) -> Self {
+        Self { map: raw(map), padding: 0, key: address(key), value, flags: 0 }
+    }
+}
+
 /// Deletes a map element. `false` if it was not there.
 pub(super) fn delete<K: IntoBytes + Immutable>(map: BorrowedFd<'_>, key: &K) -> Result<bool, DatapathError> {
-    #[repr(C)]
-    #[derive(IntoBytes, Immutable)]
-    struct Attributes {
-        map: u32,
-        padding: u32,
-        key: u64,
-        value: u64,
-        flags: u64,
-    }
-    let attributes = Attributes { map: raw(map), padding: 0, key: address(key), value: 0, flags: 0 };
-    match bpf("BPF_MAP_DELETE_ELEM", BPF_MAP_DELETE_ELEM, &attributes) {
-        Ok(_) => Ok(true),
-        Err(DatapathError::Syscall { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+    let deleted = bpf("BPF_MAP_DELETE_ELEM", BPF_MAP_DELETE_ELEM, &Element::new(map, key, 0));
+    present(deleted.map(|_| ())).map(|deleted| deleted.is_some())
+}
+
+/// Reads a map element of 32 bits; of a map of maps, the id of the map. `None` if it is not there.
+pub(super) fn lookup<K: IntoBytes + Immutable>(map: BorrowedFd<'_>, key: &K) -> Result<Option<u32>, DatapathError> {
+    let mut value = 0_u32;
+    let element = Element::new(map, key, address(&raw mut value));
+    present(bpf("BPF_MAP_LOOKUP_ELEM", BPF_MAP_LOOKUP_ELEM, &element).map(|_| value))
+}
+
+/// Writes a map element.
+pub(super) fn update<K, V>(map: BorrowedFd<'_>, key: &K, value: &V) -> Result<(), DatapathError>
+where
+    K: IntoBytes + Immutable,
+    V: IntoBytes + Immutable,
+{
+    bpf("BPF_MAP_UPDATE_ELEM", BPF_MAP_UPDATE_ELEM, &Element::new(map, key, address(value))).map(|_| ())
+}
+
+fn present<T>(found: Result<T, DatapathError>) -> Result<Option<T>, DatapathError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(DatapathError::Syscall { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -319,6 +350,62 @@ where
         flags: 0,
     };
     bpf("BPF_MAP_UPDATE_BATCH", BPF_MAP_UPDATE_BATCH, &attributes).map(|_| ())
+}
+
+/// Reads `count` elements of a per-CPU array from `first` on with one call: for each, the values of all `processors`.
+pub(super) fn read_batch<V>(
+    map: BorrowedFd<'_>,
+    first: u32,
+    count: u32,
+    processors: usize,
+) -> Result<Vec<V>, DatapathError>
+where
+    V: FromBytes + IntoBytes + Clone,
+{
+    #[repr(C)]
+    #[derive(IntoBytes, FromBytes)]
+    struct Attributes {
+        in_batch: u64,
+        out_batch: u64,
+        keys: u64,
+        values: u64,
+        count: u32,
+        map: u32,
+        element_flags: u64,
+        flags: u64,
+    }
+    const { assert!(size_of::<V>().is_multiple_of(8), "the kernel pads the value of a processor to eight bytes") };
+    let failed = |source| DatapathError::Syscall { call: "BPF_MAP_LOOKUP_BATCH", source };
+    let length = count as usize;
+    let (mut keys, mut next) = (vec![0_u32; length], 0_u32);
+    let mut values = vec![V::new_zeroed(); length * processors];
+    // The kernel begins behind the element that it is told; none is before the first.
+    let before = first.checked_sub(1);
+    let mut attributes = Attributes {
+        in_batch: before.as_ref().map_or(0, |before| address(before)),
+        out_batch: address(&raw mut next),
+        keys: address(keys.as_mut_ptr()),
+        values: address(values.as_mut_ptr()),
+        count,
+        map: raw(map),
+        element_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: as in `bpf`; the kernel also writes the number of elements into the attributes, and the buffers have room for `count`.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_MAP_LOOKUP_BATCH,
+            attributes.as_mut_bytes().as_mut_ptr(),
+            size_of::<Attributes>(),
+        )
+    };
+    // The last element of the map ends the call with an error, when all is read.
+    if attributes.count != count {
+        let source = if result < 0 { io::Error::last_os_error() } else { io::ErrorKind::UnexpectedEof.into() };
+        return Err(failed(source));
+    }
+    Ok(values)
 }
 
 /// The `endpoints` array, mapped: a table is published with one store, seen by the next packet on any CPU.

@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use aya::maps::{Array, ArrayOfMaps, Map, MapData};
+use aya::maps::{Array, Map, MapData};
 use aya_obj::generated::bpf_map_type::{BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_LPM_TRIE};
 use egress_common::abi::{capacity, map};
 use egress_common::class::ClassEntry;
@@ -14,7 +15,7 @@ use egress_common::endpoint::TableRef;
 use egress_common::names::NameLeaf;
 use egress_common::table::{Counter, Leaf, TableInfo, flag};
 use egress_policy::compile::Table;
-use egress_policy::describe::TableDescription;
+use egress_policy::describe::{Describing, TableDescription};
 use egress_policy::trie::{Item, items4, items6};
 use serde::{Deserialize, Serialize};
 use zerocopy::{Immutable, IntoBytes, Unaligned};
@@ -24,15 +25,18 @@ use super::error::DatapathError;
 use super::grace::Grace;
 use super::leaves::{self, NameLeaves};
 use super::maps::{self, TableInfos};
+use super::outer::Outer;
 use super::pins::{self, Pins};
 use super::syscall;
-use super::tries::{self, Tries};
+use super::tries::{self, Like, Tries};
 use super::{DesiredNames, DesiredTable};
 
 const BPF_F_NO_PREALLOC: u32 = 1;
 const BPF_F_INNER_MAP: u32 = 0x1000;
 /// A description is stored in pieces of this many bytes.
 const PIECE: usize = 4096;
+/// Length of a class array from which on there is room behind it, for the next versions of the table.
+const SPARE_CLASSES_FROM: usize = 4096;
 
 /// What makes two tables the same one.
 pub(super) type TableKey = ([u8; 32], bool);
@@ -50,9 +54,23 @@ struct PrefixKey<const BYTES: usize> {
 pub(super) struct RealizedTable {
     pub(super) reference: TableRef,
     pub(super) info: TableInfo,
-    pub(super) description: Arc<TableDescription>,
+    pub(super) description: Arc<Describing>,
+    /// Whether its description is pinned.
+    described: bool,
+    reject: bool,
+    /// What it was made from; `None` if another agent made it.
+    made_from: Option<Arc<DesiredTable>>,
+    /// Its class array, which the next version of it may go on with.
+    classes: Option<ClassArray>,
     /// What its array of leaves holds, by name id; `None` if that is not known.
     leaves: Option<Vec<NameLeaf>>,
+}
+
+/// A class array, and how much of it the tables that have it in common use.
+#[derive(Clone, Debug)]
+struct ClassArray {
+    room: usize,
+    filled: Arc<AtomicUsize>,
 }
 
 /// What a table counted.
@@ -77,9 +95,9 @@ pub(super) struct Pinned<D> {
 /// Every table version that the kernel holds.
 pub(super) struct Tables {
     pins: Pins,
-    tables4: ArrayOfMaps<MapData>,
-    tables6: ArrayOfMaps<MapData>,
-    classes: ArrayOfMaps<MapData>,
+    tables4: Outer,
+    tables6: Outer,
+    classes: Outer,
     tries: Tries,
     /// Prefixes of one family from which on they are a trie.
     trie_from: usize,
@@ -102,9 +120,9 @@ impl Tables {
     pub(super) fn adopt(pins: &Pins, trie_from: usize) -> Result<Self, DatapathError> {
         let infos: TableInfos = maps::open(pins, map::TABLE_INFO)?;
         let mut tables = Self {
-            tables4: maps::open(pins, map::TABLES4)?,
-            tables6: maps::open(pins, map::TABLES6)?,
-            classes: maps::open(pins, map::CLASSES)?,
+            tables4: Outer::open(pins, map::TABLES4)?,
+            tables6: Outer::open(pins, map::TABLES6)?,
+            classes: Outer::open(pins, map::CLASSES)?,
             tries: Tries::open(pins)?,
             trie_from,
             leaves: NameLeaves::open(pins)?,
@@ -143,10 +161,19 @@ impl Tables {
             let reference = TableRef { slot, generation: info.generation };
             self.counters.reserve(&info);
             self.free.remove(&slot);
-            self.realized.insert(
-                key,
-                RealizedTable { reference, info, description: Arc::new(pinned.description), leaves: None },
-            );
+            let description = Arc::new(pinned.description.ready());
+            let reject = pinned.reject;
+            let table = RealizedTable {
+                reference,
+                info,
+                description,
+                described: true,
+                reject,
+                made_from: None,
+                classes: None,
+                leaves: None,
+            };
+            self.realized.insert(key, table);
         }
         Ok(())
     }
@@ -164,6 +191,12 @@ impl Tables {
             if info.generation == generation && self.free.remove(&slot) {
                 self.counters.reserve(&info);
                 self.unknown.insert((slot, generation), info);
+            }
+        }
+        // What an agent left that died between a table and its first endpoint.
+        for slot in self.free.clone() {
+            if self.info(slot)?.rules > 0 {
+                self.remove(slot)?;
             }
         }
         self.tries.adopt(self.realized.values().map(|table| &table.info).chain(self.unknown.values()))
@@ -196,8 +229,13 @@ impl Tables {
         self.realized.len()
     }
 
-    /// Puts a table into the kernel, unless it is there, and returns where.
-    pub(super) fn realize(&mut self, desired: &DesiredTable, names: &DesiredNames) -> Result<TableRef, DatapathError> {
+    /// Puts a table into the kernel, unless it is there, and returns where. `before`: the table that it is the next version of.
+    pub(super) fn realize(
+        &mut self,
+        desired: &Arc<DesiredTable>,
+        names: &DesiredNames,
+        before: Option<TableRef>,
+    ) -> Result<TableRef, DatapathError> {
         let key = desired.key();
         if let Some(table) = self.realized.get_mut(&key) {
             if desired.table.has_names() {
@@ -233,15 +271,15 @@ impl Tables {
             prefixes: u32::try_from(desired.table.prefixes()).unwrap_or(u32::MAX),
             ..TableInfo::default()
         };
-        let installed = match self.place(&desired.table) {
+        let installed = match self.place(&desired.table, before) {
             Ok((placed, tries)) => {
                 placed.note(&mut info);
-                self.install(slot, info, tries, desired, names)
+                self.install(slot, info, tries, desired, names, before)
             }
             Err(error) => Err(error),
         };
-        let leaves = match installed {
-            Ok(leaves) => leaves,
+        let (classes, leaves) = match installed {
+            Ok(installed) => installed,
             Err(error) => {
                 self.counters.release(&info);
                 let _ = self.tries.free(&info);
@@ -251,17 +289,41 @@ impl Tables {
         };
         self.free.remove(&slot);
         self.next_generation += 1;
-        let description = Arc::new(desired.description.clone());
-        self.realized.insert(key, RealizedTable { reference, info, description, leaves });
+        let table = RealizedTable {
+            reference,
+            info,
+            description: Arc::clone(&desired.description),
+            described: false,
+            reject: desired.reject,
+            made_from: Some(Arc::clone(desired)),
+            classes: Some(classes),
+            leaves,
+        };
+        self.realized.insert(key, table);
         Ok(reference)
     }
 
+    /// Pins the descriptions of the tables that have none yet. Returns those where that failed.
+    pub(super) fn describe(&mut self) -> Vec<(TableRef, DatapathError)> {
+        let mut failed = Vec::new();
+        for table in self.realized.values_mut().filter(|table| !table.described) {
+            match write_description(&self.pins, table) {
+                Ok(()) => table.described = true,
+                Err(error) => failed.push((table.reference, error)),
+            }
+        }
+        failed
+    }
+
     /// Stores the prefixes of the families that have many as tries, and says which.
-    fn place(&mut self, table: &Table) -> Result<(tries::Placed, [bool; 2]), DatapathError> {
+    fn place(&mut self, table: &Table, before: Option<TableRef>) -> Result<(tries::Placed, [bool; 2]), DatapathError> {
         let many = [table.prefixes4.len(), table.prefixes6.len()].map(|count| count >= self.trie_from);
         let items = |many: bool, items: fn(&Table) -> Vec<Item>| many.then(|| items(table));
         let [many4, many6] = many;
-        Ok((self.tries.place(&[items(many4, items4), items(many6, items6)])?, many))
+        let before = of_reference(&self.realized, before);
+        let like = before.and_then(|before| Like::new(&before.info, &before.made_from.as_ref()?.table));
+        let items = [items(many4, items4), items(many6, items6)];
+        Ok((self.tries.place(&items, like.as_ref())?, many))
     }
 
     fn install(
@@ -271,23 +333,44 @@ impl Tables {
         [trie4, trie6]: [bool; 2],
         desired: &DesiredTable,
         names: &DesiredNames,
-    ) -> Result<Option<Vec<NameLeaf>>, DatapathError> {
+        before: Option<TableRef>,
+    ) -> Result<(ClassArray, Option<Vec<NameLeaf>>), DatapathError> {
         let prefixes4 = (!trie4).then(|| prefixes4(&desired.table)).transpose()?;
         let prefixes6 = (!trie6).then(|| prefixes6(&desired.table)).transpose()?;
-        let classes = classes(&desired.table)?;
-        write_description(&self.pins, slot, info.generation, desired)?;
+        let (classes, array) = self.class_array(&desired.table, before)?;
+        pins::unpin(&self.pins.table(slot))?;
         if let Some(prefixes4) = prefixes4 {
-            self.tables4.set(slot, &prefixes4, 0).map_err(DatapathError::map(map::TABLES4))?;
+            self.tables4.set(slot, &prefixes4)?;
         }
         if let Some(prefixes6) = prefixes6 {
-            self.tables6.set(slot, &prefixes6, 0).map_err(DatapathError::map(map::TABLES6))?;
+            self.tables6.set(slot, &prefixes6)?;
         }
-        self.classes.set(slot, &classes, 0).map_err(DatapathError::map(map::CLASSES))?;
+        self.classes.set(slot, &array)?;
         let leaves =
             desired.table.has_names().then(|| self.leaves.update(slot, None, &desired.table, names)).transpose()?;
         let bytes: [u8; size_of::<TableInfo>()] = zerocopy::transmute!(info);
         self.infos.set(slot, bytes, 0).map_err(DatapathError::map(map::TABLE_INFO))?;
-        Ok(leaves)
+        Ok((classes, leaves))
+    }
+
+    /// The class array of a table: that of `before` where the classes only go on behind it, which no packet reads yet, or a new one.
+    fn class_array(&self, table: &Table, before: Option<TableRef>) -> Result<(ClassArray, MapData), DatapathError> {
+        if let Some(before) = of_reference(&self.realized, before)
+            && let (Some(known), Some(made_from)) = (&before.classes, &before.made_from)
+            && let Some(added) = table.classes.strip_prefix(made_from.table.classes.as_slice())
+            && table.classes.len() <= known.room
+            && known.filled.load(Ordering::Relaxed) == made_from.table.classes.len()
+            && let Some(array) = self.classes.get(before.reference.slot)?
+        {
+            write_classes(&array, made_from.table.classes.len(), added)?;
+            known.filled.store(table.classes.len(), Ordering::Relaxed);
+            return Ok((known.clone(), array));
+        }
+        let length = table.classes.len().max(1);
+        let room = if length < SPARE_CLASSES_FROM { length } else { length + length / 8 };
+        let array = class_array(u32::try_from(room).unwrap_or(u32::MAX))?;
+        write_classes(&array, 0, &table.classes)?;
+        Ok((ClassArray { room, filled: Arc::new(AtomicUsize::new(table.classes.len())) }, array))
     }
 
     /// Frees the tables that no endpoint uses any more, when the last packet that was to be judged by them is through. Returns what they
@@ -331,16 +414,19 @@ impl Tables {
     fn counted(&self, table: &RealizedTable) -> Result<Counted, DatapathError> {
         let shared = table.info.flags & flag::SHARED_COUNTERS != 0;
         let counters = self.counters.read(&table.info)?;
-        Ok(Counted { description: Arc::clone(&table.description), counters, shared })
+        Ok(Counted { description: Arc::clone(&**table.description), counters, shared })
     }
 
-    /// Takes the maps out of a slot, which no packet looks into any more. The table's generation stays in `table_info`, so that no later
-    /// one has it.
-    fn remove(&self, slot: u32) -> Result<(), DatapathError> {
-        for name in [map::TABLES4, map::TABLES6, map::CLASSES, map::NAME_LEAVES] {
-            let outer = maps::data(&self.pins, name)?;
-            syscall::delete(outer.fd().as_fd(), &slot)?;
+    /// Takes the maps out of a slot, which no packet looks into any more. Of its constants only the generation stays, so that no later
+    /// table has it.
+    fn remove(&mut self, slot: u32) -> Result<(), DatapathError> {
+        for outer in [&self.tables4, &self.tables6, &self.classes] {
+            outer.remove(slot)?;
         }
+        self.leaves.remove(slot)?;
+        let info = TableInfo { generation: self.info(slot)?.generation, ..TableInfo::default() };
+        let bytes: [u8; size_of::<TableInfo>()] = zerocopy::transmute!(info);
+        self.infos.set(slot, bytes, 0).map_err(DatapathError::map(map::TABLE_INFO))?;
         pins::unpin(&self.pins.table(slot))
     }
 }
@@ -366,6 +452,10 @@ pub(super) fn create_outer_maps(pins: &Pins, entries: u32) -> Result<(), Datapat
 fn class_array(entries: u32) -> Result<MapData, DatapathError> {
     let sizes = (size_of::<u32>(), size_of::<ClassEntry>());
     maps::create(BPF_MAP_TYPE_ARRAY, map::CLASSES, sizes, entries, BPF_F_INNER_MAP)
+}
+
+fn of_reference(realized: &BTreeMap<TableKey, RealizedTable>, reference: Option<TableRef>) -> Option<&RealizedTable> {
+    realized.values().find(|table| Some(table.reference) == reference)
 }
 
 /// Slot and generation, ordered.
@@ -409,21 +499,24 @@ fn trie<const BYTES: usize>(
     Ok(trie)
 }
 
-fn classes(table: &Table) -> Result<MapData, DatapathError> {
-    let entries = u32::try_from(table.classes.len().max(1)).unwrap_or(u32::MAX);
-    let array = class_array(entries)?;
-    let indices: Vec<u32> = (0..entries).take(table.classes.len()).collect();
-    syscall::update_batch(array.fd().as_fd(), &indices, &table.classes)?;
-    Ok(array)
+/// Writes classes into an array from `first` on.
+fn write_classes(array: &MapData, first: usize, classes: &[ClassEntry]) -> Result<(), DatapathError> {
+    let indices: Vec<u32> = (u32::try_from(first).unwrap_or(u32::MAX)..).take(classes.len()).collect();
+    syscall::update_batch(array.fd().as_fd(), &indices, classes)
 }
 
 /// Pins the description of a table: its length, then its JSON, in pieces.
-fn write_description(pins: &Pins, slot: u32, generation: u32, desired: &DesiredTable) -> Result<(), DatapathError> {
-    let pinned = Pinned { generation, reject: desired.reject, description: &desired.description };
-    let json = serde_json::to_vec(&pinned)
+fn write_description(pins: &Pins, table: &RealizedTable) -> Result<(), DatapathError> {
+    const LENGTH: usize = size_of::<u64>();
+    let TableRef { slot, generation } = table.reference;
+    let pinned = Pinned { generation, reject: table.reject, description: &**table.description };
+    let mut bytes = vec![0; LENGTH];
+    serde_json::to_writer(&mut bytes, &pinned)
         .map_err(|error| DatapathError::Syscall { call: "writing a table description", source: error.into() })?;
-    let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(json);
+    let length = (bytes.len() - LENGTH) as u64;
+    if let Some(place) = bytes.first_chunk_mut::<LENGTH>() {
+        *place = length.to_le_bytes();
+    }
     bytes.resize(bytes.len().next_multiple_of(PIECE), 0);
     let (pieces, _) = bytes.as_chunks::<PIECE>();
     let entries = u32::try_from(pieces.len()).unwrap_or(u32::MAX);

@@ -5,19 +5,20 @@
 //! Units are freed after a grace period: [`Tables::retire`](super::tables::Tables::retire) has waited.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd as _;
 
-use aya::maps::{ArrayOfMaps, MapData};
+use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use egress_common::abi::{capacity, map};
 use egress_common::table::{TableInfo, flag};
 use egress_common::trie::Unit;
-use egress_policy::trie::{Growing, Item, Pool, Store};
+use egress_policy::compile::Table;
+use egress_policy::trie::{self, Growing, Item, Pool, Store};
 
 use super::error::DatapathError;
 use super::maps;
+use super::outer::Outer;
 use super::pins::Pins;
-use super::syscall::{self, UnitArray};
+use super::syscall::UnitArray;
 
 const BPF_F_INNER_MAP: u32 = 0x1000;
 const BPF_F_MMAPABLE: u32 = 0x400;
@@ -48,6 +49,19 @@ impl Placed {
     }
 }
 
+/// A table that has tries already, of which another one is the next version.
+pub(super) struct Like<'t> {
+    placed: Placed,
+    table: &'t Table,
+}
+
+impl<'t> Like<'t> {
+    /// `None` if it has no trie.
+    pub(super) fn new(info: &TableInfo, table: &'t Table) -> Option<Self> {
+        Placed::of(info).map(|placed| Self { placed, table })
+    }
+}
+
 /// A pool, and how many tables are in it.
 struct Slot {
     /// `None`: it is missing, or what is in it makes no sense; nothing is added, and it goes with its last table.
@@ -58,14 +72,16 @@ struct Slot {
 
 /// Every pool.
 pub(super) struct Tries {
-    outer: ArrayOfMaps<MapData>,
-    pins: Pins,
+    outer: Outer,
+    /// Slots of the map of maps.
+    entries: u32,
     slots: BTreeMap<u32, Slot>,
 }
 
 impl Tries {
     pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
-        Ok(Self { outer: maps::open(pins, map::TRIES)?, pins: pins.clone(), slots: BTreeMap::new() })
+        let (outer, entries) = (Outer::open(pins, map::TRIES)?, maps::entries(pins, map::TRIES)?);
+        Ok(Self { outer, entries, slots: BTreeMap::new() })
     }
 
     /// Takes over the pools of the tables that the kernel holds, and takes out the others.
@@ -76,16 +92,12 @@ impl Tries {
             found.extend(placed.roots.iter().flatten());
             *tables += 1;
         }
-        for slot in 0..maps::entries(&self.pins, map::TRIES)? {
-            let (found, wanted) = (self.outer.get(&slot, 0), roots.get(&slot));
-            let Some((roots, tables)) = wanted else {
-                // Only what is there: before Linux 6.8 each attempt waits for every program that runs.
-                if found.is_ok() {
-                    self.clear(slot)?;
-                }
+        for slot in 0..self.entries {
+            let Some((roots, tables)) = roots.get(&slot) else {
+                self.outer.remove(slot)?;
                 continue;
             };
-            let Ok(data) = found else {
+            let Some(data) = self.outer.get(slot)? else {
                 tracing::error!(
                     pool = slot,
                     "a pool of tries is missing; its tables drop what they judge until they are replaced"
@@ -103,11 +115,22 @@ impl Tries {
         Ok(())
     }
 
-    /// Stores the tries of a table, where there are any. Nothing leads to them yet.
-    pub(super) fn place(&mut self, items: &[Option<Vec<Item>>; 2]) -> Result<Placed, DatapathError> {
+    /// Stores the tries of a table, where there are any. Nothing leads to them yet. What they have in common with `like` is not built again.
+    pub(super) fn place(
+        &mut self,
+        items: &[Option<Vec<Item>>; 2],
+        like: Option<&Like<'_>>,
+    ) -> Result<Placed, DatapathError> {
         let count: usize = items.iter().flatten().map(Vec::len).sum();
         if count == 0 {
             return Ok(Placed::default());
+        }
+        if let Some(like) = like
+            && let Some(Slot { pool: Some(pool), tables, .. }) = self.slots.get_mut(&like.placed.pool)
+            && let Some(roots) = insert(pool, items, Some(like))
+        {
+            *tables += 1;
+            return Ok(Placed { pool: like.placed.pool, roots });
         }
         for (index, slot) in &mut self.slots {
             let Some(pool) = &mut slot.pool else { continue };
@@ -116,7 +139,7 @@ impl Tries {
             if free.saturating_mul(8) < count {
                 continue;
             }
-            if let Some(roots) = insert(pool, items) {
+            if let Some(roots) = insert(pool, items, None) {
                 slot.tables += 1;
                 return Ok(Placed { pool: *index, roots });
             }
@@ -135,7 +158,7 @@ impl Tries {
         let index = (0..capacity::POOLS).find(|index| !self.slots.contains_key(index));
         let index = index.ok_or(full(u64::from(capacity::POOLS) + 1, capacity::POOLS))?;
         let mut pool = Pool::new(Growing::default());
-        let roots = insert(&mut pool, items).ok_or(full(u64::from(u32::MAX), capacity::UNITS))?;
+        let roots = insert(&mut pool, items, None).ok_or(full(u64::from(u32::MAX), capacity::UNITS))?;
         let length = pool.used().saturating_add(pool.used() / 4).saturating_add(SPARE);
         let taken: u64 = self.slots.values().map(|slot| u64::from(slot.length)).sum();
         if taken + u64::from(length) > u64::from(capacity::UNITS) {
@@ -143,7 +166,7 @@ impl Tries {
         }
         let array = array(length)?;
         let pool = pool.move_to(units(&array)?);
-        self.outer.set(index, &array, 0).map_err(DatapathError::map(map::TRIES))?;
+        self.outer.set(index, &array)?;
         self.slots.insert(index, Slot { pool: Some(pool), length, tables: 1 });
         Ok(Placed { pool: index, roots })
     }
@@ -155,25 +178,33 @@ impl Tries {
         slot.tables = slot.tables.saturating_sub(1);
         if slot.tables == 0 {
             self.slots.remove(&placed.pool);
-            return self.clear(placed.pool);
+            return self.outer.remove(placed.pool);
         }
         if let Some(pool) = &mut slot.pool {
             placed.roots.iter().flatten().for_each(|root| pool.remove(*root));
         }
         Ok(())
     }
-
-    fn clear(&self, slot: u32) -> Result<(), DatapathError> {
-        let outer = maps::data(&self.pins, map::TRIES)?;
-        syscall::delete(outer.fd().as_fd(), &slot).map(|_| ())
-    }
 }
 
 /// Inserts what is there of both families, or nothing.
-fn insert<S: Store>(pool: &mut Pool<S>, items: &[Option<Vec<Item>>; 2]) -> Option<[Option<u32>; 2]> {
+fn insert<S: Store>(
+    pool: &mut Pool<S>,
+    items: &[Option<Vec<Item>>; 2],
+    like: Option<&Like<'_>>,
+) -> Option<[Option<u32>; 2]> {
+    let mut insert =
+        |items: &Option<Vec<Item>>, family: fn([Option<u32>; 2]) -> Option<u32>, of: fn(&Table) -> Vec<Item>| {
+            let Some(items) = items else { return Ok(None) };
+            match like.and_then(|like| Some((family(like.placed.roots)?, of(like.table)))) {
+                Some((root, before)) => pool.insert_like(items, root, &before),
+                None => pool.insert(items),
+            }
+            .map(Some)
+        };
     let [items4, items6] = items;
-    let root4 = items4.as_ref().map(|items| pool.insert(items)).transpose().ok()?;
-    let root6 = items6.as_ref().map(|items| pool.insert(items)).transpose();
+    let root4 = insert(items4, |[root4, _]| root4, trie::items4).ok()?;
+    let root6 = insert(items6, |[_, root6]| root6, trie::items6);
     if let (Err(_), Some(root4)) = (&root6, root4) {
         pool.remove(root4);
     }

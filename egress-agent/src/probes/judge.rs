@@ -5,7 +5,6 @@ use std::sync::Arc;
 use egress_common::names::NameLeaf;
 use egress_common::table::Decision;
 use egress_policy::compile::{CompileError, Limits, Lookup, compile};
-use egress_policy::describe::TableDescription;
 use egress_policy::explain::{Explanation, Verdict, explain_named};
 use egress_policy::model::{NodeContext, PodIdentity, PolicySet};
 use egress_policy::places::Place;
@@ -37,13 +36,8 @@ impl Judge {
     /// Compiles the rules that apply to `pod`, as an agent does that knows nothing of its node.
     pub(super) fn new(set: &PolicySet, pod: &PodIdentity) -> Result<Self, CompileError> {
         let list = set.rule_list(pod, &NodeContext::default());
-        let table = DesiredTable {
-            fingerprint: list.fingerprint(),
-            table: compile(&list, &Limits::default())?,
-            patterns: list.patterns(),
-            description: TableDescription::new(&list),
-            reject: false,
-        };
+        let table = compile(&list, &Limits::default())?;
+        let table = DesiredTable::new(Arc::new(list.clone()), list.fingerprint(), table, false);
         Ok(Self { list, table: Arc::new(table) })
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use egress_policy::compile::{CompileError, Limits, compile_with_coverage};
-use egress_policy::describe::TableDescription;
+use egress_policy::follow::{Followed, Next};
 use egress_policy::model::{
     Config, DefaultAction, DenyResponse, NodeContext, PodIdentity, Policy, PolicyKey, PolicySet, UnknownPods,
 };
@@ -18,6 +18,9 @@ use crate::datapath::{Cgroup, Desired, DesiredDns, DesiredEndpoint, DesiredNames
 use crate::discovery::{Located, Survey};
 use crate::report::Selected;
 use crate::sources::{Endpoint, NetnsRef, Problem};
+
+/// Rules from which on a list is kept with all that its next version can go on with, about 250 bytes for each.
+const FOLLOWED_FROM: usize = 1000;
 
 /// A fingerprint and whether refusals are answered.
 type TableKey = ([u8; 32], bool);
@@ -47,6 +50,11 @@ pub(crate) struct Plan {
     pub(crate) pending: BTreeSet<String>,
     /// Whether every rule list fitted.
     pub(crate) fits: bool,
+    /// Rule lists that were compiled as a whole, and such that were changed where their rules did.
+    pub(crate) compiled: usize,
+    pub(crate) edited: usize,
+    /// Tables whose warnings are not known yet: see [`Planner::review`].
+    unreviewed: BTreeSet<TableKey>,
 }
 
 /// Compiles and remembers.
@@ -55,6 +63,12 @@ pub(crate) struct Planner {
     limits: Limits,
     events_per_second: u32,
     compiled: HashMap<TableKey, Compiled>,
+    /// Long rule lists by the policies that they are made of, for their next versions.
+    followed: HashMap<Vec<Arc<PolicyKey>>, Followed>,
+    /// What `followed` depends on beside the policies.
+    basis: (Config, NodeContext),
+    /// Lists that were compiled as a whole, and edited, since the plan was begun.
+    work: [usize; 2],
     /// What each endpoint is judged by in the kernel.
     realized: HashMap<String, Arc<DesiredTable>>,
     /// The last policies that fitted as a whole.
@@ -65,7 +79,8 @@ pub(crate) struct Planner {
 #[derive(Clone, Debug)]
 struct Compiled {
     table: Result<Arc<DesiredTable>, CompileError>,
-    warnings: Arc<[Warning]>,
+    /// `None`: nobody has looked yet.
+    warnings: Option<Arc<[Warning]>>,
 }
 
 /// How a rule list judges.
@@ -78,7 +93,16 @@ enum Judgement {
 impl Planner {
     /// `fitting`: the policies that an earlier agent had in force.
     pub(crate) fn new(limits: Limits, events_per_second: u32, fitting: PolicySet) -> Self {
-        Self { limits, events_per_second, compiled: HashMap::new(), realized: HashMap::new(), fitting }
+        Self {
+            limits,
+            events_per_second,
+            compiled: HashMap::new(),
+            followed: HashMap::new(),
+            basis: (Config::default(), NodeContext::default()),
+            work: [0; 2],
+            realized: HashMap::new(),
+            fitting,
+        }
     }
 
     /// What should be in force now.
@@ -97,7 +121,15 @@ impl Planner {
             covered: 0,
             pending: BTreeSet::new(),
             fits: true,
+            compiled: 0,
+            edited: 0,
+            unreviewed: BTreeSet::new(),
         };
+        self.work = [0; 2];
+        if self.basis.0 != inputs.set.config || self.basis.1 != inputs.node {
+            self.basis = (inputs.set.config.clone(), inputs.node.clone());
+            self.followed.clear();
+        }
         let hold = self.hold(&inputs.set, &inputs.node);
         let mut judged: HashMap<Vec<Arc<PolicyKey>>, Judgement> = HashMap::new();
         for endpoint in &inputs.endpoints {
@@ -114,9 +146,16 @@ impl Planner {
                 plan.selected.entry(Arc::clone(&policy.key)).or_default().insert(endpoint.key());
             }
             let keys = selection.iter().map(|policy| Arc::clone(&policy.key)).collect();
-            let judgement = judged.entry(keys).or_insert_with(|| self.judge(&inputs.set, &selection, &inputs.node));
+            let judgement = judged.entry(keys).or_insert_with_key(|keys| {
+                let followed = self.followed.remove(keys);
+                self.follow(followed, &inputs.set, &selection, &inputs.node)
+            });
             let Judgement::List(compiled) = judgement else { continue };
-            plan.warnings.extend(compiled.warnings.iter().cloned());
+            match (&compiled.warnings, &compiled.table) {
+                (Some(warnings), _) => plan.warnings.extend(warnings.iter().cloned()),
+                (None, Ok(table)) => drop(plan.unreviewed.insert((table.fingerprint, table.reject))),
+                (None, Err(_)) => {}
+            }
             plan.covered += 1;
             if located.is_none() || compiled.table.is_err() {
                 plan.pending.insert(endpoint.key());
@@ -136,7 +175,25 @@ impl Planner {
             }
         }
         self.forget_unused(&plan.desired);
+        self.followed.retain(|keys, _| judged.contains_key(keys));
+        [plan.compiled, plan.edited] = self.work;
         plan
+    }
+
+    /// Looks for the warnings of tables that were edited: all of their rules are gone through, so it comes after they are in force.
+    pub(crate) fn review(&mut self, plan: &mut Plan) {
+        let lists: Vec<Arc<RuleList>> = self.followed.values().map(|followed| Arc::clone(followed.list())).collect();
+        let fingerprints: Vec<[u8; 32]> = self.followed.values().map(Followed::fingerprint).collect();
+        for key in std::mem::take(&mut plan.unreviewed) {
+            let list = fingerprints.iter().zip(&lists).find(|(fingerprint, _)| **fingerprint == key.0);
+            let (Some((_, list)), Some(compiled)) = (list, self.compiled.get_mut(&key)) else { continue };
+            let mut warnings = list.warnings();
+            if let Ok((_, coverage)) = compile_with_coverage(list, &self.limits) {
+                warnings.extend(shadowed(list, &coverage));
+            }
+            plan.warnings.extend(warnings.iter().cloned());
+            compiled.warnings = Some(warnings.into());
+        }
     }
 
     /// Notes what the kernel confirmed. `failed`: endpoints of which it did not.
@@ -161,27 +218,69 @@ impl Planner {
         &self.realized
     }
 
-    fn judge(&mut self, set: &PolicySet, selection: &[&Policy], node: &NodeContext) -> Judgement {
+    /// Takes a list over from the last plan, as far as it is the same.
+    fn follow(
+        &mut self,
+        followed: Option<Followed>,
+        set: &PolicySet,
+        selection: &[&Policy],
+        node: &NodeContext,
+    ) -> Judgement {
+        let followed = match followed.map(|followed| followed.follow(set, selection, node)) {
+            Some(Next::Same(followed)) => followed,
+            Some(Next::Changed(followed)) => {
+                let [_, edited] = &mut self.work;
+                *edited += 1;
+                followed
+            }
+            Some(Next::Whole) | None => return self.judge(set, selection, node, true),
+        };
+        let (fingerprint, reject) = (followed.fingerprint(), set.config.deny_response == DenyResponse::Reject);
+        let compiled = self.compiled.entry((fingerprint, reject)).or_insert_with(|| {
+            let table = DesiredTable::new(Arc::clone(followed.list()), fingerprint, followed.table(), reject);
+            Compiled { table: Ok(Arc::new(table)), warnings: None }
+        });
+        let compiled = compiled.clone();
+        self.followed.insert(selection.iter().map(|policy| Arc::clone(&policy.key)).collect(), followed);
+        Judgement::List(compiled)
+    }
+
+    /// Orders and compiles a list. `stays`: its next version is to be expected.
+    fn judge(&mut self, set: &PolicySet, selection: &[&Policy], node: &NodeContext, stays: bool) -> Judgement {
         let list = set.rule_list_of(selection, node);
         if list.is_trivial() {
             return Judgement::Trivial;
         }
-        Judgement::List(self.compile(&list, set.config.deny_response == DenyResponse::Reject))
+        let reject = set.config.deny_response == DenyResponse::Reject;
+        let follow = stays && list.rules.len() >= FOLLOWED_FROM;
+        Judgement::List(self.compile(list, reject, follow.then_some((set, selection))))
     }
 
-    fn compile(&mut self, list: &RuleList, reject: bool) -> Compiled {
+    fn compile(&mut self, list: RuleList, reject: bool, follow: Option<(&PolicySet, &[&Policy])>) -> Compiled {
         let fingerprint = list.fingerprint();
-        let limits = &self.limits;
-        let compiled = self.compiled.entry((fingerprint, reject)).or_insert_with(|| {
-            let mut warnings = list.warnings();
-            let table = compile_with_coverage(list, limits).map(|(table, coverage)| {
-                warnings.extend(shadowed(list, &coverage));
-                let description = TableDescription::new(list);
-                Arc::new(DesiredTable { fingerprint, table, patterns: list.patterns(), description, reject })
-            });
-            Compiled { table, warnings: warnings.into() }
+        if let Some(compiled) = self.compiled.get(&(fingerprint, reject)) {
+            return compiled.clone();
+        }
+        let [whole, _] = &mut self.work;
+        *whole += 1;
+        let mut warnings = list.warnings();
+        let table = match follow {
+            Some((set, selection)) => Followed::new(list, set, selection, &self.limits).map(|(followed, coverage)| {
+                let (list, table) = (Arc::clone(followed.list()), followed.table());
+                self.followed.insert(selection.iter().map(|policy| Arc::clone(&policy.key)).collect(), followed);
+                (list, table, coverage)
+            }),
+            None => {
+                compile_with_coverage(&list, &self.limits).map(|(table, coverage)| (Arc::new(list), table, coverage))
+            }
+        };
+        let table = table.map(|(list, table, coverage)| {
+            warnings.extend(shadowed(&list, &coverage));
+            Arc::new(DesiredTable::new(list, fingerprint, table, reject))
         });
-        compiled.clone()
+        let compiled = Compiled { table, warnings: Some(warnings.into()) };
+        self.compiled.insert((fingerprint, reject), compiled.clone());
+        compiled
     }
 
     /// The table of an endpoint whose present rules do not fit.
@@ -190,7 +289,7 @@ impl Planner {
             return Some(Arc::clone(realized));
         }
         let set = self.fitting.clone();
-        match self.judge(&set, &set.selected(&identity(endpoint)), node) {
+        match self.judge(&set, &set.selected(&identity(endpoint)), node, false) {
             Judgement::List(compiled) => compiled.table.ok(),
             // That nothing applied to it before does not mean that it may do anything now.
             Judgement::Trivial => None,
@@ -206,7 +305,7 @@ impl Planner {
         nothing.config.clone_from(&set.config);
         nothing.config.default_action = DefaultAction::Deny;
         let list = nothing.rule_list_of(&[], node);
-        self.compile(&list, set.config.deny_response == DenyResponse::Reject).table.ok()
+        self.compile(list, set.config.deny_response == DenyResponse::Reject, None).table.ok()
     }
 
     fn forget_unused(&mut self, desired: &Desired) {

@@ -106,13 +106,14 @@ impl<K: Kernel> Reconciler<K> {
         self.complete = false;
         self.pending |= self.read(work) | work.told;
         let changed = self.pending;
-        let plan = self.planner.plan(&self.inputs);
+        let mut plan = self.planner.plan(&self.inputs);
         let applied = self.kernel.apply(&plan.desired).inspect_err(|error| self.refused(error))?;
         let took = started.elapsed();
         self.pending = false;
         let before = self.planner.realized().clone();
         let failed: BTreeSet<&str> = applied.problems.iter().map(|problem| problem.endpoint.as_str()).collect();
         self.planner.realize(&plan, &self.inputs.set, &failed);
+        self.planner.review(&mut plan);
         let names = self.kernel.names();
         let status = self.record(&plan, &applied, &names, changed);
         let report = self.sources.origin.finds_pods().then(|| self.report(&plan, &status, &names));
@@ -123,7 +124,7 @@ impl<K: Kernel> Reconciler<K> {
         }
         let generation = self.publish(&status, changed);
         if changed || applied.endpoints_changed + applied.endpoints_removed + applied.tables_built > 0 {
-            summarize(generation, &status, &applied, started);
+            summarize(generation, &status, &plan, &applied, started);
             log_differences(&before, self.planner.realized());
         }
         self.last = Some(status.clone());
@@ -270,7 +271,7 @@ fn warnings(set: &PolicySet, plan: &Plan) -> BTreeSet<String> {
     of_objects.chain(&plan.warnings).map(ToString::to_string).collect()
 }
 
-fn summarize(generation: u64, status: &Status, applied: &Applied, started: Instant) {
+fn summarize(generation: u64, status: &Status, plan: &Plan, applied: &Applied, started: Instant) {
     info!(
         generation,
         policies = status.policies,
@@ -279,9 +280,12 @@ fn summarize(generation: u64, status: &Status, applied: &Applied, started: Insta
         endpoints_changed = applied.endpoints_changed,
         endpoints_removed = applied.endpoints_removed,
         tables = applied.tables,
+        lists_compiled = plan.compiled,
+        lists_edited = plan.edited,
         tables_built = applied.tables_built,
         tables_freed = applied.tables_freed,
         problems = status.problems.len(),
+        enforced_after_milliseconds = u64::try_from(applied.enforced.as_millis()).unwrap_or(u64::MAX),
         milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "applied"
     );

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use egress_agent::datapath::{DesiredDns, DesiredNames, DesiredTable};
 use egress_policy::compile::{Limits, compile};
-use egress_policy::describe::TableDescription;
 use egress_policy::document::{self, Object};
 use egress_policy::model::{DenyResponse, NodeContext, PodIdentity, PolicySet};
 use egress_policy::places::{Place, Places};
@@ -37,13 +36,9 @@ impl Policies {
             }
         }
         let rules = set.rule_list(pod, node);
-        let table = DesiredTable {
-            fingerprint: rules.fingerprint(),
-            table: compile(&rules, &Limits::default()).expect("it fits"),
-            patterns: rules.patterns(),
-            description: TableDescription::new(&rules),
-            reject: set.config.deny_response == DenyResponse::Reject,
-        };
+        let table = compile(&rules, &Limits::default()).expect("it fits");
+        let reject = set.config.deny_response == DenyResponse::Reject;
+        let table = DesiredTable::new(Arc::new(rules.clone()), rules.fingerprint(), table, reject);
         let dns = DesiredDns {
             resolvers: set.config.resolvers.as_ref().unwrap_or(&node.resolvers).clone(),
             lifetimes: set.config.dns,

@@ -35,3 +35,4 @@ mod rules;
 mod sides;
 #[path = "../kernel/swaps.rs"]
 mod swaps;
+mod versions;
