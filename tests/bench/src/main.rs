@@ -3,6 +3,7 @@
 //! place (pins, cgroup) ▶ labs (network namespaces with a sink) ▶ sizes (fill, compare verdicts, cold, hot, update) ▶ goals ▶ table and
 //! JSON. Invariant: no time is asserted, a wrong verdict is shown beside every figure, and nothing is left behind.
 
+mod compiler;
 mod connect;
 mod dns;
 mod goals;
@@ -65,10 +66,14 @@ struct Args {
 /// A part of what is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Only {
+    /// The pure compiler: instructions, time and memory.
+    Compiler,
     /// Names.
     Dns,
     /// Everything else.
     Packets,
+    /// Applies and changes of rules, without any packet but the one that is waited for.
+    Policies,
 }
 
 impl Args {
@@ -91,6 +96,7 @@ impl Args {
 fn main() -> ExitCode {
     let outcome = match std::env::args_os().collect::<Vec<_>>().as_slice() {
         [_, name, cgroup] if name == connect::ARGUMENT => connect::call(cgroup.as_ref()),
+        [_, name, size] if name == compiler::ARGUMENT => compiler::alone(&size.to_string_lossy()),
         _ => run(&Args::parse()),
     };
     match outcome {
@@ -168,8 +174,16 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
         lookups: None,
         race: None,
         sharing: None,
+        compiler: Vec::new(),
         goals: Vec::new(),
     };
+    if args.only.is_none_or(|only| only == Only::Compiler) {
+        progress::heading("compiler");
+        for (label, size) in sizes {
+            let found = step(&format!("{label} rules"), || compiler::measure(label, *size, place.files()))?;
+            results.compiler.push(found);
+        }
+    }
     if args.only.is_none_or(|only| only == Only::Dns) {
         progress::heading("names");
         results.dns = Some(step("DNS replies", dns::measure)?);
@@ -178,11 +192,14 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
         let (lookups, race) = step("lookups of pods, and connections right after them", || lookups::measure(effort))?;
         (results.lookups, results.race) = (Some(lookups), Some(race));
     }
-    if args.only == Some(Only::Dns) {
+    if args.only.is_some_and(|only| !matches!(only, Only::Packets | Only::Policies)) {
         return Ok(results);
     }
     for (label, size) in sizes {
-        results.sizes.push(bench.measure(label, *size)?);
+        results.sizes.push(bench.measure(label, *size, args.only != Some(Only::Policies))?);
+    }
+    if args.only == Some(Only::Policies) {
+        return Ok(results);
     }
     progress::heading("pods that share policies");
     results.sharing = step("10 and 1,000 pods under 10 policies", || bench.sharing())?;

@@ -100,7 +100,8 @@ impl Mix {
     }
 }
 
-fn prefixes(size: usize, random: &mut Random) -> Vec<Ipv4Net> {
+/// Prefixes of the mix, the outer ones first.
+pub(crate) fn prefixes(size: usize, random: &mut Random) -> Vec<Ipv4Net> {
     let mut found = Vec::with_capacity(size);
     let mut known = HashSet::with_capacity(size);
     while found.len() < size {

@@ -38,10 +38,40 @@ pub(crate) struct Results {
     pub(crate) lookups: Option<Lookups>,
     /// Connections right after a lookup.
     pub(crate) race: Option<Race>,
+    /// The pure compiler, by size.
+    pub(crate) compiler: Vec<Compiler>,
     /// Pods that share policies.
     pub(crate) sharing: Option<Sharing>,
     /// The goals of the design.
     pub(crate) goals: Vec<Goal>,
+}
+
+/// The pure compiler at one size.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Compiler {
+    /// `1k`.
+    pub(crate) label: String,
+    /// Rules, each about one prefix.
+    pub(crate) rules: usize,
+    /// Prefixes of the table.
+    pub(crate) prefixes: usize,
+    /// Class entries of the table.
+    pub(crate) class_entries: usize,
+    /// Most memory that the process had, in KiB: the rules, and everything that was made of them.
+    pub(crate) peak_kib: u64,
+    /// The stages in order.
+    pub(crate) stages: Vec<Stage>,
+}
+
+/// A stage of the compiler.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Stage {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// How long it took.
+    pub(crate) milliseconds: f64,
+    /// Instructions of the processor; none where they could not be counted.
+    pub(crate) instructions: Option<u64>,
 }
 
 /// Where and when.

@@ -92,13 +92,25 @@ pub(crate) fn text(results: &Results) -> String {
 }
 
 fn all(page: &mut Page, results: &Results) {
+    compiler(page, results);
+    if !results.sizes.is_empty() {
+        packets_and_policies(page, results);
+    }
+    single(page, results);
+    goals(page, &results.goals);
+    for (name, why) in &results.absent {
+        page.line(&format!("  {name} is not on this machine: {why}"));
+    }
+}
+
+fn packets_and_policies(page: &mut Page, results: &Results) {
     page.title("Packets: nanoseconds per packet");
     page.line(
         "  cost over the floor (`none` for tc programs, `bare` for nft and ipset): least of all rounds, and median",
     );
     let headings = ["CIDRs", "", "peer", "cold", "over floor", "median", "hot", "over floor", "median", "verdicts"];
     print(page, &headings, results.sizes.iter().flat_map(packets).collect(), 3);
-    for size in &results.sizes {
+    for size in results.sizes.iter().filter(|size| !size.hot.costs.is_empty()) {
         let runs = [
             ("cold UDP", &size.cold),
             ("cold TCP", &size.cold_tcp),
@@ -117,11 +129,6 @@ fn all(page: &mut Page, results: &Results) {
         2,
     );
     parts(page, results);
-    single(page, results);
-    goals(page, &results.goals);
-    for (name, why) in &results.absent {
-        page.line(&format!("  {name} is not on this machine: {why}"));
-    }
 }
 
 fn drift(page: &mut Page, label: &str, regime: &str, run: &Run) {
@@ -215,7 +222,7 @@ fn milliseconds(value: f64) -> Cell {
 fn parts(page: &mut Page, results: &Results) {
     page.title("Our apply, in parts: milliseconds");
     let row = |size: &Size| {
-        let stages = [size.stages.rules, size.stages.compile, size.stages.describe, size.stages.apply];
+        let stages = [size.stages.rules, size.stages.compile, size.stages.enforce, size.stages.after];
         let mut row = vec![dim(&size.label), milliseconds(size.read_ms)];
         row.extend(stages.map(milliseconds));
         row.extend([
@@ -224,8 +231,32 @@ fn parts(page: &mut Page, results: &Results) {
         ]);
         row
     };
-    let headings = ["CIDRs", "(read files)", "order rules", "compile", "describe", "kernel", "table", "rules' texts"];
+    let headings = ["CIDRs", "(read files)", "order rules", "compile", "kernel", "(after)", "table", "rules' texts"];
     print(page, &headings, results.sizes.iter().map(row).collect(), 1);
+}
+
+fn compiler(page: &mut Page, results: &Results) {
+    if results.compiler.is_empty() {
+        return;
+    }
+    page.title("The compiler alone: million instructions of the processor, and milliseconds");
+    let mut rows = Vec::new();
+    for size in &results.compiler {
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let millions = |count: u64| plain(format!("{:.1}", count as f64 / 1e6));
+        let dash = || dim("–");
+        let mut row = vec![dim(&size.label)];
+        for stage in &size.stages {
+            row.extend([stage.instructions.map_or_else(dash, millions), milliseconds(stage.milliseconds)]);
+        }
+        let all: Option<u64> = size.stages.iter().map(|stage| stage.instructions).sum();
+        let each = |all: u64| plain((all / size.rules.max(1) as u64).to_string());
+        row.extend([all.map_or_else(dash, each), plain(format!("{} MiB", size.peak_kib >> 10))]);
+        rows.push(row);
+    }
+    let stages = results.compiler.iter().take(1).flat_map(|size| &size.stages).flat_map(|stage| [stage.name, "ms"]);
+    let headings: Vec<&str> = std::iter::once("rules").chain(stages).chain(["per rule", "peak"]).collect();
+    print(page, &headings, rows, 1);
 }
 
 fn single(page: &mut Page, results: &Results) {

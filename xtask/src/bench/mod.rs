@@ -20,8 +20,8 @@ pub(crate) struct Args {
     /// Sizes, such as 1k,10k,100k,1M.
     #[arg(long, value_delimiter = ',')]
     sizes: Vec<String>,
-    /// Only a part: `dns` or `packets`.
-    #[arg(long, value_parser = ["dns", "packets"])]
+    /// Only a part: `compiler`, `dns`, `packets` or `policies`.
+    #[arg(long, value_parser = ["compiler", "dns", "packets", "policies"])]
     only: Option<String>,
     /// Where the figures are written; target/bench/results.json if not said.
     #[arg(long, value_name = "FILE")]

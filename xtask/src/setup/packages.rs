@@ -30,7 +30,7 @@ fn of_group(group: Group) -> &'static [&'static str] {
             "less",
         ],
         Group::Kernels => &["qemu-system-x86", "busybox-static", "cpio", "kmod", "xz-utils", "iproute2"],
-        Group::Bench => &["nftables", "ipset", "iptables", "iperf3", "iproute2", "dnsmasq-base", "dnsdist"],
+        Group::Bench => &["nftables", "ipset", "iptables", "iperf3", "iproute2", "dnsmasq-base", "dnsdist", "valgrind"],
         Group::Image => &["buildah", "binutils"],
     }
 }

@@ -14,9 +14,9 @@ use egress_agent::datapath::{
 };
 use egress_common::abi::{self, map};
 use egress_common::table::flag;
-use egress_policy::compile::{Limits, Table, compile};
-use egress_policy::describe::TableDescription;
+use egress_policy::compile::{Limits, Table};
 use egress_policy::document::{self, Object};
+use egress_policy::follow::{Followed, Next};
 use egress_policy::model::{NodeContext, PodIdentity, PolicySet};
 
 use crate::kernel;
@@ -34,10 +34,17 @@ pub(crate) struct Stages {
     pub(crate) rules: f64,
     /// Rules to prefixes and classes.
     pub(crate) compile: f64,
-    /// The texts that are pinned beside the table.
-    pub(crate) describe: f64,
-    /// Everything in the kernel.
-    pub(crate) apply: f64,
+    /// Everything in the kernel, until packets are judged by it.
+    pub(crate) enforce: f64,
+    /// What follows while it is in force: the texts of the rules are made and pinned beside the table.
+    pub(crate) after: f64,
+}
+
+impl Stages {
+    /// From the policies to enforcement.
+    pub(crate) fn until_enforced(&self) -> f64 {
+        self.rules + self.compile + self.enforce
+    }
 }
 
 /// Our firewall with one pod.
@@ -45,6 +52,8 @@ pub(crate) struct Egress {
     datapath: Datapath,
     options: Options,
     set: PolicySet,
+    /// The pod's rules, for their next version.
+    followed: Option<Followed>,
     netns: Option<u64>,
 }
 
@@ -61,7 +70,7 @@ impl Egress {
     /// Loads the programs.
     pub(crate) fn new(options: Options) -> anyhow::Result<Self> {
         let datapath = Datapath::open(&options)?;
-        Ok(Self { datapath, options, set: PolicySet::default(), netns: None })
+        Ok(Self { datapath, options, set: PolicySet::default(), followed: None, netns: None })
     }
 
     /// How long it takes to load and verify every program, maps and pins included.
@@ -97,23 +106,31 @@ impl Egress {
         self.netns = Some(cookie);
     }
 
-    /// Compiles the policies for the pod.
-    fn table(&self) -> anyhow::Result<(DesiredTable, Stages)> {
+    /// Compiles the policies for the pod, as the agent's planner does: what is new in them, if they are followed.
+    fn table(&mut self) -> anyhow::Result<(DesiredTable, Stages)> {
         let pod = PodIdentity { namespace: "bench".into(), name: "pod".into(), ..PodIdentity::default() };
+        let node = NodeContext::default();
         let started = Instant::now();
-        let rules = self.set.rule_list(&pod, &NodeContext::default());
-        let fingerprint = rules.fingerprint();
-        let ordered = Instant::now();
-        let table = compile(&rules, &Limits::default())?;
-        let compiled = Instant::now();
-        let description = TableDescription::new(&rules);
+        let selection = self.set.selected(&pod);
+        let next = self.followed.take().map(|followed| followed.follow(&self.set, &selection, &node));
+        let (followed, ordered) = match next {
+            Some(Next::Same(followed) | Next::Changed(followed)) => (followed, Instant::now()),
+            Some(Next::Whole) | None => {
+                let rules = self.set.rule_list_of(&selection, &node);
+                let ordered = Instant::now();
+                (Followed::new(rules, &self.set, &selection, &Limits::default())?.0, ordered)
+            }
+        };
+        let (list, fingerprint) = (Arc::clone(followed.list()), followed.fingerprint());
+        let table = DesiredTable::new(list, fingerprint, followed.table(), false);
         let stages = Stages {
             rules: (ordered - started).as_secs_f64() * 1e3,
-            compile: (compiled - ordered).as_secs_f64() * 1e3,
-            describe: compiled.elapsed().as_secs_f64() * 1e3,
-            apply: 0.0,
+            compile: ordered.elapsed().as_secs_f64() * 1e3,
+            enforce: 0.0,
+            after: 0.0,
         };
-        Ok((DesiredTable { fingerprint, table, patterns: rules.patterns(), description, reject: false }, stages))
+        self.followed = Some(followed);
+        Ok((table, stages))
     }
 
     /// Compiles the policies and puts them into the kernel.
@@ -121,8 +138,9 @@ impl Egress {
         let (table, mut stages) = self.table()?;
         let table = Arc::new(table);
         let started = Instant::now();
-        self.enforce(&table)?;
-        stages.apply = started.elapsed().as_secs_f64() * 1e3;
+        let enforced = self.enforce(&table)?.enforced;
+        stages.enforce = enforced.as_secs_f64() * 1e3;
+        stages.after = started.elapsed().saturating_sub(enforced).as_secs_f64() * 1e3;
         Ok((table, stages))
     }
 
@@ -151,6 +169,7 @@ impl Egress {
 
     /// Takes the pod and its table out of the kernel.
     pub(crate) fn clear(&mut self) -> anyhow::Result<()> {
+        self.followed = None;
         self.desire(Vec::new()).map(|_| ())
     }
 
@@ -168,7 +187,7 @@ impl Egress {
     pub(crate) fn tables_of(&mut self, versions: [&[String]; 2]) -> anyhow::Result<[Arc<DesiredTable>; 2]> {
         let mut tables = Vec::new();
         for files in versions {
-            self.set = mix::read(files)?;
+            (self.set, self.followed) = (mix::read(files)?, None);
             tables.push(Arc::new(self.table()?.0));
         }
         tables.try_into().map_err(|_| anyhow::anyhow!("two tables"))
@@ -176,7 +195,7 @@ impl Egress {
 
     /// One table, by its policy files.
     pub(crate) fn table_of(&mut self, files: &[String]) -> anyhow::Result<DesiredTable> {
-        self.set = mix::read(files)?;
+        (self.set, self.followed) = (mix::read(files)?, None);
         Ok(self.table()?.0)
     }
 
