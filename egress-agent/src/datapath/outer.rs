@@ -42,7 +42,8 @@ impl Outer {
 
     /// Id of the map in `slot`.
     fn id(&self, slot: u32) -> Result<Option<u32>, DatapathError> {
-        syscall::lookup(self.data.fd().as_fd(), &slot)
+        let id = syscall::lookup(self.data.fd().as_fd(), &slot.to_ne_bytes(), size_of::<u32>())?;
+        Ok(id.and_then(|bytes| bytes.as_slice().try_into().ok()).map(u32::from_ne_bytes))
     }
 
     /// The map in `slot`.

@@ -288,15 +288,11 @@ impl Element {
 
 /// Deletes a map element. `false` if it was not there.
 pub(super) fn delete<K: IntoBytes + Immutable>(map: BorrowedFd<'_>, key: &K) -> Result<bool, DatapathError> {
-    let deleted = bpf("BPF_MAP_DELETE_ELEM", BPF_MAP_DELETE_ELEM, &Element::new(map, key, 0));
-    present(deleted.map(|_| ())).map(|deleted| deleted.is_some())
-}
-
-/// Reads a map element of 32 bits; of a map of maps, the id of the map. `None` if it is not there.
-pub(super) fn lookup<K: IntoBytes + Immutable>(map: BorrowedFd<'_>, key: &K) -> Result<Option<u32>, DatapathError> {
-    let mut value = 0_u32;
-    let element = Element::new(map, key, address(&raw mut value));
-    present(bpf("BPF_MAP_LOOKUP_ELEM", BPF_MAP_LOOKUP_ELEM, &element).map(|_| value))
+    match bpf("BPF_MAP_DELETE_ELEM", BPF_MAP_DELETE_ELEM, &Element::new(map, key, 0)) {
+        Ok(_) => Ok(true),
+        Err(DatapathError::Syscall { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Writes a map element.
@@ -306,14 +302,6 @@ where
     V: IntoBytes + Immutable,
 {
     bpf("BPF_MAP_UPDATE_ELEM", BPF_MAP_UPDATE_ELEM, &Element::new(map, key, address(value))).map(|_| ())
-}
-
-fn present<T>(found: Result<T, DatapathError>) -> Result<Option<T>, DatapathError> {
-    match found {
-        Ok(found) => Ok(Some(found)),
-        Err(DatapathError::Syscall { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// Writes many elements with one call.
