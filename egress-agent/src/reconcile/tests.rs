@@ -240,6 +240,49 @@ fn equal_rules_share_one_table_and_unchanged_ones_are_not_compiled_again() {
     assert!(Arc::ptr_eq(&first, &table(&lab)));
 }
 
+/// Rules with a port, each about an address of its own, and then `last`.
+fn long_policy(first_port: u16, last: &str) -> String {
+    let of = |number: u32| {
+        let port = if number == 0 { first_port } else { 80 };
+        let address = std::net::Ipv4Addr::from(0x1400_0001 + number * 77);
+        format!("{{type: Allow, to: {{cidrSelector: {address}/32}}, ports: [{{protocol: TCP, port: {port}}}]}},")
+    };
+    policy(
+        &((0..1100).map(of).collect::<String>()
+            + &rule("Allow", "198.51.100.0/24")
+            + last
+            + &rule("Deny", "0.0.0.0/0")),
+    )
+}
+
+#[test]
+fn of_a_long_list_what_changed_is_compiled_and_its_warnings_come_after() {
+    let mut lab = Lab::new();
+    let table = |lab: &Lab| Arc::clone(&lab.kernel.0.lock().unwrap().desired.as_ref().unwrap().endpoints[0].table);
+    let shadowed = |status: &Status| status.warnings.iter().any(|warning| warning.contains("rule 1102"));
+    lab.write("policies/p.yaml", &long_policy(80, &rule("Deny", "203.0.113.0/24")));
+    assert!(!shadowed(&lab.round()));
+    let first = table(&lab);
+    assert_eq!((lab.allows("20.0.0.1"), lab.allows("203.0.113.1")), (Some(true), Some(false)));
+    // The second of these rules is covered by one before it.
+    lab.write("policies/p.yaml", &long_policy(443, &rule("Deny", "198.51.100.7/32")));
+    let status = lab.round();
+    assert!(shadowed(&status), "{:?}", status.warnings);
+    let second = table(&lab);
+    assert_eq!((lab.allows("20.0.0.1"), lab.allows("198.51.100.7")), (Some(false), Some(true)));
+    assert_ne!(first.fingerprint, second.fingerprint);
+    // New classes stand behind those that were there: nothing else was compiled.
+    let added = second.table.classes.strip_prefix(first.table.classes.as_slice()).unwrap();
+    assert!((1..10).contains(&added.len()), "{added:?}");
+    // An agent that starts now compiles all of it, under the same name.
+    lab.restart(Limits::default());
+    assert!(shadowed(&lab.round()));
+    let again = table(&lab);
+    assert_eq!(again.fingerprint, second.fingerprint);
+    assert!(again.table.classes.len() < second.table.classes.len());
+    assert_eq!(again.table.prefixes(), second.table.prefixes());
+}
+
 #[test]
 fn wakes_that_came_together_are_one_round_and_stop_ends_all() {
     let (sender, wakes) = mpsc::channel();

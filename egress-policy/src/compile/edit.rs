@@ -2,8 +2,8 @@
 //!
 //! What a table says of an address depends on the rules whose prefixes contain it. So of a rule that changes, the prefixes of its old and
 //! its new form and everything inside them are visited, with the folds of what lies around them; the rest of the table stays. Classes that
-//! nothing leads to any more remain in the class array until all of it is compiled again. Exchanges that reach further, such as rules about
-//! names, are none for this.
+//! nothing leads to any more remain in the class array until all of it is compiled again. Exchanges that reach further are
+//! none for this, and neither are lists with rules about names.
 
 use std::sync::Arc;
 
@@ -63,6 +63,10 @@ impl Editable {
     /// Exchanges rules. `None`: that is not local, or does not fit, and everything is to be compiled.
     #[must_use]
     pub fn exchange(mut self, exchanges: Vec<Exchange>) -> Option<Self> {
+        // What names lead to is looked up by the class array of a list that is compiled as a whole, also by an agent that starts later.
+        if !self.table.names.is_empty() {
+            return None;
+        }
         let removed = mentions_of(exchanges.iter().map(|(rank, _)| (*rank, self.rule(*rank))));
         let added = mentions_of(exchanges.iter().map(|(rank, rule)| (*rank, Some(rule))));
         let parts = FAMILIES.map(|family| parts(&removed, &added, family));

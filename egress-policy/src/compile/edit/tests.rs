@@ -16,7 +16,14 @@ use crate::ports::{KeyRange, Ports};
 use crate::rules::{RankedPeer, RankedRule, RuleList, RuleOrigin};
 
 /// A generator whose sequence depends on nothing else (`SplitMix64`).
-struct Random(u64);
+struct Random(u64, Named);
+
+/// Whether there are rules about names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Named {
+    No,
+    Yes,
+}
 
 impl Random {
     fn below(&mut self, limit: u64) -> u64 {
@@ -79,7 +86,7 @@ impl Random {
                 let except = (0..self.below(3)).map(|_| self.network(Some(cidr))).collect();
                 RankedPeer::Cidr { cidr, except }
             }
-            3 if self.one_in(4) => RankedPeer::DnsName(Arc::new(NamePattern::parse("www.example.com").unwrap())),
+            3 if self.1 == Named::Yes => RankedPeer::DnsName(Arc::new(NamePattern::parse("www.example.com").unwrap())),
             _ => RankedPeer::Cidr { cidr: self.network(None), except: Arc::from([]) },
         };
         let mode = if self.one_in(5) { Mode::Audit } else { Mode::Enforce };
@@ -136,7 +143,7 @@ fn check(what: &str, edited: &Editable) {
 fn an_edited_table_is_leaf_for_leaf_the_one_that_is_compiled_from_its_rules() {
     let (mut local, mut whole) = (0, 0);
     for seed in 0..30 {
-        let random = &mut Random(seed);
+        let random = &mut Random(seed, if seed % 5 == 4 { Named::Yes } else { Named::No });
         let count = [30, 120, 400][usize::try_from(seed % 3).unwrap()];
         let mut edited = Editable::new(Arc::new(random.list(count)), &Limits::default()).unwrap().0;
         for round in 0..30 {
@@ -177,7 +184,7 @@ fn cidr(text: &str, ports: Ports) -> RankedRule {
 #[test]
 fn what_reaches_further_is_no_exchange() {
     let start = || {
-        let random = &mut Random(3);
+        let random = &mut Random(3, Named::No);
         let mut list = random.list(400);
         // Nothing about names and nothing about everything, so that only what is put in decides.
         list.rules[300] = cidr("80.0.0.0/32", Ports::Any);
@@ -190,7 +197,11 @@ fn what_reaches_further_is_no_exchange() {
     }
     let name = RankedPeer::DnsName(Arc::new(NamePattern::parse("a.example").unwrap()));
     let named = RankedRule { peer: name, ..cidr("80.0.0.0/32", Ports::Any) };
-    assert!(start().exchange(vec![(300, named)]).is_none(), "a rule about a name");
+    assert!(start().exchange(vec![(300, named.clone())]).is_none(), "a rule about a name");
+    let mut list = start().list().as_ref().clone();
+    list.rules[301] = named;
+    let beside = Editable::new(Arc::new(list), &Limits::default()).unwrap().0;
+    assert!(beside.exchange(vec![(300, cidr("80.0.0.2/32", Ports::Any))]).is_none(), "beside a rule about a name");
     let pass = RankedRule { action: Action::Pass, tier: Tier::Admin, ..cidr("80.0.0.0/32", Ports::Any) };
     assert!(start().exchange(vec![(1, pass)]).is_none(), "a Pass");
     assert!(start().exchange(vec![(4000, cidr("80.0.0.2/32", Ports::Any))]).is_none(), "no such rank");
@@ -198,7 +209,7 @@ fn what_reaches_further_is_no_exchange() {
 
 #[test]
 fn classes_do_not_pile_up_without_end() {
-    let mut list = Random(5).list(50);
+    let mut list = Random(5, Named::No).list(50);
     list.rules[25] = cidr("80.0.0.0/32", Ports::Any);
     let limits = Limits { class_entries: 400, ..Limits::default() };
     let mut edited = Editable::new(Arc::new(list), &limits).unwrap().0;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use egress_policy::compile::Limits;
 use egress_policy::follow::{Followed, Next};
 use egress_policy::model::{Config, NodeContext, PolicySet};
-use egress_reference::{Oracle, Random, Size, World};
+use egress_reference::{Oracle, Peer, Random, Size, World};
 
 use crate::bridge::{Compiled, expected, identity, node_context, picture, read_world};
 use crate::settings::{is_full_run, seeds};
@@ -49,12 +49,22 @@ impl Kept {
     }
 }
 
+/// Lists with names are compiled as a whole, so half of the sequences are without.
+fn without_names(mut world: World) -> World {
+    for policy in &mut world.policies {
+        policy.rules.retain(|rule| !matches!(rule.peer, Peer::Dns(_)));
+    }
+    world.policies.retain(|policy| !policy.rules.is_empty());
+    world
+}
+
 #[test]
 fn every_version_of_a_sequence_of_edits_says_what_the_oracle_says_of_it() {
     let mut ways = Ways::default();
     for seed in seeds(50) {
         let size = Size { policies: 6, rules: 40, pods: 3 };
-        let mut world = World::generate_sized(seed, &size);
+        let only_prefixes = |world| if seed.is_multiple_of(2) { without_names(world) } else { world };
+        let mut world = only_prefixes(World::generate_sized(seed, &size));
         let mut kept: BTreeMap<String, Kept> = BTreeMap::new();
         for edit in 0..EDITS {
             let set = read_world(&world).expect("valid");
@@ -83,7 +93,7 @@ fn every_version_of_a_sequence_of_edits_says_what_the_oracle_says_of_it() {
                 }
                 kept.insert(name, next);
             }
-            world = world.edited(seed * 1000 + edit);
+            world = only_prefixes(world.edited(seed * 1000 + edit));
         }
     }
     println!("{ways:?}");
