@@ -1,7 +1,6 @@
 //! `cargo xtask simulate`: what the agents of a large cluster ask of its API server and its DNS, counted while the agent's own code runs
 //! against servers in memory with the clock skipped. The counting is in the agent's tests (`egress-agent/src/simulation.rs`).
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,6 +25,9 @@ pub(crate) struct Args {
     /// Pods on each node.
     #[arg(long, default_value_t = 50, value_name = "N")]
     pods: u32,
+    /// Nodes for the status alone, of which every agent runs, and all at once.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    status_nodes: u32,
     /// Where the figures are written; target/simulate/results.json if not said.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -68,13 +70,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "--nocapture",
         ]);
         command.current_dir(tree.root()).env("EGRESS_SIMULATE_OUT", &folder);
-        let numbers = [("NODES", args.nodes), ("POLICIES", args.policies), ("PODS", args.pods)];
+        let nodes = if part == "status" { args.status_nodes.min(args.nodes) } else { args.nodes };
+        let numbers = [("NODES", nodes), ("POLICIES", args.policies), ("PODS", args.pods)];
         command.envs(numbers.map(|(name, number)| (format!("EGRESS_SIMULATE_{name}"), number.to_string())));
         Task::new(&format!("count: {part}"), command).run(&tree)?;
         let file = folder.join(format!("{part}.json"));
         let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         let counted: Part = serde_json::from_str(&text).with_context(|| file.display().to_string())?;
-        let _ = write!(tables, "**{title}**\n\n{}\n", table(&counted.rows));
+        let Size { nodes, policies, pods } = counted.size;
+        let size = format!("{} nodes, {policies} policies, {pods} pods a node", number(nodes.into()));
+        let _ = write!(tables, "**{title}**: {size}\n\n{}\n", table(&counted.rows));
         parts.push(serde_json::from_str::<Value>(&text)?);
     }
     let json = args.json.clone().unwrap_or_else(|| folder.join("results.json"));
@@ -91,7 +96,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 #[derive(Debug, Deserialize)]
 struct Part {
+    size: Size,
     rows: Vec<Row>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Size {
+    nodes: u32,
+    policies: u32,
+    pods: u32,
 }
 
 /// A figure as the agent's tests write it, for the whole cluster.
@@ -115,25 +128,32 @@ fn table(rows: &[Row]) -> String {
     for phase in phases {
         let of_phase: Vec<&Row> = rows.iter().filter(|row| row.phase == phase).collect();
         let all: f64 = of_phase.iter().map(|row| row.sent + row.received).sum();
-        let mut joined: BTreeMap<String, Row> = BTreeMap::new();
+        let mut joined: Vec<Row> = Vec::new();
         for row in of_phase {
             let (verb, _) = row.what.split_once(' ').unwrap_or((row.what.as_str(), ""));
             let is_small = verb != "names" && row.sent + row.received < all / 100.0;
-            let what = if is_small || verb == "WATCH" { format!("{verb}, other kinds") } else { row.what.clone() };
-            let entry = joined.entry(what.clone());
-            let sum = entry.or_insert_with(|| Row { what, requests: 0.0, sent: 0.0, received: 0.0, ..row.clone() });
-            sum.requests += row.requests;
-            sum.sent += row.sent;
-            sum.received += row.received;
+            let what = match verb {
+                "WATCH" | "BOOKMARK" => format!("{verb}, all kinds"),
+                _ if is_small => format!("{verb}, other kinds"),
+                _ => row.what.clone(),
+            };
+            match joined.iter_mut().find(|sum| sum.what == what) {
+                Some(sum) => {
+                    sum.requests += row.requests;
+                    sum.sent += row.sent;
+                    sum.received += row.received;
+                }
+                None => joined.push(Row { what, ..row.clone() }),
+            }
         }
-        for row in joined.into_values() {
+        for row in joined.into_iter().filter(|row| row.requests + row.sent + row.received > 0.0) {
             let unit = if row.per_second { " /s" } else { "" };
             let bytes = |bytes: f64| if bytes > 0.0 { format!("{}{unit}", bytes_text(bytes)) } else { String::new() };
             let requests = if row.requests > 0.0 { format!("{}{unit}", number(row.requests)) } else { String::new() };
             let _ = writeln!(
                 text,
                 "| {phase} | {} | {requests} | {} | {} |",
-                row.what.replace("WATCH, other kinds", "WATCH, all kinds"),
+                row.what,
                 bytes(row.sent),
                 bytes(row.received)
             );

@@ -123,6 +123,9 @@ impl ClusterSource {
         let mut problems = policies.problems;
         problems.extend(view.problems.iter().cloned());
         let foreign_rounds = foreign_rounds(&view, &foreign.problems, &problems);
+        // Of an object that could not be converted nothing was left to read, which is said already, and better.
+        let is_said = |read: &Problem| foreign.problems.iter().any(|found| found.source == read.source);
+        problems.retain(|read| read.object.is_some() || !is_said(read));
         problems.extend(foreign.problems);
         problems.extend(know_internal(&mut policies.set, &view));
         let internal = policies.set.config.internal_cidrs.clone().unwrap_or_default();
