@@ -58,17 +58,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut tables = String::new();
     for (part, test, title) in PARTS {
         let mut command = outside_cargo("cargo");
-        command.args([
-            "test",
-            "--release",
-            "--locked",
-            "--package",
-            "egress-agent",
-            "--lib",
-            test,
-            "--",
-            "--nocapture",
-        ]);
+        command.args(["test", "--locked", "--package", "egress-agent", "--lib", test, "--", "--nocapture"]);
         command.current_dir(tree.root()).env("EGRESS_SIMULATE_OUT", &folder);
         let nodes = if part == "status" { args.status_nodes.min(args.nodes) } else { args.nodes };
         let numbers = [("NODES", nodes), ("POLICIES", args.policies), ("PODS", args.pods)];
