@@ -60,7 +60,8 @@ fn run() -> anyhow::Result<Dns> {
     Ok(Dns { learn: figures(&learned), query: figures(&queries), none: figures(&none) })
 }
 
-fn program(lab: &mut Lab, name: &str) -> anyhow::Result<OwnedFd> {
+/// A program of the laboratory.
+pub(crate) fn program(lab: &mut Lab, name: &str) -> anyhow::Result<OwnedFd> {
     let program = lab.datapath().programs_mut().ebpf_mut().program(name).context("a program")?;
     Ok(program.fd()?.as_fd().try_clone_to_owned()?)
 }

@@ -20,6 +20,7 @@ mod results;
 mod rounds;
 mod show;
 mod size;
+mod stages;
 mod swap;
 
 use std::collections::BTreeMap;
@@ -55,6 +56,9 @@ struct Args {
     /// Only a part.
     #[arg(long)]
     only: Option<Only>,
+    /// Only what each stage of a program costs, packet by packet.
+    #[arg(long, conflicts_with_all = ["only", "sizes"])]
+    stages: bool,
     /// Where the figures are written.
     #[arg(long, default_value = "target/bench/results.json")]
     json: PathBuf,
@@ -170,6 +174,7 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
         sizes: Vec::new(),
         swap: None,
         connect: None,
+        stages: Vec::new(),
         dns: None,
         lookups: None,
         race: None,
@@ -177,6 +182,13 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
         compiler: Vec::new(),
         goals: Vec::new(),
     };
+    if args.stages || args.only.is_none_or(|only| only == Only::Packets) {
+        progress::heading("stages");
+        results.stages = step("packets that get further and further", || stages::measure(args.effort()))?;
+    }
+    if args.stages {
+        return Ok(results);
+    }
     if args.only.is_none_or(|only| only == Only::Compiler) {
         progress::heading("compiler");
         for (label, size) in sizes {

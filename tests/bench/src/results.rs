@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::goals::Goal;
 use crate::peers::egress::{Memory, Stages};
 use crate::rounds::{Effort, Run};
+use crate::stages::Stage;
 
 /// Everything.
 #[derive(Clone, Debug, Serialize)]
@@ -32,6 +33,8 @@ pub(crate) struct Results {
     pub(crate) swap: Option<Swap>,
     /// `connect()`.
     pub(crate) connect: Option<Connect>,
+    /// What each stage costs, by family and kind of table.
+    pub(crate) stages: Vec<(&'static str, Vec<Stage>)>,
     /// Learning from DNS replies.
     pub(crate) dns: Option<Dns>,
     /// What lookups cost a pod.

@@ -92,6 +92,7 @@ pub(crate) fn text(results: &Results) -> String {
 }
 
 fn all(page: &mut Page, results: &Results) {
+    stages(page, results);
     compiler(page, results);
     if !results.sizes.is_empty() {
         packets_and_policies(page, results);
@@ -257,6 +258,26 @@ fn compiler(page: &mut Page, results: &Results) {
     let stages = results.compiler.iter().take(1).flat_map(|size| &size.stages).flat_map(|stage| [stage.name, "ms"]);
     let headings: Vec<&str> = std::iter::once("rules").chain(stages).chain(["per rule", "peak"]).collect();
     print(page, &headings, rows, 1);
+}
+
+fn stages(page: &mut Page, results: &Results) {
+    if results.stages.is_empty() {
+        return;
+    }
+    page.title("Stages: nanoseconds, hot, least of all rounds");
+    let rows = results.stages.iter().flat_map(|(title, stages)| {
+        stages.iter().map(|stage| {
+            vec![
+                dim(*title),
+                plain(stage.packet),
+                dim(stage.program),
+                plain(stage.step),
+                number(stage.more, "+"),
+                number(stage.total, ""),
+            ]
+        })
+    });
+    print(page, &["", "packet", "program", "what it has more", "more", "all"], rows.collect(), 4);
 }
 
 fn single(page: &mut Page, results: &Results) {

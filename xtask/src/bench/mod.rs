@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// Only a part: `compiler`, `dns`, `packets` or `policies`.
     #[arg(long, value_parser = ["compiler", "dns", "packets", "policies"])]
     only: Option<String>,
+    /// Only what each stage of a program costs, packet by packet: half a minute.
+    #[arg(long, conflicts_with_all = ["only", "sizes"])]
+    stages: bool,
     /// Where the figures are written; target/bench/results.json if not said.
     #[arg(long, value_name = "FILE")]
     json: Option<std::path::PathBuf>,
@@ -48,6 +51,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     if !args.sizes.is_empty() {
         bench.arg("--sizes").arg(args.sizes.join(","));
+    }
+    if args.stages {
+        bench.arg("--stages");
     }
     if let Some(only) = &args.only {
         bench.args(["--only", only]);
