@@ -6,12 +6,14 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of every layout in this crate. Pins live in a folder of this number.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Map names, as pinned and as `bpftool` shows them; at most 15 characters.
 pub mod map {
     /// `HASH` [`EndpointKey`](crate::endpoint::EndpointKey) → slot in [`ENDPOINTS`]. Written by the agent.
     pub const ENDPOINT_IDS: &str = "endpoint_ids";
+    /// `ARRAY`, mapped, interface index modulo its length → [`InterfaceSlot`](crate::endpoint::InterfaceSlot). Written by the agent.
+    pub const INTERFACES: &str = "interfaces";
     /// `ARRAY`, mapped, slot → [`Endpoint`](crate::endpoint::Endpoint). Written by the agent, one 64-bit store publishes a table.
     pub const ENDPOINTS: &str = "endpoints";
     /// `ARRAY` table slot → [`TableInfo`](crate::table::TableInfo). Written by the agent before a table is published.
@@ -63,8 +65,9 @@ pub mod map {
     pub const TRIES: &str = "tries";
 
     /// Every map that is pinned.
-    pub const ALL: [&str; 24] = [
+    pub const ALL: [&str; 25] = [
         ENDPOINT_IDS,
+        INTERFACES,
         ENDPOINTS,
         TABLE_INFO,
         TABLES4,
@@ -97,6 +100,8 @@ pub mod capacity {
     pub const ENDPOINTS: u32 = 4096;
     /// Keys that lead to endpoints: interface, network namespace and cgroup of each.
     pub const ENDPOINT_IDS: u32 = 4 * ENDPOINTS;
+    /// Places of interfaces, a power of two: 128 KiB. Two interfaces of one place cost one of them a hash lookup per packet.
+    pub const INTERFACES: u32 = 16_384;
     /// Table versions alive at once: one per distinct rule list, and the next one while it is built.
     pub const TABLES: u32 = 4096;
     /// Rule counters, per CPU.

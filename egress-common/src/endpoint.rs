@@ -33,6 +33,37 @@ impl EndpointKey {
     }
 }
 
+/// An interface and the slot of its endpoint, in one word at [`InterfaceSlot::place`] of the `interfaces` map: found without a hash.
+/// Only a shorter way: where another interface stands at the place, or none (no interface has the index 0), [`EndpointKey`] decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceSlot {
+    /// Index of the interface.
+    pub interface: u32,
+    /// Slot in the `endpoints` map.
+    pub slot: u32,
+}
+
+impl InterfaceSlot {
+    /// Index in the map of what is known of `interface`.
+    #[inline]
+    pub const fn place(interface: u32) -> u32 {
+        interface & (crate::abi::capacity::INTERFACES - 1)
+    }
+
+    /// The word that stands there.
+    #[inline]
+    pub const fn to_bits(self) -> u64 {
+        ((self.slot as u64) << 32) | self.interface as u64
+    }
+
+    /// Reads the word.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "takes the two halves apart")]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self { interface: bits as u32, slot: (bits >> 32) as u32 }
+    }
+}
+
 /// One pod. `table` is the only word that changes while the endpoint lives, by one aligned 64-bit store.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]

@@ -4,10 +4,10 @@ use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_ancestor_cgroup_id, bpf_get_netns_cookie, bpf_skb_ancestor_cgroup_id,
 };
-use egress_common::endpoint::{Endpoint, EndpointKey, TableRef, key_kind};
+use egress_common::endpoint::{Endpoint, EndpointKey, InterfaceSlot, TableRef, key_kind};
 use egress_common::table::TableInfo;
 
-use crate::maps::{CONFIG, ENDPOINT_IDS, ENDPOINTS, TABLE_INFO};
+use crate::maps::{CONFIG, ENDPOINT_IDS, ENDPOINTS, INTERFACES, TABLE_INFO};
 use crate::skb::Skb;
 
 /// Depths below the cgroup root at which endpoints are looked for.
@@ -58,7 +58,11 @@ impl Judged {
 /// The endpoint behind a host-side interface.
 #[inline(always)]
 pub fn of_interface(skb: &Skb) -> Option<Judged> {
-    lookup(key_kind::INTERFACE, u64::from(skb.interface()))
+    let interface = skb.interface();
+    let word: *const u64 = INTERFACES.get_ptr(InterfaceSlot::place(interface))?;
+    // SAFETY: the pointer is a live array element; one aligned 64-bit load, which pairs with the agent's one store.
+    let found = InterfaceSlot::from_bits(unsafe { word.read_volatile() });
+    if found.interface == interface { judged(found.slot) } else { lookup(key_kind::INTERFACE, u64::from(interface)) }
 }
 
 /// The endpoint whose cgroup the packet's socket is in.
@@ -101,7 +105,11 @@ fn of_cgroup(ancestor: impl Fn(i32) -> u64) -> Option<Judged> {
 #[inline(always)]
 fn lookup(kind: u32, id: u64) -> Option<Judged> {
     // SAFETY: the value is a slot that never changes for a key; an element reused for another key belongs to a pod that is gone.
-    let slot = *unsafe { ENDPOINT_IDS.get(EndpointKey::new(kind, id)) }?;
+    judged(*unsafe { ENDPOINT_IDS.get(EndpointKey::new(kind, id)) }?)
+}
+
+#[inline(always)]
+fn judged(slot: u32) -> Option<Judged> {
     let endpoint: *const Endpoint = ENDPOINTS.get_ptr(slot)?;
     // SAFETY: the pointer is a live array element; the volatile read is the one aligned 64-bit load that pairs with the
     // agent's one store, so table slot and generation belong together.

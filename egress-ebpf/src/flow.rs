@@ -145,6 +145,12 @@ pub fn shows_opening(protocol: u8) -> bool {
     matches!(protocol, protocol::TCP | protocol::SCTP | protocol::ICMP | protocol::ICMPV6)
 }
 
+/// Whether a packet may be the first of its connection.
+#[inline(always)]
+pub fn may_begin(packet: &Packet) -> bool {
+    packet.has(flag::OPENS) || !shows_opening(packet.protocol)
+}
+
 /// The first packet decides who began; later ones keep the entry alive. Returns whether this is the first.
 #[inline(never)]
 fn remember(key: &FlowKey, origin: u32, name: u32) -> bool {

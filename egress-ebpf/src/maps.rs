@@ -28,6 +28,10 @@ pub type Pool = Array<Unit, 1, { (BPF_F_INNER_MAP | BPF_F_MMAPABLE) as usize }>;
 #[btf_map(name = "endpoint_ids")]
 pub static ENDPOINT_IDS: HashMap<EndpointKey, u32, { capacity::ENDPOINT_IDS as usize }> = HashMap::new();
 
+/// Interface → slot, without a hash.
+#[btf_map(name = "interfaces")]
+pub static INTERFACES: Array<u64, { capacity::INTERFACES as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
+
 /// Slot → endpoint. Mapped by the agent, which publishes a table with one 64-bit store.
 #[btf_map(name = "endpoints")]
 pub static ENDPOINTS: Array<Endpoint, { capacity::ENDPOINTS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();

@@ -233,7 +233,7 @@ impl Case<'_> {
             let verdict = self.drop(DropReason::Policy, decision.rank(), named.id);
             return if self.endpoint.info.flags & flag::REJECT == 0 { verdict } else { Verdict::Refuse };
         }
-        if !decision.is_internal() {
+        if !decision.is_internal() && flow::may_begin(self.packet) {
             self.remember(decision, &named);
         }
         dns::sent(self.skb, self.endpoint, self.packet, self.start, self.hook);

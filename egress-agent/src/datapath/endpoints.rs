@@ -8,9 +8,9 @@ use egress_common::endpoint::{EndpointKey, TableRef, flag, key_kind};
 
 use super::DesiredEndpoint;
 use super::error::DatapathError;
+use super::mapped::{EndpointArray, InterfaceArray};
 use super::maps::{self, EndpointIds, EndpointNames, NAME_BYTES};
 use super::pins::Pins;
-use super::syscall::EndpointArray;
 
 /// One endpoint as the kernel has it.
 #[derive(Clone, Debug)]
@@ -25,6 +25,7 @@ struct RealizedEndpoint {
 pub(super) struct Endpoints {
     array: EndpointArray,
     ids: EndpointIds,
+    interfaces: InterfaceArray,
     names: EndpointNames,
     realized: BTreeMap<String, RealizedEndpoint>,
     free: BTreeSet<u32>,
@@ -43,6 +44,10 @@ impl Endpoints {
             free: (0..array.len()).collect(),
             array,
             ids: maps::open(pins, map::ENDPOINT_IDS)?,
+            interfaces: InterfaceArray::map(
+                maps::data(pins, map::INTERFACES)?.fd(),
+                maps::entries(pins, map::INTERFACES)?,
+            )?,
             names: maps::endpoint_names(pins, entries)?,
             realized: BTreeMap::new(),
             next_id: config.next_endpoint.max(1),
@@ -74,6 +79,9 @@ impl Endpoints {
             let key: EndpointKey = zerocopy::transmute!(bytes);
             match self.realized.values_mut().find(|endpoint| endpoint.slot == slot) {
                 Some(endpoint) => {
+                    if let Some(interface) = interface_of(key) {
+                        self.interfaces.set(interface, slot);
+                    }
                     endpoint.keys.insert(key);
                 }
                 None => stale.push(key),
@@ -118,6 +126,9 @@ impl Endpoints {
             let bytes: [u8; size_of::<EndpointKey>()] = zerocopy::transmute!(key);
             match self.ids.insert(bytes, realized.slot, 0) {
                 Ok(()) => {
+                    if let Some(interface) = interface_of(key) {
+                        self.interfaces.set(interface, realized.slot);
+                    }
                     realized.keys.insert(key);
                 }
                 Err(error) => outcome = Err(DatapathError::map(map::ENDPOINT_IDS)(error)),
@@ -158,6 +169,10 @@ impl Endpoints {
     }
 
     fn remove_key(&mut self, key: EndpointKey) -> Result<(), DatapathError> {
+        // First, so that the shorter way never leads where the key does not.
+        if let Some(interface) = interface_of(key) {
+            self.interfaces.remove(interface);
+        }
         let bytes: [u8; size_of::<EndpointKey>()] = zerocopy::transmute!(key);
         match self.ids.remove(&bytes) {
             Ok(()) | Err(aya::maps::MapError::KeyNotFound) => Ok(()),
@@ -218,6 +233,11 @@ impl Endpoints {
     pub(super) fn name_of(&self, id: u32) -> Option<String> {
         self.realized.iter().find(|(_, endpoint)| endpoint.id == id).map(|(name, _)| name.clone())
     }
+}
+
+/// The interface that a key is about.
+fn interface_of(key: EndpointKey) -> Option<u32> {
+    (key.kind == key_kind::INTERFACE).then(|| u32::try_from(key.id).ok()).flatten()
 }
 
 /// The keys that lead to an endpoint. Its cgroup only where it has no network namespace of its own or no interface: a process

@@ -12,6 +12,7 @@ mod grace;
 pub mod inspect;
 mod leaves;
 mod links;
+mod mapped;
 mod maps;
 mod names;
 mod outer;

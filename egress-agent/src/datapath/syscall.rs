@@ -1,4 +1,4 @@
-//! The few `bpf(2)` commands and the mapping that aya does not offer. All `unsafe` of the agent's datapath is here.
+//! The few `bpf(2)` commands that aya does not offer. All `unsafe` of the agent's datapath is here and in `mapped`.
 
 use std::ffi::CString;
 use std::io;
@@ -7,10 +7,8 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use aya::maps::MapData;
-use egress_common::endpoint::Endpoint;
 use egress_common::trie::{Unit, Units};
 use egress_policy::trie::Store;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -394,94 +392,6 @@ where
         return Err(failed(source));
     }
     Ok(values)
-}
-
-/// The `endpoints` array, mapped: a table is published with one store, seen by the next packet on any CPU.
-#[derive(Debug)]
-pub(super) struct EndpointArray {
-    start: NonNull<Endpoint>,
-    len: usize,
-}
-
-// SAFETY: the mapping is plain shared memory, and every access goes through atomics.
-unsafe impl Send for EndpointArray {}
-
-impl EndpointArray {
-    /// Maps the array of `len` endpoints.
-    pub(super) fn map(map: impl AsFd, len: u32) -> Result<Self, DatapathError> {
-        let len = len as usize;
-        let failed = |source| DatapathError::Syscall { call: "mmap of the endpoints map", source };
-        let bytes =
-            NonZeroUsize::new(len * size_of::<Endpoint>()).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
-        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a fresh mapping of a BPF_F_MMAPABLE array; nothing else in this process knows its address.
-        let start = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, map, 0) };
-        let start = start.map_err(|error| failed(error.into()))?.cast();
-        Ok(Self { start, len })
-    }
-
-    fn at(&self, slot: u32) -> Option<NonNull<Endpoint>> {
-        // SAFETY: the slot is inside the mapping.
-        ((slot as usize) < self.len).then(|| unsafe { self.start.add(slot as usize) })
-    }
-
-    fn table(&self, slot: u32) -> Option<&AtomicU64> {
-        // SAFETY: the field is aligned and inside the mapping, which lives as long as `self`; the kernel only reads it.
-        self.at(slot).map(|endpoint| unsafe { AtomicU64::from_ptr(&raw mut (*endpoint.as_ptr()).table) })
-    }
-
-    fn id(&self, slot: u32) -> Option<&AtomicU32> {
-        // SAFETY: as in `table`.
-        self.at(slot).map(|endpoint| unsafe { AtomicU32::from_ptr(&raw mut (*endpoint.as_ptr()).id) })
-    }
-
-    fn flags(&self, slot: u32) -> Option<&AtomicU32> {
-        // SAFETY: as in `table`.
-        self.at(slot).map(|endpoint| unsafe { AtomicU32::from_ptr(&raw mut (*endpoint.as_ptr()).flags) })
-    }
-
-    /// Number of slots.
-    pub(super) fn len(&self) -> u32 {
-        u32::try_from(self.len).unwrap_or(u32::MAX)
-    }
-
-    /// Reads a slot.
-    pub(super) fn get(&self, slot: u32) -> Option<Endpoint> {
-        let table = self.table(slot)?.load(Ordering::Acquire);
-        Some(Endpoint {
-            table,
-            id: self.id(slot)?.load(Ordering::Acquire),
-            flags: self.flags(slot)?.load(Ordering::Acquire),
-        })
-    }
-
-    /// Names the endpoint in a slot; `table` publishes it afterwards.
-    pub(super) fn store_id(&self, slot: u32, id: u32) {
-        if let Some(word) = self.id(slot) {
-            word.store(id, Ordering::Release);
-        }
-    }
-
-    /// Says what the endpoint is ([`egress_common::endpoint::flag`]).
-    pub(super) fn store_flags(&self, slot: u32, flags: u32) {
-        if let Some(word) = self.flags(slot) {
-            word.store(flags, Ordering::Release);
-        }
-    }
-
-    /// Publishes a table for a slot: the next packet is judged by it.
-    pub(super) fn store_table(&self, slot: u32, bits: u64) {
-        if let Some(word) = self.table(slot) {
-            word.store(bits, Ordering::Release);
-        }
-    }
-}
-
-impl Drop for EndpointArray {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made by `map` with this length, and no reference into it outlives `self`.
-        let _ = unsafe { munmap(self.start.cast(), self.len * size_of::<Endpoint>()) };
-    }
 }
 
 /// The units of a pool of tries, mapped.
