@@ -22,7 +22,7 @@ pub mod map {
     pub const TABLES4: &str = "tables4";
     /// `ARRAY_OF_MAPS` table slot → LPM trie of IPv6 prefixes → [`Leaf`](crate::table::Leaf).
     pub const TABLES6: &str = "tables6";
-    /// `ARRAY_OF_MAPS` table slot → array of [`ClassEntry`](crate::class::ClassEntry).
+    /// `ARRAY_OF_MAPS` table slot → array of [`Block`](crate::class::Block)s of class entries.
     pub const CLASSES: &str = "classes";
     /// `PERCPU_ARRAY` table's counter base + rank → [`Counter`](crate::table::Counter). Written by the kernel.
     pub const RULE_COUNTERS: &str = "rule_counters";

@@ -28,6 +28,14 @@ pub struct ClassEntry {
 }
 const _: () = assert!(size_of::<ClassEntry>() == 16);
 
+/// Entries that lie side by side in one element of the table's class array, so that a short class is read with one lookup of the map.
+/// A class that fits into a block lies in one.
+pub const BLOCK: u32 = 32;
+/// One element of the map: [`BLOCK`] entries.
+pub type Block = [ClassEntry; BLOCK as usize];
+/// Halvings that find an interval in a block.
+const BLOCK_STEPS: u32 = BLOCK.ilog2();
+
 /// Orders (protocol, port) pairs: the protocol number above, the port below. ICMP and ICMPv6 use their type as the port;
 /// protocols without ports use 0.
 #[inline]
@@ -102,6 +110,34 @@ pub fn interval_index<E: ClassEntries + ?Sized>(entries: &E, base: u32, key: u32
     Some(base + 1 + low)
 }
 
+/// What [`search`] finds, for a class whose header stands at `at` of a block and that ends in it. `None`: it does not, or is damaged.
+#[inline]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "the index is masked; a check that can fail would be followed by the verifier"
+)]
+pub fn search_block(block: &Block, at: u32, key: u32) -> Option<&ClassEntry> {
+    let entry = |index: u32| &block[(index & (BLOCK - 1)) as usize];
+    let count = entry(at).from;
+    if count == 0 || count >= BLOCK - (at & (BLOCK - 1)) {
+        return None;
+    }
+    // Invariant: as in `interval_index`.
+    let (mut low, mut high) = (at + 1, at + 1 + count);
+    for _ in 0..BLOCK_STEPS {
+        if high - low <= 1 {
+            break;
+        }
+        let middle = low.midpoint(high);
+        if entry(middle).from <= key {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    Some(entry(low))
+}
+
 /// Intervals of one protocol that are compared before the port counts as decisive.
 pub(crate) const COMPARED: u32 = 16;
 
@@ -156,6 +192,23 @@ mod tests {
                 let linear = starts.iter().rposition(|&start| start <= key).unwrap();
                 let found = search(entries.as_slice(), 0, key).unwrap();
                 assert_eq!(found.decision.rank() as usize, linear, "len {len} key {key}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_is_searched_as_the_array_is() {
+        for (at, len) in (0..BLOCK).flat_map(|at| (0..=BLOCK).map(move |len| (at, len))) {
+            let starts: Vec<u32> = (0..len).map(|i| i * i * 7).collect();
+            let mut entries = std::vec![ClassEntry::default(); at as usize];
+            entries.extend(class(&starts));
+            let ends_in_it = len > 0 && entries.len() <= BLOCK as usize;
+            entries.resize(3 * BLOCK as usize, ClassEntry::default());
+            let block: &Block = entries.first_chunk().unwrap();
+            for key in 0..8_000 {
+                let found = search_block(block, at, key);
+                let expected = search(entries.as_slice(), at, key).filter(|_| ends_in_it);
+                assert_eq!(found.map(|entry| entry.decision), expected.map(|verdict| verdict.decision.0), "{at} {len}");
             }
         }
     }

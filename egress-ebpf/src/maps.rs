@@ -4,7 +4,7 @@ use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use egress_common::abi::{Config, capacity};
-use egress_common::class::ClassEntry;
+use egress_common::class::Block;
 use egress_common::dns::{Outcome, Query, QueryKey, Reply, Scratch, Stream, StreamKey};
 use egress_common::endpoint::{Endpoint, EndpointKey};
 use egress_common::event::{Event, Limit, LimitKey, Stat};
@@ -17,7 +17,7 @@ use egress_common::trie::Unit;
 /// Inner map of a table: prefixes of one family.
 pub type Prefixes<const BYTES: usize> = LpmTrie<[u8; BYTES], Leaf, 1>;
 /// Inner map of a table: its classes. `BPF_F_INNER_MAP` lets every table bring an array of its own length.
-pub type Classes = Array<ClassEntry, 1, { BPF_F_INNER_MAP as usize }>;
+pub type Classes = Array<Block, 1, { BPF_F_INNER_MAP as usize }>;
 /// Inner map of a table: what it says of name ids.
 pub type NameLeaves = Array<NameLeaf, 1, { BPF_F_INNER_MAP as usize }>;
 

@@ -1,7 +1,7 @@
 //! What the rules say: address → longest prefix → decision, or class → interval → decision.
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
-use egress_common::class::{self, ClassEntries, ClassEntry, ClassVerdict};
+use egress_common::class::{self, BLOCK, ClassEntries, ClassEntry, ClassVerdict};
 use egress_common::names::{State, prefix_state};
 use egress_common::packet::unmapped;
 use egress_common::table::{Decision, Leaf, flag};
@@ -17,7 +17,7 @@ pub struct ClassMap(pub u32);
 impl ClassEntries for ClassMap {
     #[inline(always)]
     fn entry(&self, index: u32) -> Option<ClassEntry> {
-        CLASSES.get(self.0)?.get(index).copied()
+        Search(CLASSES.get(self.0)?).entry(index)
     }
 
     #[inline(always)]
@@ -36,7 +36,7 @@ struct Search<'a>(&'a Classes);
 impl ClassEntries for Search<'_> {
     #[inline(always)]
     fn entry(&self, index: u32) -> Option<ClassEntry> {
-        self.0.get(index).copied()
+        self.0.get(index / BLOCK)?.get((index % BLOCK) as usize).copied()
     }
 }
 
@@ -45,6 +45,17 @@ impl ClassEntries for Search<'_> {
 #[inline(never)]
 extern "C" fn class_interval(slot: u32, base: u32, key: u32) -> u32 {
     CLASSES.get(slot).and_then(|classes| class::interval_index(&Search(classes), base, key)).unwrap_or(0)
+}
+
+/// The [`Answer`] of a class, with one lookup if it is a short one. Verified by itself, as `class_interval` is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn class_answer(slot: u32, base: u32, key: u32) -> u64 {
+    let block = CLASSES.get(slot).and_then(|classes| classes.get(base / BLOCK));
+    if let Some(entry) = block.and_then(|block| class::search_block(block, base, key)) {
+        return Answer::of(entry.decision, entry.audit).0;
+    }
+    class::search(&ClassMap(slot), base, key).map_or(Answer::NONE, Answer::of_verdict).0
 }
 
 /// What the table says, packed into one register: the decision below, the audit decision above. All zero: no table.
@@ -58,18 +69,23 @@ impl Answer {
     const DEPENDS: Self = Self(1);
 
     #[inline(always)]
-    fn of(verdict: ClassVerdict) -> Self {
+    fn of(decision: u32, audit: u32) -> Self {
+        Self(u64::from(decision) | u64::from(audit) << 32)
+    }
+
+    #[inline(always)]
+    fn of_verdict(verdict: ClassVerdict) -> Self {
         let audit = match verdict.audit {
             Some(audit) => audit.0,
             None => 0,
         };
-        Self(u64::from(verdict.decision.0) | u64::from(audit) << 32)
+        Self::of(verdict.decision.0, audit)
     }
 
     /// The verdict of first matches.
     #[inline(always)]
     pub fn of_state(state: State) -> Self {
-        state.verdict().map_or(Self::NONE, Self::of)
+        state.verdict().map_or(Self::NONE, Self::of_verdict)
     }
 
     /// Whether nothing passes: a Deny, or no table.
@@ -129,10 +145,7 @@ fn find(endpoint: &Judged, address: &[u8; 16], key: u32, named: &mut Named) -> A
     }
     match leaf.open() {
         Ok(decision) => Answer(u64::from(decision.0)),
-        Err(base) => match class::search(&ClassMap(endpoint.table.slot), base, key) {
-            Some(verdict) => Answer::of(verdict),
-            None => Answer::NONE,
-        },
+        Err(base) => Answer(class_answer(endpoint.table.slot, base, key)),
     }
 }
 
@@ -176,7 +189,7 @@ pub fn ask_any_port(endpoint: &Judged, address: &[u8; 16], protocol: Option<u8>)
     let Some(protocol) = protocol else {
         return Answer::DEPENDS;
     };
-    class::search_any_port(&ClassMap(endpoint.table.slot), base, protocol).map_or(Answer::DEPENDS, Answer::of)
+    class::search_any_port(&ClassMap(endpoint.table.slot), base, protocol).map_or(Answer::DEPENDS, Answer::of_verdict)
 }
 
 #[inline(always)]

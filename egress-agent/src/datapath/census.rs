@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use egress_common::abi::{capacity, map};
+use egress_common::class::BLOCK;
 use egress_common::table::flag;
 
 use super::error::DatapathError;
@@ -78,8 +79,8 @@ impl Inspector {
         for table in tables {
             let slot = table.reference.slot;
             prefixes = prefixes.max(u64::from(table.info.prefixes));
-            // The inner map is made as large as what it holds; a large one has room for an eighth more.
-            classes = classes.max(self.inner_entries(map::CLASSES, slot)?);
+            // The inner map is made as large as what it holds, in blocks; a large one has room for an eighth more.
+            classes = classes.max(self.inner_entries(map::CLASSES, slot)? * u64::from(BLOCK));
         }
         let limit = |limit: usize| u64::try_from(limit).unwrap_or(u64::MAX);
         Ok([

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, ArrayOfMaps, LpmTrie, Map, MapData, MapError};
 use egress_common::abi::{Config, map};
-use egress_common::class::{self, ClassEntries, ClassEntry};
+use egress_common::class::{self, BLOCK, Block, ClassEntries, ClassEntry};
 use egress_common::endpoint::{EndpointKey, TableRef, key_kind};
 use egress_common::event::Stat;
 use egress_common::flow::{Flow, FlowKey};
@@ -333,11 +333,11 @@ impl Inspector {
     }
 
     fn classes(&self, slot: u32) -> Result<Vec<ClassEntry>, DatapathError> {
-        let array: Array<MapData, [u8; size_of::<ClassEntry>()]> = self.inner(map::CLASSES, slot)?;
-        array
-            .iter()
-            .map(|bytes| bytes.map(|bytes| zerocopy::transmute!(bytes)).map_err(DatapathError::map(map::CLASSES)))
-            .collect()
+        let array: Array<MapData, [u8; size_of::<Block>()]> = self.inner(map::CLASSES, slot)?;
+        let block = |bytes: Result<[u8; size_of::<Block>()], MapError>| -> Result<Block, DatapathError> {
+            bytes.map(|bytes| zerocopy::transmute!(bytes)).map_err(DatapathError::map(map::CLASSES))
+        };
+        Ok(array.iter().map(block).collect::<Result<Vec<Block>, _>>()?.into_flattened())
     }
 
     /// The counters of a table by rank, summed over CPUs; with shared counters, one for everything allowed and one for denied.
@@ -414,12 +414,13 @@ fn net6(item: &Item) -> (IpNet, Leaf) {
     (Ipv6Net::new_assert(item.bits.into(), item.length.min(128)).into(), Leaf(item.leaf))
 }
 
-/// The classes of one table, entry by entry from the map.
-struct ClassMap(Array<MapData, [u8; size_of::<ClassEntry>()]>);
+/// The classes of one table, block by block from the map.
+struct ClassMap(Array<MapData, [u8; size_of::<Block>()]>);
 
 impl ClassEntries for ClassMap {
     fn entry(&self, index: u32) -> Option<ClassEntry> {
-        self.0.get(&index, 0).ok().map(|bytes| zerocopy::transmute!(bytes))
+        let block: Block = self.0.get(&(index / BLOCK), 0).ok().map(|bytes| zerocopy::transmute!(bytes))?;
+        block.get((index % BLOCK) as usize).copied()
     }
 }
 

@@ -25,7 +25,8 @@ impl<T> Mapped<T> {
     fn new(map: impl AsFd, length: u32, name: &'static str) -> Result<Self, DatapathError> {
         let length = length as usize;
         let failed = |source| DatapathError::Syscall { call: name, source };
-        let bytes = NonZeroUsize::new(length * size_of::<T>()).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        let bytes =
+            NonZeroUsize::new(length * size_of::<T>()).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a fresh mapping of a BPF_F_MMAPABLE array; nothing else in this process knows its address.
         let start = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, map, 0) };

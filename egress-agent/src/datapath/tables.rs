@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use aya::maps::{Array, Map, MapData};
 use aya_obj::generated::bpf_map_type::{BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_LPM_TRIE};
 use egress_common::abi::{capacity, map};
-use egress_common::class::ClassEntry;
+use egress_common::class::{Block, ClassEntry};
 use egress_common::endpoint::TableRef;
 use egress_common::names::NameLeaf;
 use egress_common::table::{Counter, Leaf, TableInfo, flag};
@@ -37,6 +37,8 @@ const BPF_F_INNER_MAP: u32 = 0x1000;
 const PIECE: usize = 4096;
 /// Length of a class array from which on there is room behind it, for the next versions of the table.
 const SPARE_CLASSES_FROM: usize = 4096;
+/// Entries in one element of a class array.
+const BLOCK_LENGTH: usize = size_of::<Block>() / size_of::<ClassEntry>();
 
 /// What makes two tables the same one.
 pub(super) type TableKey = ([u8; 32], bool);
@@ -357,20 +359,21 @@ impl Tables {
     fn class_array(&self, table: &Table, before: Option<TableRef>) -> Result<(ClassArray, MapData), DatapathError> {
         if let Some(before) = of_reference(&self.realized, before)
             && let (Some(known), Some(made_from)) = (&before.classes, &before.made_from)
-            && let Some(added) = table.classes.strip_prefix(made_from.table.classes.as_slice())
+            && table.classes.starts_with(&made_from.table.classes)
             && table.classes.len() <= known.room
             && known.filled.load(Ordering::Relaxed) == made_from.table.classes.len()
             && let Some(array) = self.classes.get(before.reference.slot)?
         {
-            write_classes(&array, made_from.table.classes.len(), added)?;
+            write_classes(&array, made_from.table.classes.len(), &table.classes)?;
             known.filled.store(table.classes.len(), Ordering::Relaxed);
             return Ok((known.clone(), array));
         }
         let length = table.classes.len().max(1);
         let room = if length < SPARE_CLASSES_FROM { length } else { length + length / 8 };
-        let array = class_array(u32::try_from(room).unwrap_or(u32::MAX))?;
+        let blocks = room.div_ceil(BLOCK_LENGTH);
+        let array = class_array(u32::try_from(blocks).unwrap_or(u32::MAX))?;
         write_classes(&array, 0, &table.classes)?;
-        Ok((ClassArray { room, filled: Arc::new(AtomicUsize::new(table.classes.len())) }, array))
+        Ok((ClassArray { room: blocks * BLOCK_LENGTH, filled: Arc::new(AtomicUsize::new(table.classes.len())) }, array))
     }
 
     /// Frees the tables that no endpoint uses any more, when the last packet that was to be judged by them is through. Returns what they
@@ -449,9 +452,9 @@ pub(super) fn create_outer_maps(pins: &Pins, entries: u32) -> Result<(), Datapat
     Ok(())
 }
 
-fn class_array(entries: u32) -> Result<MapData, DatapathError> {
-    let sizes = (size_of::<u32>(), size_of::<ClassEntry>());
-    maps::create(BPF_MAP_TYPE_ARRAY, map::CLASSES, sizes, entries, BPF_F_INNER_MAP)
+fn class_array(blocks: u32) -> Result<MapData, DatapathError> {
+    let sizes = (size_of::<u32>(), size_of::<Block>());
+    maps::create(BPF_MAP_TYPE_ARRAY, map::CLASSES, sizes, blocks, BPF_F_INNER_MAP)
 }
 
 fn of_reference(realized: &BTreeMap<TableKey, RealizedTable>, reference: Option<TableRef>) -> Option<&RealizedTable> {
@@ -499,10 +502,17 @@ fn trie<const BYTES: usize>(
     Ok(trie)
 }
 
-/// Writes classes into an array from `first` on.
+/// Writes the blocks of classes that entries from `first` on are in. Those before it in the first block are written as they are.
 fn write_classes(array: &MapData, first: usize, classes: &[ClassEntry]) -> Result<(), DatapathError> {
-    let indices: Vec<u32> = (u32::try_from(first).unwrap_or(u32::MAX)..).take(classes.len()).collect();
-    syscall::update_batch(array.fd().as_fd(), &indices, classes)
+    let first = first / BLOCK_LENGTH;
+    let block = |entries: &[ClassEntry]| {
+        let mut block: Block = Default::default();
+        block.iter_mut().zip(entries).for_each(|(to, from)| *to = *from);
+        block
+    };
+    let blocks: Vec<Block> = classes.chunks(BLOCK_LENGTH).skip(first).map(block).collect();
+    let indices: Vec<u32> = (u32::try_from(first).unwrap_or(u32::MAX)..).take(blocks.len()).collect();
+    syscall::update_batch(array.fd().as_fd(), &indices, &blocks)
 }
 
 /// Pins the description of a table: its length, then its JSON, in pieces.

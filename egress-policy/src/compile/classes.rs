@@ -5,7 +5,7 @@
 
 use std::hash::BuildHasher;
 
-use egress_common::class::{ClassEntry, MAX_INTERVALS};
+use egress_common::class::{BLOCK, ClassEntry, MAX_INTERVALS};
 use egress_common::names::State;
 use hashbrown::hash_map::Entry;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
@@ -41,7 +41,12 @@ impl Classes {
             .ok()
             .filter(|count| *count <= MAX_INTERVALS)
             .ok_or(CompileError::Capacity { what: Resource::ClassIntervals, needed: intervals.len(), limit: most })?;
-        let base = room(entries, 1 + intervals.len(), *limit)?;
+        // A class that fits into a block lies in one.
+        let block = usize::try_from(BLOCK).unwrap_or(1);
+        let (used, length) = (entries.len() % block, 1 + intervals.len());
+        let gap = if length <= block && used + length > block { block - used } else { 0 };
+        let base = room(entries, gap + length, *limit)? + u32::try_from(gap).unwrap_or(0);
+        entries.resize(entries.len() + gap, ClassEntry::default());
         entries.push(ClassEntry { from: header, ..ClassEntry::default() });
         entries.extend_from_slice(intervals);
         index.insert_unique(hash, base, |base| hasher.hash_one(class_at(entries, *base).unwrap_or_default()));

@@ -119,7 +119,8 @@ fn arp() -> Vec<u8> {
 
 /// The packets that meet a table without names.
 fn probes(is_v6: bool) -> Vec<Probe> {
-    let probe = |step, packet, builds_on, program, bytes| Probe { step, packet, builds_on, program, bytes, interface: POD };
+    let probe =
+        |step, packet, builds_on, program, bytes| Probe { step, packet, builds_on, program, bytes, interface: POD };
     let segment = |to: To| Frame::tcp(to.address(is_v6), 443, tcp_flag::ACK).bytes();
     let udp = |to: To| Frame::udp(to.address(is_v6), 443).bytes();
     let from = "tc_from_pod";
@@ -194,7 +195,10 @@ fn stages(effort: Effort, is_v6: bool, names: bool) -> anyhow::Result<Vec<Stage>
     anyhow::ensure!(add("ifb")?.status.success() || add("dummy")?.status.success(), "neither ifb nor dummy");
     let probes = if names { probes_of_names(is_v6) } else { probes(is_v6) };
     if names {
-        anyhow::ensure!(lab.learn("www.example.com", &[To::Named.address(is_v6)], 3600) == 1, "the address was not learned");
+        anyhow::ensure!(
+            lab.learn("www.example.com", &[To::Named.address(is_v6)], 3600) == 1,
+            "the address was not learned"
+        );
     }
     let programs = probes.iter().map(|probe| program_of(&mut lab, probe)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut times = vec![Vec::new(); probes.len()];
