@@ -32,6 +32,8 @@ pub mod map {
     pub const STATS: &str = "stats";
     /// `LRU_HASH` [`FlowKey`](crate::flow::FlowKey) → [`Flow`](crate::flow::Flow). Written by the kernel; the agent seeds it.
     pub const FLOWS: &str = "flows";
+    /// `PERCPU_ARRAY` of [`Recent`](crate::flow::Recent), by [`Recent::place`](crate::flow::Recent::place). The kernel's own.
+    pub const RECENT_FLOWS: &str = "recent_flows";
     /// `LRU_HASH` [`FragmentKey`](crate::flow::FragmentKey) → [`Fragment`](crate::flow::Fragment). Written by the kernel.
     pub const FRAGMENTS: &str = "fragments";
     /// `RINGBUF` of [`Event`](crate::event::Event). Written by the kernel, read by the agent.
@@ -65,7 +67,7 @@ pub mod map {
     pub const TRIES: &str = "tries";
 
     /// Every map that is pinned.
-    pub const ALL: [&str; 25] = [
+    pub const ALL: [&str; 26] = [
         ENDPOINT_IDS,
         INTERFACES,
         ENDPOINTS,
@@ -77,6 +79,7 @@ pub mod map {
         DROP_COUNTERS,
         STATS,
         FLOWS,
+        RECENT_FLOWS,
         FRAGMENTS,
         EVENTS,
         EVENT_LIMITS,
@@ -108,6 +111,8 @@ pub mod capacity {
     pub const RULE_COUNTERS: u32 = 65_536;
     /// Connections remembered; least recently used first out.
     pub const FLOWS: u32 = 65_536;
+    /// Connections that a CPU has just asked about, a power of two: 32 KiB for each CPU.
+    pub const RECENT_FLOWS: u32 = 1024;
     /// Fragmented datagrams in flight; least recently used first out.
     pub const FRAGMENTS: u32 = 8192;
     /// Bytes of the event ring.

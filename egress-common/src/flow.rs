@@ -53,6 +53,33 @@ pub struct Flow {
 }
 const _: () = assert!(size_of::<Flow>() == 16);
 
+/// A connection that the map of flows had a moment ago, on one CPU: its packets need not ask again.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Recent {
+    /// The connection.
+    pub key: FlowKey,
+    /// The kernel's tick counter when the map was asked.
+    pub tick: u32,
+}
+const _: () = assert!(size_of::<Recent>() == 32);
+
+impl Recent {
+    /// Ticks during which the map is not asked again: 64 ms where a second has 1000 of them, 640 ms where it has 100. Well below a second,
+    /// the precision of [`Flow::last_seen`].
+    pub const TICKS: u32 = 64;
+
+    /// Index of a connection in the array of them.
+    #[inline]
+    pub const fn place(key: &FlowKey) -> u32 {
+        let [a, b, c, d]: [u32; 4] = zerocopy::transmute!(key.remote);
+        let ports: u32 = zerocopy::transmute!([key.remote_port, key.local_port]);
+        // Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4).
+        let mixed = (a ^ b ^ c ^ d ^ ports.rotate_left(7) ^ key.endpoint).wrapping_mul(0x9e37_79b1);
+        mixed >> (u32::BITS - crate::abi::capacity::RECENT_FLOWS.ilog2())
+    }
+}
+
 /// A fragmented datagram that an endpoint is sending.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]

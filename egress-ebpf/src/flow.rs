@@ -5,13 +5,13 @@
 //! first packet decides, and the pod's own allowed connections are recorded too, so that a remote that keeps sending after a policy
 //! change does not turn the pod's connection into its own.
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use egress_common::event::Stat;
-use egress_common::flow::{Flow, FlowKey, origin, timeout};
+use egress_common::flow::{Flow, FlowKey, Recent, origin, timeout};
 use egress_common::packet::{Packet, Quoted, flag, protocol};
 
 use crate::endpoint::Judged;
-use crate::maps::FLOWS;
+use crate::maps::{FLOWS, RECENT_FLOWS};
 use crate::names::Named;
 use crate::{report, table};
 
@@ -108,13 +108,22 @@ pub fn lives_on(key: &FlowKey, endpoint: &Judged, class_key: u32) -> bool {
 }
 
 /// Remembers that the pod began this connection, where the protocol does not show it or only a name allows it. Returns whether it
-/// begins with this packet.
+/// begins with this packet. `exclusive`: nothing that remembers too can come in between on this CPU.
 #[inline(always)]
-pub fn remember_sent(endpoint: u32, packet: &Packet, named: &Named) -> bool {
+pub fn remember_sent(endpoint: u32, packet: &Packet, named: &Named, exclusive: bool) -> bool {
     let key = sent(endpoint, packet);
     if !shows_opening(packet.protocol) {
-        let (origin, name) = if named.grants == 0 { (origin::INSIDE, 0) } else { (origin::NAME, named.id) };
-        return remember(&key, origin, name);
+        if named.grants != 0 {
+            return remember(&key, origin::NAME, named.id);
+        }
+        if exclusive && is_recent(&key) {
+            return false;
+        }
+        let begins = remember(&key, origin::INSIDE, 0);
+        if exclusive {
+            note_recent(&key);
+        }
+        return begins;
     }
     let opens = packet.has(flag::OPENS);
     if named.grants != 0 && opens && !is_icmp(packet.protocol) {
@@ -130,12 +139,43 @@ fn is_icmp(protocol: u8) -> bool {
 
 /// Remembers a connection that a remote opens.
 #[inline(always)]
-pub fn remember_received(endpoint: u32, packet: &Packet) {
+pub fn remember_received(endpoint: u32, packet: &Packet, exclusive: bool) {
     let key = received(endpoint, packet);
     if packet.has(flag::OPENS) {
         insert(&key, origin::OUTSIDE, 0, now());
     } else if !shows_opening(packet.protocol) {
         remember(&key, origin::OUTSIDE, 0);
+        if exclusive {
+            note_recent(&key);
+        }
+    }
+}
+
+/// Whether a packet that the pod receives belongs to a connection that was found a moment ago.
+#[inline(always)]
+pub fn is_known_sender(endpoint: u32, packet: &Packet) -> bool {
+    is_recent(&received(endpoint, packet))
+}
+
+/// The kernel's tick counter. The JIT makes one load of it; a clock would cost more than all the rest.
+#[inline(always)]
+fn tick() -> u32 {
+    // SAFETY: the helper takes nothing and only reads a counter.
+    unsafe { bpf_jiffies64() as u32 }
+}
+
+#[inline(always)]
+fn is_recent(key: &FlowKey) -> bool {
+    // SAFETY: an element of this CPU, which nothing else writes meanwhile: see `remember_sent`.
+    let Some(recent) = RECENT_FLOWS.get_ptr(Recent::place(key)).map(|recent| unsafe { &*recent }) else { return false };
+    recent.key == *key && tick().wrapping_sub(recent.tick) < Recent::TICKS
+}
+
+#[inline(always)]
+fn note_recent(key: &FlowKey) {
+    if let Some(recent) = RECENT_FLOWS.get_ptr_mut(Recent::place(key)) {
+        // SAFETY: as in `is_recent`.
+        unsafe { *recent = Recent { key: *key, tick: tick() } };
     }
 }
 

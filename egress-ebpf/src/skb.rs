@@ -119,6 +119,13 @@ fn has_ethernet(hook: Hook) -> bool {
     matches!(hook, Hook::TcFromPod | Hook::TcToPod)
 }
 
+/// Whether programs of a hook run one after another on a CPU: those of an interface do, because softirqs do not nest and are off where a
+/// process sends; a socket's may be interrupted.
+#[inline(always)]
+fn is_exclusive(hook: Hook) -> bool {
+    has_ethernet(hook)
+}
+
 #[inline(always)]
 fn network(skb: &Skb, hook: Hook) -> Result<Network, DropReason> {
     if has_ethernet(hook) {
@@ -233,8 +240,12 @@ impl Case<'_> {
             let verdict = self.drop(DropReason::Policy, decision.rank(), named.id);
             return if self.endpoint.info.flags & flag::REJECT == 0 { verdict } else { Verdict::Refuse };
         }
-        if !decision.is_internal() && flow::may_begin(self.packet) {
-            self.remember(decision, &named);
+        if !decision.is_internal()
+            && flow::may_begin(self.packet)
+            && self.remember(&named)
+            && self.endpoint.info.flags & flag::TELL_ALLOWED != 0
+        {
+            self.tell(outcome::ALLOWED, 0, decision.rank(), named.id);
         }
         dns::sent(self.skb, self.endpoint, self.packet, self.start, self.hook);
         Verdict::Pass
@@ -312,18 +323,15 @@ impl Case<'_> {
         }
     }
 
-    /// Remembers a packet that passes, and tells of it if it is the first of its connection. A call: with its key on the stack of
-    /// the caller 6.1 would refuse the program.
+    /// Remembers a packet that passes; whether it is the first of its connection. A call: with its key on the stack of the caller 6.1
+    /// would refuse the program.
     #[expect(
         clippy::trivially_copy_pass_by_ref,
         reason = "it stands on the caller's stack already, which has no room for a copy"
     )]
     #[inline(never)]
-    fn remember(&self, decision: Decision, named: &Named) {
-        let begins = flow::remember_sent(self.endpoint.id, self.packet, named);
-        if begins && self.endpoint.info.flags & flag::TELL_ALLOWED != 0 {
-            self.tell(outcome::ALLOWED, 0, decision.rank(), named.id);
-        }
+    fn remember(&self, named: &Named) -> bool {
+        flow::remember_sent(self.endpoint.id, self.packet, named, is_exclusive(self.hook))
     }
 
     /// One call for every kind of event: another one between would be too much for 6.1's stack.
@@ -356,7 +364,7 @@ pub fn to_pod(skb: &Skb, endpoint: &Judged, hook: Hook) {
         return;
     };
     forget(&mut packet, endpoint);
-    remember_opening(endpoint, &packet);
+    remember_opening(endpoint, &packet, is_exclusive(hook));
     // Last, and with nothing behind it that the verifier would have to follow for every kind of message.
     if has_ethernet(hook) {
         dns::received(skb, endpoint, &packet, start);
@@ -364,13 +372,16 @@ pub fn to_pod(skb: &Skb, endpoint: &Judged, hook: Hook) {
 }
 
 #[inline(always)]
-fn remember_opening(endpoint: &Judged, packet: &Packet) {
+fn remember_opening(endpoint: &Judged, packet: &Packet, exclusive: bool) {
     let opens = packet.has(packet::flag::OPENS);
     if packet.has(packet::flag::LATER_FRAGMENT) || (!opens && flow::shows_opening(packet.protocol)) {
         return;
     }
+    if exclusive && !opens && flow::is_known_sender(endpoint.id, packet) {
+        return;
+    }
     let answer = table::ask(endpoint, &packet.source, packet.reply_key(), &mut Named::default());
     if answer.decision().is_some_and(|decision| !decision.is_internal()) {
-        flow::remember_received(endpoint.id, packet);
+        flow::remember_received(endpoint.id, packet, exclusive);
     }
 }

@@ -10,7 +10,7 @@ use egress_agent::datapath::{Applied, Capacity, Cgroup, Datapath, Desired, Desir
 use egress_common::dns::{Answer, Outcome};
 use egress_common::endpoint::TableRef;
 use egress_common::event::Hook;
-use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey};
+use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey, Recent};
 use egress_common::reason::DropReason;
 use egress_policy::model::{NodeContext, PodIdentity};
 
@@ -361,6 +361,12 @@ impl Lab {
         let flows: Vec<_> = self.maps.flows.keys().flatten().collect();
         for key in flows {
             let _ = self.maps.flows.remove(&key);
+        }
+        let mut recent: aya::maps::PerCpuArray<aya::maps::MapData, [u8; size_of::<Recent>()]> =
+            self.map(egress_common::abi::map::RECENT_FLOWS);
+        for index in 0..recent.len() {
+            let nothing = vec![[0; size_of::<Recent>()]; aya::util::nr_cpus().expect("processors")];
+            recent.set(index, nothing.try_into().expect("a value for each processor"), 0).expect("written");
         }
         let fragments: Vec<_> = self.maps.fragments.keys().flatten().collect();
         for key in fragments {
