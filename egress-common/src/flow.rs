@@ -69,13 +69,13 @@ impl Recent {
     /// the precision of [`Flow::last_seen`].
     pub const TICKS: u32 = 64;
 
-    /// Index of a connection in the array of them.
+    /// Index in the array of them of the connection with this remote address and these ports, the remote one first.
     #[inline]
-    pub const fn place(key: &FlowKey) -> u32 {
-        let [a, b, c, d]: [u32; 4] = zerocopy::transmute!(key.remote);
-        let ports: u32 = zerocopy::transmute!([key.remote_port, key.local_port]);
+    pub const fn place(remote: &[u8; 16], (remote_port, local_port): ([u8; 2], [u8; 2]), endpoint: u32) -> u32 {
+        let [a, b, c, d]: [u32; 4] = zerocopy::transmute!(*remote);
+        let ports: u32 = zerocopy::transmute!([remote_port, local_port]);
         // Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4).
-        let mixed = (a ^ b ^ c ^ d ^ ports.rotate_left(7) ^ key.endpoint).wrapping_mul(0x9e37_79b1);
+        let mixed = (a ^ b ^ c ^ d ^ ports.rotate_left(7) ^ endpoint).wrapping_mul(0x9e37_79b1);
         mixed >> (u32::BITS - crate::abi::capacity::RECENT_FLOWS.ilog2())
     }
 }

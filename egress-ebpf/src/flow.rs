@@ -116,9 +116,6 @@ pub fn remember_sent(endpoint: u32, packet: &Packet, named: &Named, exclusive: b
         if named.grants != 0 {
             return remember(&key, origin::NAME, named.id);
         }
-        if exclusive && is_recent(&key) {
-            return false;
-        }
         let begins = remember(&key, origin::INSIDE, 0);
         if exclusive {
             note_recent(&key);
@@ -151,10 +148,18 @@ pub fn remember_received(endpoint: u32, packet: &Packet, exclusive: bool) {
     }
 }
 
-/// Whether a packet that the pod receives belongs to a connection that was found a moment ago.
+/// Whether a packet that the pod sends belongs to a connection that was found a moment ago on this CPU.
+#[inline(always)]
+pub fn is_known_destination(endpoint: u32, packet: &Packet) -> bool {
+    let ports = (packet.destination_port, packet.source_port);
+    is_recent(endpoint, &packet.destination, ports, packet)
+}
+
+/// The same of a packet that the pod receives.
 #[inline(always)]
 pub fn is_known_sender(endpoint: u32, packet: &Packet) -> bool {
-    is_recent(&received(endpoint, packet))
+    let ports = (packet.source_port, packet.destination_port);
+    is_recent(endpoint, &packet.source, ports, packet)
 }
 
 /// The kernel's tick counter. The JIT makes one load of it; a clock would cost more than all the rest.
@@ -164,16 +169,27 @@ fn tick() -> u32 {
     unsafe { bpf_jiffies64() as u32 }
 }
 
+/// Compares field by field, because a key would stand on the caller's stack.
 #[inline(always)]
-fn is_recent(key: &FlowKey) -> bool {
+fn is_recent(endpoint: u32, remote: &[u8; 16], ports: ([u8; 2], [u8; 2]), packet: &Packet) -> bool {
+    let place = Recent::place(remote, ports, endpoint);
     // SAFETY: an element of this CPU, which nothing else writes meanwhile: see `remember_sent`.
-    let Some(recent) = RECENT_FLOWS.get_ptr(Recent::place(key)).map(|recent| unsafe { &*recent }) else { return false };
-    recent.key == *key && tick().wrapping_sub(recent.tick) < Recent::TICKS
+    let Some(recent) = RECENT_FLOWS.get_ptr(place).map(|recent| unsafe { &*recent }) else { return false };
+    let (wanted, known): ([u64; 2], [u32; 4]) =
+        (zerocopy::transmute!(*remote), zerocopy::transmute!(recent.key.remote));
+    let known: [u64; 2] = zerocopy::transmute!(known);
+    wanted[0] == known[0]
+        && wanted[1] == known[1]
+        && (recent.key.remote_port, recent.key.local_port) == ports
+        && recent.key.endpoint == endpoint
+        && recent.key.protocol == u32::from(packet.protocol)
+        && tick().wrapping_sub(recent.tick) < Recent::TICKS
 }
 
 #[inline(always)]
 fn note_recent(key: &FlowKey) {
-    if let Some(recent) = RECENT_FLOWS.get_ptr_mut(Recent::place(key)) {
+    let place = Recent::place(&key.remote, (key.remote_port, key.local_port), key.endpoint);
+    if let Some(recent) = RECENT_FLOWS.get_ptr_mut(place) {
         // SAFETY: as in `is_recent`.
         unsafe { *recent = Recent { key: *key, tick: tick() } };
     }

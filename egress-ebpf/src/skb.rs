@@ -220,7 +220,8 @@ impl Case<'_> {
             return self.drop(DropReason::SpoofedResolver, Event::NO_RANK, 0);
         }
         let mut named = Named::default();
-        let answer = table::ask(self.endpoint, &self.packet.destination, self.packet.egress_key(), &mut named);
+        let (packet, is_v4) = (self.packet, self.packet.family == 4);
+        let answer = table::ask_packet(self.endpoint, is_v4, &packet.destination, packet.egress_key(), &mut named);
         let Some(decision) = answer.decision() else {
             return self.drop(DropReason::NoTable, Event::NO_RANK, 0);
         };
@@ -242,6 +243,9 @@ impl Case<'_> {
         }
         if !decision.is_internal()
             && flow::may_begin(self.packet)
+            && !(is_exclusive(self.hook)
+                && named.grants == 0
+                && flow::is_known_destination(self.endpoint.id, self.packet))
             && self.remember(&named)
             && self.endpoint.info.flags & flag::TELL_ALLOWED != 0
         {
