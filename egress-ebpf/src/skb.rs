@@ -9,7 +9,7 @@ use egress_common::class;
 use egress_common::dns::PORT;
 use egress_common::endpoint::flag as endpoint_flag;
 use egress_common::event::{Event, Hook, Stat, outcome};
-use egress_common::packet::{self, Network, Packet, PacketBytes};
+use egress_common::packet::{self, LinearBytes, Network, Packet, PacketBytes};
 use egress_common::reason::DropReason;
 use egress_common::table::{Decision, flag};
 
@@ -68,8 +68,8 @@ impl Skb {
 impl PacketBytes for Skb {
     #[inline(always)]
     fn bytes<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
-        if let Some(bytes) = self.direct(offset) {
-            return Some(bytes);
+        if let Some(bytes) = self.linear(offset) {
+            return Some(*bytes);
         }
         let mut bytes = MaybeUninit::<[u8; N]>::uninit();
         // SAFETY: the buffer has the N bytes that are named; the helper checks the packet's end.
@@ -79,11 +79,10 @@ impl PacketBytes for Skb {
     }
 }
 
-impl Skb {
-    /// Reads bytes where they lie, if they are in the linear part of the packet: headers nearly always are. The helper would cost as much
-    /// as the rest of the parser.
+impl LinearBytes for Skb {
+    /// The linear part of a packet: headers nearly always are there. The helper would cost as much as the rest of the parser.
     #[inline(always)]
-    fn direct<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+    fn linear<const N: usize>(&self, offset: u32) -> Option<&[u8; N]> {
         // No header is farther; the verifier wants a limit.
         const FARTHEST: u32 = 4096;
         if offset > FARTHEST {
@@ -97,8 +96,8 @@ impl Skb {
         if at + N > end {
             return None;
         }
-        // SAFETY: the N bytes lie before the end of the packet.
-        Some(unsafe { core::ptr::with_exposed_provenance::<[u8; N]>(at).read() })
+        // SAFETY: the N bytes lie before the end of the packet, which no stage before the last one changes.
+        Some(unsafe { &*core::ptr::with_exposed_provenance::<[u8; N]>(at) })
     }
 }
 
@@ -148,6 +147,7 @@ fn network(skb: &Skb, hook: Hook) -> Result<Network, DropReason> {
 fn parse(skb: &Skb, hook: Hook, packet: &mut Packet) -> Result<Option<u32>, DropReason> {
     match network(skb, hook)? {
         Network::Arp => Ok(None),
+        Network::V4(start) if packet::plain4(skb, start, packet) => Ok(Some(start)),
         Network::V4(start) => parse4(skb, start, packet).map(|()| Some(start)),
         Network::V6(start) => parse6(skb, start, packet).map(|()| Some(start)),
     }

@@ -128,19 +128,26 @@ pub fn ask(endpoint: &Judged, address: &[u8; 16], key: u32, named: &mut Named) -
     Answer(table_ask(endpoint, high, low, key, named))
 }
 
-/// [`ask`] for a packet. The most frequent case is in line, because each call costs as much as a step of the trie: an IPv4 address in a
-/// trie, and no rules about names.
+/// [`ask`] for a packet. The most frequent case is in line, because each call costs as much as a step of the trie: no rules about names,
+/// and prefixes in a trie.
 #[inline(always)]
 pub fn ask_packet(endpoint: &Judged, is_v4: bool, address: &[u8; 16], key: u32, named: &mut Named) -> Answer {
-    if !is_v4 || endpoint.info.flags & (flag::NAMES | flag::TRIE4) != flag::TRIE4 {
+    let trie = if is_v4 { flag::TRIE4 } else { flag::TRIE6 };
+    if endpoint.info.flags & (flag::NAMES | trie) != trie {
         return ask(endpoint, address, key, named);
     }
-    let [_, _, _, v4]: [u32; 4] = zerocopy::transmute!(*address);
     if endpoint.info.generation != endpoint.table.generation {
         return Answer::NONE;
     }
     let slot = endpoint.table.slot;
-    match walk4(slot, u32::from_be(v4)).map(Leaf::open) {
+    let leaf = if is_v4 {
+        let [_, _, _, v4]: [u32; 4] = zerocopy::transmute!(*address);
+        walk4(slot, u32::from_be(v4))
+    } else {
+        let [high, low]: [u64; 2] = zerocopy::transmute!(*address);
+        found(trie_leaf6(slot, u64::from_be(high), u64::from_be(low)))
+    };
+    match leaf.map(Leaf::open) {
         Some(Ok(decision)) => Answer(u64::from(decision.0)),
         Some(Err(base)) => match short_class(slot, base, key) {
             Some(answer) => answer,
