@@ -149,6 +149,7 @@ fn parse(skb: &Skb, hook: Hook, packet: &mut Packet) -> Result<Option<u32>, Drop
         Network::Arp => Ok(None),
         Network::V4(start) if packet::plain4(skb, start, packet) => Ok(Some(start)),
         Network::V4(start) => parse4(skb, start, packet).map(|()| Some(start)),
+        Network::V6(start) if packet::plain6(skb, start, packet) => Ok(Some(start)),
         Network::V6(start) => parse6(skb, start, packet).map(|()| Some(start)),
     }
 }

@@ -47,6 +47,8 @@ pub(crate) fn build(tree: &Tree, image: &Image, payload: &Payload) -> anyhow::Re
     }
     fs::write(root.join("jobs"), jobs)?;
     fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")?;
+    // Something that tests lay a file of their own over.
+    fs::write(root.join("etc/resolv.conf"), "")?;
     fs::write(root.join("etc/hosts"), "127.0.0.1 localhost\n::1 localhost\n")?;
     let init = root.join("init");
     fs::write(&init, include_str!("init.sh"))?;
