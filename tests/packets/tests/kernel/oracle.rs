@@ -11,9 +11,9 @@ use egress_packets::{Expect, Frame, Lab, Policies, Transport, is_root};
 use egress_policy::model::{NodeContext, NodeInfo, PodIdentity};
 use egress_reference::{AnyPort, Builtin, Decider, Oracle, Outcome, Packet, Pod, Random, Verdict, World};
 
-/// Worlds that must be asked at least, packets in each, and how long more worlds are asked.
 /// Worlds after which what was not reached is missed.
 const MOST: u64 = 1000;
+/// Worlds that must be asked at least, packets in each, and how long more worlds are asked.
 const LEAST: u64 = 12;
 const PACKETS: usize = 150;
 const TIME: Duration = Duration::from_secs(15);
@@ -221,7 +221,7 @@ fn the_kernel_agrees_with_the_oracle_on_random_worlds() {
     let started = Instant::now();
     let first: u64 = std::env::var("EGRESS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let mut worlds = 0;
-    let reached = |counts: &Counts| WANTED.iter().all(|what| counts.contains_key(what));
+    let reached = |counts: &Counts| WANTED.iter().all(|what| counts.contains_key(*what));
     while worlds < LEAST || started.elapsed() < TIME || (worlds < MOST && !reached(&counts)) {
         ask_world(&mut lab, &World::generate(first + worlds), &mut counts);
         worlds += 1;
