@@ -109,8 +109,8 @@ pub mod capacity {
     pub const TABLES: u32 = 4096;
     /// Rule counters, per CPU.
     pub const RULE_COUNTERS: u32 = 65_536;
-    /// Connections remembered; least recently used first out.
-    pub const FLOWS: u32 = 65_536;
+    /// Connections remembered, 112 bytes each; least recently used first out. As many as kube-proxy's least connection tracking table has.
+    pub const FLOWS: u32 = 131_072;
     /// Connections that a CPU has just asked about, a power of two: 32 KiB for each CPU.
     pub const RECENT_FLOWS: u32 = 1024;
     /// Fragmented datagrams in flight; least recently used first out.

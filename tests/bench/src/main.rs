@@ -22,6 +22,7 @@ mod show;
 mod size;
 mod stages;
 mod swap;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -173,6 +174,7 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
         load,
         sizes: Vec::new(),
         swap: None,
+        traffic: None,
         connect: None,
         stages: Vec::new(),
         dns: None,
@@ -207,6 +209,9 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
     if args.only.is_some_and(|only| !matches!(only, Only::Packets | Only::Policies)) {
         return Ok(results);
     }
+    progress::heading("a pod's traffic");
+    let rounds = if args.quick { 10 } else { 40 };
+    results.traffic = Some(step("UDP, connections and a stream through the node", || traffic::measure(rounds))?);
     for (label, size) in sizes {
         results.sizes.push(bench.measure(label, *size, args.only != Some(Only::Policies))?);
     }

@@ -31,6 +31,8 @@ pub(crate) struct Results {
     pub(crate) sizes: Vec<Size>,
     /// Switching tables under a sender.
     pub(crate) swap: Option<Swap>,
+    /// A pod's traffic.
+    pub(crate) traffic: Option<Traffic>,
     /// `connect()`.
     pub(crate) connect: Option<Connect>,
     /// What each stage costs, by family and kind of table.
@@ -177,6 +179,26 @@ pub(crate) struct Swap {
     pub(crate) wrong: u64,
     /// Median time of one switch, tables compiled but not in the kernel, in milliseconds.
     pub(crate) switch_ms: f64,
+}
+
+/// A pod's traffic, with and without a policy about the pod.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Traffic {
+    /// A UDP packet.
+    pub(crate) udp: Compared,
+    /// A TCP connection with a byte each way.
+    pub(crate) connections: Compared,
+    /// A KiB of a TCP stream.
+    pub(crate) stream: Compared,
+}
+
+/// Nanoseconds: least and median of all rounds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Compared {
+    /// Of a pod that no policy is about.
+    pub(crate) free: [f64; 2],
+    /// Of one under a policy.
+    pub(crate) judged: [f64; 2],
 }
 
 /// Nanoseconds of single packets: least and median.

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use owo_colors::{OwoColorize as _, Stream, Style};
 
 use crate::goals::{Figure, Goal, Met};
-use crate::results::{Dns, Lookups, Peer, Results, Size};
+use crate::results::{Compared, Dns, Lookups, Peer, Results, Size};
 use crate::rounds::{Cost, Run};
 
 /// A cell: its text and how it looks.
@@ -294,6 +294,17 @@ fn single(page: &mut Page, results: &Results) {
             "  {} swaps under a sender        {} of {} packets wrong, {:.1} ms each",
             swap.swaps, swap.wrong, swap.packets, swap.switch_ms
         ));
+    }
+    if let Some(traffic) = &results.traffic {
+        let row = |name: &str, unit: &str, found: &Compared| {
+            let ([free, free_median], [judged, judged_median]) = (found.free, found.judged);
+            format!(
+                "  {name:<30} free {free_median:.0} ns {unit} (least {free:.0}), 10k rules {judged_median:.0} (least {judged:.0})"
+            )
+        };
+        page.line(&row("a pod sends UDP", "a packet", &traffic.udp));
+        page.line(&row("a pod connects, a byte each way", "a connection", &traffic.connections));
+        page.line(&row("a pod streams by TCP", "a KiB", &traffic.stream));
     }
     if let Some(connect) = results.connect {
         let ([denied, denied_median], [loopback, loopback_median]) = (connect.denied_us, connect.loopback_us);

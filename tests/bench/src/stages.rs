@@ -3,6 +3,7 @@
 //! A row's step is its time less that of the row it builds on. Rounds of all packets are interleaved, so that whatever else the machine
 //! does meets every row alike; the figures are the least of the rounds.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::Command;
@@ -92,19 +93,20 @@ fn policies(names: bool) -> String {
          apiVersion: egress.rs/v1alpha1\nkind: EgressNetworkPolicy\nmetadata: {name: p}\nspec:\n  egress:\n",
     );
     for cidr in ["198.51.2.0/24", "2001:db8:2::/48"] {
-        text.push_str(&format!("  - {{type: Allow, to: {{cidrSelector: '{cidr}'}}}}\n"));
+        let _ = writeln!(text, "  - {{type: Allow, to: {{cidrSelector: '{cidr}'}}}}");
     }
     for cidr in ["198.51.3.0/24", "2001:db8:3::/48"] {
-        text.push_str(&format!(
-            "  - {{type: Allow, to: {{cidrSelector: '{cidr}'}}, ports: [{{protocol: TCP, port: 443}}, {{protocol: UDP, port: 443}}]}}\n"
-        ));
+        let _ = writeln!(
+            text,
+            "  - {{type: Allow, to: {{cidrSelector: '{cidr}'}}, ports: [{{protocol: TCP, port: 443}}, {{protocol: UDP, port: 443}}]}}"
+        );
     }
     if names {
         text.push_str("  - {type: Allow, to: {dnsName: www.example.com}}\n");
     }
     for number in 0..PREFIXES {
         for cidr in [prefix(number), prefix6(number)] {
-            text.push_str(&format!("  - {{type: Allow, to: {{cidrSelector: '{cidr}'}}}}\n"));
+            let _ = writeln!(text, "  - {{type: Allow, to: {{cidrSelector: '{cidr}'}}}}");
         }
     }
     text
