@@ -21,6 +21,7 @@ use crate::table;
 use crate::{dns, flow};
 
 /// The packet that a hook was called for.
+#[derive(Clone, Copy)]
 pub struct Skb(*mut __sk_buff);
 
 impl Skb {
@@ -148,33 +149,31 @@ fn parse(skb: &Skb, hook: Hook, packet: &mut Packet) -> Result<Option<u32>, Drop
     match network(skb, hook)? {
         Network::Arp => Ok(None),
         Network::V4(start) if packet::plain4(skb, start, packet) => Ok(Some(start)),
-        Network::V4(start) => parse4(skb, start, packet).map(|()| Some(start)),
+        Network::V4(start) => parse4(*skb, start, packet).map(|()| Some(start)),
         Network::V6(start) if packet::plain6(skb, start, packet) => Ok(Some(start)),
-        Network::V6(start) => parse6(skb, start, packet).map(|()| Some(start)),
+        Network::V6(start) => parse6(*skb, start, packet).map(|()| Some(start)),
     }
 }
 
 // Calls, so that their buffers do not add up on one stack of 512 bytes.
 #[inline(never)]
-fn parse4(skb: &Skb, start: u32, packet: &mut Packet) -> Result<(), DropReason> {
-    packet::ipv4(skb, start, packet)
+fn parse4(skb: Skb, start: u32, packet: &mut Packet) -> Result<(), DropReason> {
+    packet::ipv4(&skb, start, packet)
 }
 
 #[inline(never)]
-fn parse6(skb: &Skb, start: u32, packet: &mut Packet) -> Result<(), DropReason> {
-    packet::ipv6(skb, start, packet)
+fn parse6(skb: Skb, start: u32, packet: &mut Packet) -> Result<(), DropReason> {
+    packet::ipv6(&skb, start, packet)
 }
 
 /// A packet under judgement: everything the stages need, passed by one pointer.
 struct Case<'a> {
-    skb: &'a Skb,
+    skb: Skb,
     endpoint: &'a Judged,
     packet: &'a Packet,
     hook: Hook,
-    /// Where the IP header starts.
+    /// Where the IP header starts; 0 if that is not known.
     start: u32,
-    /// Bytes from the IP header on.
-    length: u32,
 }
 
 /// Judges a packet that the pod sends.
@@ -185,13 +184,9 @@ pub fn from_pod(skb: &Skb, endpoint: &Judged, hook: Hook) -> Verdict {
         Ok(None) => Verdict::Pass,
         Ok(Some(start)) => {
             forget(&mut packet, endpoint);
-            Case { skb, endpoint, packet: &packet, hook, start, length: skb.length().saturating_sub(start) }.judge()
+            Case { skb: *skb, endpoint, packet: &packet, hook, start }.judge()
         }
-        Err(reason) => Case { skb, endpoint, packet: &packet, hook, start: 0, length: skb.length() }.drop(
-            reason,
-            Event::NO_RANK,
-            0,
-        ),
+        Err(reason) => Case { skb: *skb, endpoint, packet: &packet, hook, start: 0 }.drop(reason, Event::NO_RANK, 0),
     }
 }
 
@@ -212,6 +207,12 @@ fn forget(packet: &mut Packet, endpoint: &Judged) {
 }
 
 impl Case<'_> {
+    /// Bytes from the IP header on.
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        self.skb.length().saturating_sub(self.start)
+    }
+
     #[inline(always)]
     fn judge(&self) -> Verdict {
         if self.packet.has(packet::flag::LATER_FRAGMENT) {
@@ -234,7 +235,7 @@ impl Case<'_> {
         if decision.is_deny() && passes {
             return Verdict::Pass;
         }
-        report::count_rule(self.endpoint, decision, self.length);
+        report::count_rule(self.endpoint, decision, self.length());
         if let Some(audit) = answer.audit() {
             self.tell_audit(decision, audit, named.id);
         }
@@ -252,7 +253,7 @@ impl Case<'_> {
         {
             self.tell(outcome::ALLOWED, 0, decision.rank(), named.id);
         }
-        dns::sent(self.skb, self.endpoint, self.packet, self.start, self.hook);
+        dns::sent(&self.skb, self.endpoint, self.packet, self.start, self.hook);
         Verdict::Pass
     }
 
@@ -267,7 +268,7 @@ impl Case<'_> {
 
     #[inline(never)]
     fn is_reply(&self) -> bool {
-        let (key, class_key) = match packet::quoted(self.skb, self.start, self.packet) {
+        let (key, class_key) = match packet::quoted(&self.skb, self.start, self.packet) {
             Some(quoted) => {
                 let class_key = class::key(quoted.protocol, u16::from_be_bytes(quoted.remote_port));
                 (flow::quoted(self.endpoint.id, self.packet, quoted), class_key)
@@ -286,7 +287,7 @@ impl Case<'_> {
             _ if answer.depends() => None,
             None => return self.drop(DropReason::NoTable, Event::NO_RANK, 0),
             Some(decision) if !decision.is_deny() => {
-                report::count_rule(self.endpoint, decision, self.length);
+                report::count_rule(self.endpoint, decision, self.length());
                 return Verdict::Pass;
             }
             denied => denied,
@@ -298,13 +299,13 @@ impl Case<'_> {
                 Verdict::Pass
             }
             (First::Passed(decision), _) => {
-                report::count_rule(self.endpoint, decision, self.length);
+                report::count_rule(self.endpoint, decision, self.length());
                 Verdict::Pass
             }
             (First::Overlapped(decision), _) => self.drop(DropReason::OverlappingFragment, decision.rank(), 0),
             (First::Dropped(decision), _) => self.drop(DropReason::DeniedFragment, decision.rank(), 0),
             (First::Unknown, Some(denied)) => {
-                report::count_rule(self.endpoint, denied, self.length);
+                report::count_rule(self.endpoint, denied, self.length());
                 self.drop(DropReason::Policy, denied.rank(), 0)
             }
             (First::Unknown, None) => self.drop(DropReason::UnknownFragment, Event::NO_RANK, 0),
@@ -313,7 +314,7 @@ impl Case<'_> {
 
     #[inline(always)]
     fn drop(&self, reason: DropReason, rank: u32, name: u32) -> Verdict {
-        report::count_drop(reason, self.length);
+        report::count_drop(reason, self.length());
         self.tell(outcome::DENIED, reason as u8, rank, name);
         Verdict::Drop
     }
@@ -321,7 +322,7 @@ impl Case<'_> {
     /// Counts and tells what Audit policies would have done.
     #[inline(always)]
     fn tell_audit(&self, decision: Decision, audit: Decision, name: u32) {
-        report::count_rule(self.endpoint, audit, self.length);
+        report::count_rule(self.endpoint, audit, self.length());
         if audit.is_deny() != decision.is_deny() {
             let would = if audit.is_deny() { outcome::WOULD_DENY } else { outcome::WOULD_ALLOW };
             self.tell(would, DropReason::Policy as u8, audit.rank(), name);
@@ -354,7 +355,7 @@ impl Case<'_> {
             remote_port: if is_icmp { [0, packet.icmp_type] } else { packet.destination_port },
             local_port: packet.source_port,
             protocol: packet.protocol,
-            length: self.length,
+            length: self.length(),
             name,
         };
         report::tell(self.endpoint, &told, None);

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::goals::Goal;
 use crate::peers::egress::{Memory, Stages};
 use crate::rounds::{Effort, Run};
-use crate::stages::Stage;
+use crate::stages::Step;
 
 /// Everything.
 #[derive(Clone, Debug, Serialize)]
@@ -36,7 +36,7 @@ pub(crate) struct Results {
     /// `connect()`.
     pub(crate) connect: Option<Connect>,
     /// What each stage costs, by family and kind of table.
-    pub(crate) stages: Vec<(&'static str, Vec<Stage>)>,
+    pub(crate) stages: Vec<(&'static str, Vec<Step>)>,
     /// Learning from DNS replies.
     pub(crate) dns: Option<Dns>,
     /// What lookups cost a pod.

@@ -271,7 +271,7 @@ fn stages(page: &mut Page, results: &Results) {
                 dim(*title),
                 plain(stage.packet),
                 dim(stage.program),
-                plain(stage.step),
+                plain(stage.adds),
                 number(stage.more, "+"),
                 number(stage.total, ""),
             ]

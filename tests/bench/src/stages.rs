@@ -60,7 +60,7 @@ impl To {
 
 /// One packet and the row that it goes a step further than.
 struct Probe {
-    step: &'static str,
+    adds: &'static str,
     packet: &'static str,
     builds_on: Option<usize>,
     program: &'static str,
@@ -70,9 +70,9 @@ struct Probe {
 
 /// One row.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Stage {
+pub(crate) struct Step {
     /// What this packet has more than the one it builds on.
-    pub(crate) step: &'static str,
+    pub(crate) adds: &'static str,
     /// The packet.
     pub(crate) packet: &'static str,
     /// The program.
@@ -122,7 +122,7 @@ fn arp() -> Vec<u8> {
 /// The packets that meet a table without names.
 fn probes(is_v6: bool) -> Vec<Probe> {
     let probe =
-        |step, packet, builds_on, program, bytes| Probe { step, packet, builds_on, program, bytes, interface: POD };
+        |adds, packet, builds_on, program, bytes| Probe { adds, packet, builds_on, program, bytes, interface: POD };
     let segment = |to: To| Frame::tcp(to.address(is_v6), 443, tcp_flag::ACK).bytes();
     let udp = |to: To| Frame::udp(to.address(is_v6), 443).bytes();
     let from = "tc_from_pod";
@@ -154,8 +154,8 @@ fn probes(is_v6: bool) -> Vec<Probe> {
 /// The packets that meet a table with names.
 fn probes_of_names(is_v6: bool) -> Vec<Probe> {
     let segment = |to: To| Frame::tcp(to.address(is_v6), 443, tcp_flag::ACK).bytes();
-    let probe = |step, packet, builds_on, bytes| Probe {
-        step,
+    let probe = |adds, packet, builds_on, bytes| Probe {
+        adds,
         packet,
         builds_on,
         program: "tc_from_pod",
@@ -170,7 +170,7 @@ fn probes_of_names(is_v6: bool) -> Vec<Probe> {
 }
 
 /// Both families, without names and with them.
-pub(crate) fn measure(effort: Effort) -> anyhow::Result<Vec<(&'static str, Vec<Stage>)>> {
+pub(crate) fn measure(effort: Effort) -> anyhow::Result<Vec<(&'static str, Vec<Step>)>> {
     let run = move || {
         let mut all = Vec::new();
         for (is_v6, title, title_of_names) in
@@ -185,7 +185,7 @@ pub(crate) fn measure(effort: Effort) -> anyhow::Result<Vec<(&'static str, Vec<S
     std::thread::spawn(run).join().map_err(|_| anyhow::anyhow!("the laboratory failed"))?
 }
 
-fn stages(effort: Effort, is_v6: bool, names: bool) -> anyhow::Result<Vec<Stage>> {
+fn stages(effort: Effort, is_v6: bool, names: bool) -> anyhow::Result<Vec<Step>> {
     let mut setup = Setup::default();
     setup.capacity.trie_from = 0;
     let mut lab = Lab::with(setup, &policies(names));
@@ -210,13 +210,13 @@ fn stages(effort: Effort, is_v6: bool, names: bool) -> anyhow::Result<Vec<Stage>
             let probe = &probes[at];
             let ran = kernel::test_run(programs[at].as_fd(), &probe.bytes, probe.interface, RUNS)?;
             let passes = ran.returned.cast_signed() == program::PASS;
-            anyhow::ensure!(passes != probe.step.starts_with("denied"), "{}: returned {}", probe.packet, ran.returned);
+            anyhow::ensure!(passes != probe.adds.starts_with("denied"), "{}: returned {}", probe.packet, ran.returned);
             times[at].push(f64::from(ran.nanoseconds));
         }
     }
     let totals: Vec<f64> = times.iter().map(|times| least(times)).collect();
-    let stage = |(probe, total): (&Probe, &f64)| Stage {
-        step: probe.step,
+    let stage = |(probe, total): (&Probe, &f64)| Step {
+        adds: probe.adds,
         packet: probe.packet,
         program: probe.program,
         total: *total,
