@@ -1,7 +1,7 @@
 //! What the pure compiler costs as lists grow: instructions, which no other load on the machine changes, beside time and memory.
 //!
-//! A second process of this program makes the rules and takes them through the stages; under callgrind it is asked how many instructions
-//! each stage took, alone it is asked how long and with how much memory. No kernel is involved.
+//! A second process of this program makes the rules and takes them through the stages; alone it is asked how long and with how much memory.
+//! Under callgrind it stops after each stage in turn: what a stage takes is what the run takes more. No kernel is involved.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -29,14 +29,8 @@ use crate::results::{Compiler, Stage};
 
 /// The hidden argument that makes a process the compiler.
 pub(crate) const ARGUMENT: &str = "compile-alone";
-/// The stages, by the names of the functions below.
-const STAGES: [(&str, &str); 5] = [
-    ("order", "stage_order"),
-    ("fingerprint", "stage_fingerprint"),
-    ("compile", "stage_compile"),
-    ("trie", "stage_trie"),
-    ("describe", "stage_describe"),
-];
+/// The stages in order.
+const STAGES: [&str; 5] = ["order", "fingerprint", "compile", "trie", "describe"];
 
 /// What the second process says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,100 +44,76 @@ struct Said {
 /// Measures one size. `files`: a folder for what callgrind writes.
 pub(crate) fn measure(label: &str, size: usize, files: &Path) -> anyhow::Result<Compiler> {
     let program = std::env::current_exe()?;
-    let alone = Command::new(&program).args([ARGUMENT, &size.to_string()]).stderr(Stdio::inherit()).output()?;
+    let arguments = [ARGUMENT, &size.to_string(), &STAGES.len().to_string()];
+    let alone = Command::new(&program).args(arguments).stderr(Stdio::inherit()).output()?;
     anyhow::ensure!(alone.status.success(), "the compiler failed");
     let said: Said = serde_json::from_slice(&alone.stdout).context("the compiler answered nonsense")?;
     let instructions = instructions(&program, size, files)?;
-    let stage =
-        |((name, _), milliseconds): (&(&'static str, _), f64), instructions| Stage { name, milliseconds, instructions };
-    let stages = STAGES.iter().zip(said.milliseconds).zip(instructions);
+    let stage = |((name, milliseconds), instructions)| Stage { name, milliseconds, instructions };
+    let stages = STAGES.into_iter().zip(said.milliseconds).zip(instructions);
     Ok(Compiler {
         label: label.to_owned(),
         rules: size,
         prefixes: said.prefixes,
         class_entries: said.class_entries,
         peak_kib: said.peak_kib,
-        stages: stages.map(|(timed, instructions)| stage(timed, instructions)).collect(),
+        stages: stages.map(stage).collect(),
     })
 }
 
 /// Instructions of each stage; none where the machine has no valgrind.
 fn instructions(program: &Path, size: usize, files: &Path) -> anyhow::Result<[Option<u64>; STAGES.len()]> {
     let mut counts = [None; STAGES.len()];
-    let folder = files.join(format!("callgrind-{size}"));
-    std::fs::create_dir_all(&folder)?;
-    let mut valgrind = Command::new("valgrind");
-    valgrind.args(["--tool=callgrind", "--callgrind-out-file=out"]);
-    // Counts inside of the stages alone, and writes a file at the end of each.
-    for (_, function) in STAGES {
-        valgrind.args([format!("--toggle-collect=*{function}*"), format!("--dump-after=*{function}*")]);
-    }
-    valgrind.arg(program).args([ARGUMENT, &size.to_string()]).current_dir(&folder);
-    match valgrind.stdout(Stdio::null()).stderr(Stdio::null()).status() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(counts),
-        status => anyhow::ensure!(status?.success(), "valgrind failed"),
-    }
-    for (count, number) in counts.iter_mut().zip(1..) {
-        let text = std::fs::read_to_string(folder.join(format!("out.{number}")))?;
-        let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
-        *count = Some(total.context("callgrind wrote no total")?.trim().parse()?);
+    let Some(mut before) = run_of(program, size, 0, files)? else { return Ok(counts) };
+    for (count, stages) in counts.iter_mut().zip(1..) {
+        let now = run_of(program, size, stages, files)?.context("valgrind is gone")?;
+        *count = Some(now.saturating_sub(before));
+        before = now;
     }
     Ok(counts)
 }
 
-/// What the second process does.
-pub(crate) fn alone(size: &str) -> anyhow::Result<()> {
+/// Instructions of a process that stops after so many stages. `None` without valgrind.
+fn run_of(program: &Path, size: usize, stages: usize, files: &Path) -> anyhow::Result<Option<u64>> {
+    let file = files.join("callgrind");
+    let mut valgrind = Command::new("valgrind");
+    valgrind.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}", file.display())).arg(program);
+    valgrind.args([ARGUMENT, &size.to_string(), &stages.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+    match valgrind.status() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        status => anyhow::ensure!(status?.success(), "valgrind failed"),
+    }
+    let text = std::fs::read_to_string(file)?;
+    let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
+    Ok(Some(total.context("callgrind wrote no total")?.trim().parse()?))
+}
+
+/// What the second process does: so many of the stages.
+pub(crate) fn alone(size: &str, stages: &str) -> anyhow::Result<()> {
     let (set, pod, node) = (policies(size.parse()?), pod(), NodeContext::default());
-    let mut milliseconds = [0.0; STAGES.len()];
-    let mut started = Instant::now();
-    let mut lap = |index: usize| {
-        if let Some(stage) = milliseconds.get_mut(index) {
-            *stage = started.elapsed().as_secs_f64() * 1e3;
+    let stages: usize = stages.parse()?;
+    let mut said = Said { milliseconds: [0.0; STAGES.len()], peak_kib: 0, prefixes: 0, class_entries: 0 };
+    let (mut list, mut table) = (None, None);
+    for (stage, milliseconds) in said.milliseconds.iter_mut().enumerate().take(stages) {
+        let started = Instant::now();
+        match (stage, &list, &table) {
+            (0, ..) => list = Some(set.rule_list(&pod, &node)),
+            (1, Some(list), _) => _ = black_box(RuleList::fingerprint(list)),
+            (2, Some(list), _) => table = Some(compile(list, &Limits::default())?),
+            (3, _, Some(table)) => _ = black_box(Pool::new(Growing::default()).insert(&items4(table))),
+            (_, Some(list), _) => _ = black_box(TableDescription::new(list)),
+            _ => {}
         }
-        started = Instant::now();
-    };
-    let list = stage_order(&set, &pod, &node);
-    lap(0);
-    black_box(stage_fingerprint(&list));
-    lap(1);
-    let table = stage_compile(&list)?;
-    lap(2);
-    black_box(stage_trie(&table));
-    lap(3);
-    black_box(stage_describe(&list));
-    lap(4);
-    let said =
-        Said { milliseconds, peak_kib: peak_kib(), prefixes: table.prefixes(), class_entries: table.classes.len() };
+        *milliseconds = started.elapsed().as_secs_f64() * 1e3;
+    }
+    said.peak_kib = peak_kib();
+    if let Some(table) = &table {
+        (said.prefixes, said.class_entries) = (Table::prefixes(table), table.classes.len());
+    }
     println!("{}", serde_json::to_string(&said)?);
+    // What was made is not taken apart: that would count as a part of the last stage.
+    std::mem::forget((set, list, table));
     Ok(())
-}
-
-// `black_box`, so that each stage returns by itself: callgrind would not see the end of a function that ends in a jump to another.
-#[inline(never)]
-fn stage_order(set: &PolicySet, pod: &PodIdentity, node: &NodeContext) -> RuleList {
-    black_box(set.rule_list(pod, node))
-}
-
-#[inline(never)]
-fn stage_fingerprint(list: &RuleList) -> [u8; 32] {
-    black_box(list.fingerprint())
-}
-
-#[inline(never)]
-fn stage_compile(list: &RuleList) -> anyhow::Result<Table> {
-    Ok(black_box(compile(list, &Limits::default())?))
-}
-
-#[inline(never)]
-fn stage_trie(table: &Table) -> u32 {
-    let mut pool = Pool::new(Growing::default());
-    let _ = pool.insert(&items4(table));
-    black_box(pool.used())
-}
-
-#[inline(never)]
-fn stage_describe(list: &RuleList) -> TableDescription {
-    black_box(TableDescription::new(list))
 }
 
 fn pod() -> PodIdentity {

@@ -101,7 +101,9 @@ impl Args {
 fn main() -> ExitCode {
     let outcome = match std::env::args_os().collect::<Vec<_>>().as_slice() {
         [_, name, cgroup] if name == connect::ARGUMENT => connect::call(cgroup.as_ref()),
-        [_, name, size] if name == compiler::ARGUMENT => compiler::alone(&size.to_string_lossy()),
+        [_, name, size, stages] if name == compiler::ARGUMENT => {
+            compiler::alone(&size.to_string_lossy(), &stages.to_string_lossy())
+        }
         _ => run(&Args::parse()),
     };
     match outcome {
