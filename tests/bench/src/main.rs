@@ -79,6 +79,8 @@ enum Only {
     Packets,
     /// Applies and changes of rules, without any packet but the one that is waited for.
     Policies,
+    /// What a pod's traffic loses.
+    Traffic,
 }
 
 impl Args {
@@ -208,12 +210,14 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
         let (lookups, race) = step("lookups of pods, and connections right after them", || lookups::measure(effort))?;
         (results.lookups, results.race) = (Some(lookups), Some(race));
     }
+    if args.only.is_none_or(|only| only == Only::Traffic) {
+        progress::heading("a pod's traffic");
+        let rounds = if args.quick { 10 } else { 40 };
+        results.traffic = Some(step("UDP, connections and a stream through the node", || traffic::measure(rounds))?);
+    }
     if args.only.is_some_and(|only| !matches!(only, Only::Packets | Only::Policies)) {
         return Ok(results);
     }
-    progress::heading("a pod's traffic");
-    let rounds = if args.quick { 10 } else { 40 };
-    results.traffic = Some(step("UDP, connections and a stream through the node", || traffic::measure(rounds))?);
     for (label, size) in sizes {
         results.sizes.push(bench.measure(label, *size, args.only != Some(Only::Policies))?);
     }
