@@ -69,9 +69,6 @@ impl Skb {
 impl PacketBytes for Skb {
     #[inline(always)]
     fn bytes<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
-        if let Some(bytes) = self.linear(offset) {
-            return Some(*bytes);
-        }
         let mut bytes = MaybeUninit::<[u8; N]>::uninit();
         // SAFETY: the buffer has the N bytes that are named; the helper checks the packet's end.
         let status = unsafe { bpf_skb_load_bytes(self.0.cast(), offset, bytes.as_mut_ptr().cast(), N as u32) };
@@ -81,7 +78,8 @@ impl PacketBytes for Skb {
 }
 
 impl LinearBytes for Skb {
-    /// The linear part of a packet: headers nearly always are there. The helper would cost as much as the rest of the parser.
+    /// The linear part of a packet, where headers nearly always are. Each call of the helper would cost as much as a step of the trie; but
+    /// this way the verifier follows both outcomes of each read, so only the short parsers go it.
     #[inline(always)]
     fn linear<const N: usize>(&self, offset: u32) -> Option<&[u8; N]> {
         // No header is farther; the verifier wants a limit.
@@ -143,14 +141,32 @@ fn network(skb: &Skb, hook: Hook) -> Result<Network, DropReason> {
     }
 }
 
+/// Reads a packet of the most frequent form, as [`packet::plain4`] and [`packet::plain6`] say. The offset of the IP header; `None` if it has
+/// another form, or other hooks ask, for which the verifier's time is not worth it.
+#[inline(always)]
+fn plain(skb: &Skb, hook: Hook, packet: &mut Packet) -> Option<u32> {
+    const ETHERTYPE: u32 = 12;
+    const BEHIND: u32 = 14;
+    if !has_ethernet(hook) {
+        return None;
+    }
+    let is_plain = match u16::from_be_bytes(*skb.linear(ETHERTYPE)?) {
+        packet::ETHERTYPE_IPV4 => packet::plain4(skb, BEHIND, packet),
+        packet::ETHERTYPE_IPV6 => packet::plain6(skb, BEHIND, packet),
+        _ => false,
+    };
+    if is_plain { Some(skb.hidden(BEHIND)) } else { None }
+}
+
 /// Reads the headers. `Ok(None)` is ARP; otherwise the offset of the IP header.
 #[inline(always)]
 fn parse(skb: &Skb, hook: Hook, packet: &mut Packet) -> Result<Option<u32>, DropReason> {
+    if let Some(start) = plain(skb, hook, packet) {
+        return Ok(Some(start));
+    }
     match network(skb, hook)? {
         Network::Arp => Ok(None),
-        Network::V4(start) if packet::plain4(skb, start, packet) => Ok(Some(start)),
         Network::V4(start) => parse4(*skb, start, packet).map(|()| Some(start)),
-        Network::V6(start) if packet::plain6(skb, start, packet) => Ok(Some(start)),
         Network::V6(start) => parse6(*skb, start, packet).map(|()| Some(start)),
     }
 }
