@@ -21,7 +21,6 @@ use crate::table;
 use crate::{dns, flow};
 
 /// The packet that a hook was called for.
-#[derive(Clone, Copy)]
 pub struct Skb(*mut __sk_buff);
 
 impl Skb {
@@ -166,8 +165,8 @@ fn parse(skb: &Skb, hook: Hook, packet: &mut Packet) -> Result<Option<u32>, Drop
     }
     match network(skb, hook)? {
         Network::Arp => Ok(None),
-        Network::V4(start) => parse4(*skb, start, packet).map(|()| Some(start)),
-        Network::V6(start) => parse6(*skb, start, packet).map(|()| Some(start)),
+        Network::V4(start) => parse4(Skb::new(skb.raw()), start, packet).map(|()| Some(start)),
+        Network::V6(start) => parse6(Skb::new(skb.raw()), start, packet).map(|()| Some(start)),
     }
 }
 
@@ -200,9 +199,11 @@ pub fn from_pod(skb: &Skb, endpoint: &Judged, hook: Hook) -> Verdict {
         Ok(None) => Verdict::Pass,
         Ok(Some(start)) => {
             forget(&mut packet, endpoint);
-            Case { skb: *skb, endpoint, packet: &packet, hook, start }.judge()
+            Case { skb: Skb::new(skb.raw()), endpoint, packet: &packet, hook, start }.judge()
         }
-        Err(reason) => Case { skb: *skb, endpoint, packet: &packet, hook, start: 0 }.drop(reason, Event::NO_RANK, 0),
+        Err(reason) => {
+            Case { skb: Skb::new(skb.raw()), endpoint, packet: &packet, hook, start: 0 }.drop(reason, Event::NO_RANK, 0)
+        }
     }
 }
 
