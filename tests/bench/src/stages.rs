@@ -131,18 +131,18 @@ fn probes(is_v6: bool) -> Vec<Probe> {
         Probe { interface: NOBODY, ..probe("endpoint: none", "interface of no pod", Some(0), from, arp()) },
         probe("endpoint, Ethernet header", "ARP", Some(0), from, arp()),
         probe(
-            "IP header, prefix, counter",
+            "long parser, prefix, counter",
             "protocol 47, internal",
             Some(2),
             from,
             Frame::protocol(To::Internal.address(is_v6), 47).bytes(),
         ),
-        probe("TCP header", "TCP segment, internal", Some(3), from, segment(To::Internal)),
+        probe("endpoint, short parser, prefix", "TCP segment, internal", Some(0), from, segment(To::Internal)),
         probe("not internal", "TCP segment, no ports in its rule", Some(4), from, segment(To::Plain)),
         probe("class of ports", "TCP segment, ports in its rule", Some(5), from, segment(To::Ports)),
         probe("flow of UDP", "UDP of a known flow, no ports", Some(4), from, udp(To::Plain)),
         probe("denied: flow, limiter", "TCP segment, denied", Some(5), from, segment(To::Denied)),
-        probe("to the pod: headers", "TCP segment, received", Some(2), "tc_to_pod", {
+        probe("to the pod: headers", "TCP segment, received", Some(0), "tc_to_pod", {
             Frame::tcp(To::Plain.address(is_v6), 443, tcp_flag::ACK).turned().bytes()
         }),
         probe("to the pod: prefix, flow", "UDP of a known flow, received", Some(9), "tc_to_pod", {
