@@ -32,7 +32,7 @@ pub mod map {
     pub const STATS: &str = "stats";
     /// `LRU_HASH` [`FlowKey`](crate::flow::FlowKey) → [`Flow`](crate::flow::Flow). Written by the kernel; the agent seeds it.
     pub const FLOWS: &str = "flows";
-    /// `PERCPU_ARRAY` of [`Recent`](crate::flow::Recent), by [`Recent::place`](crate::flow::Recent::place). The kernel's own.
+    /// `PERCPU_ARRAY` of [`RecentFlow`](crate::flow::RecentFlow), by [`RecentFlow::place`](crate::flow::RecentFlow::place). The kernel's own.
     pub const RECENT_FLOWS: &str = "recent_flows";
     /// `LRU_HASH` [`FragmentKey`](crate::flow::FragmentKey) → [`Fragment`](crate::flow::Fragment). Written by the kernel.
     pub const FRAGMENTS: &str = "fragments";

@@ -56,15 +56,15 @@ const _: () = assert!(size_of::<Flow>() == 16);
 /// A connection that the map of flows had a moment ago, on one CPU: its packets need not ask again.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
-pub struct Recent {
+pub struct RecentFlow {
     /// The connection.
     pub key: FlowKey,
     /// The kernel's tick counter when the map was asked.
     pub tick: u32,
 }
-const _: () = assert!(size_of::<Recent>() == 32);
+const _: () = assert!(size_of::<RecentFlow>() == 32);
 
-impl Recent {
+impl RecentFlow {
     /// Ticks during which the map is not asked again: 64 ms where a second has 1000 of them, 640 ms where it has 100. Well below a second,
     /// the precision of [`Flow::last_seen`].
     pub const TICKS: u32 = 64;

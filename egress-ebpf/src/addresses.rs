@@ -41,7 +41,7 @@ pub fn learn(endpoint: &Judged, scratch: &mut Scratch, name: u32) {
 
 /// Stores what the agent has looked up itself. Returns how many addresses, or `None` for data of another form.
 #[inline(always)]
-pub fn lesson(skb: &Skb) -> Option<u32> {
+pub fn lesson(skb: Skb) -> Option<u32> {
     // SAFETY: nobody else uses this memory: the agent runs the program once at a time.
     let scratch = unsafe { &mut *DNS_SCRATCH.get_ptr_mut(LEARN_SCRATCH)? };
     let head = size_of::<Lesson>() as u32;

@@ -57,7 +57,7 @@ pub fn is_resolver(address: &[u8; 16]) -> bool {
 
 /// Looks at a packet that the pod was allowed to send.
 #[inline(always)]
-pub fn sent(skb: &Skb, endpoint: &Judged, packet: &Packet, start: u32, hook: Hook) {
+pub fn sent(skb: Skb, endpoint: &Judged, packet: &Packet, start: u32, hook: Hook) {
     if concerns(endpoint, packet, &packet.destination, packet.destination_port) {
         dns_sent(skb.raw(), endpoint, packet, start, hook as u32);
     }
@@ -65,7 +65,7 @@ pub fn sent(skb: &Skb, endpoint: &Judged, packet: &Packet, start: u32, hook: Hoo
 
 /// Looks at a packet that reaches the pod, on the host's side of its interface: inside, it could be one of the pod's own.
 #[inline(always)]
-pub fn received(skb: &Skb, endpoint: &Judged, packet: &Packet, start: u32) {
+pub fn received(skb: Skb, endpoint: &Judged, packet: &Packet, start: u32) {
     if concerns(endpoint, packet, &packet.source, packet.source_port) {
         dns_received(skb.raw(), endpoint, packet, start);
     }
@@ -83,7 +83,7 @@ extern "C" fn dns_sent(
 ) -> u32 {
     // SAFETY: the verifier lets only whole values in, or null.
     if let (Some(endpoint), Some(packet)) = unsafe { (endpoint.as_ref(), packet.as_ref()) }
-        && let Err(outcome) = queries(&Skb::new(skb), endpoint, packet, start, hook)
+        && let Err(outcome) = queries(Skb::new(skb), endpoint, packet, start, hook)
     {
         count(outcome);
     }
@@ -96,7 +96,7 @@ extern "C" fn dns_sent(
 extern "C" fn dns_received(skb: *mut __sk_buff, endpoint: *const Judged, packet: *const Packet, start: u32) -> u32 {
     // SAFETY: as in `dns_sent`.
     if let (Some(endpoint), Some(packet)) = unsafe { (endpoint.as_ref(), packet.as_ref()) }
-        && let Err(outcome) = replies(&Skb::new(skb), endpoint, packet, start)
+        && let Err(outcome) = replies(Skb::new(skb), endpoint, packet, start)
     {
         count(outcome);
     }
@@ -105,7 +105,7 @@ extern "C" fn dns_received(skb: *mut __sk_buff, endpoint: *const Judged, packet:
 
 /// Queries may be anywhere, and a pod may claim what it likes: it is the reply that must be true.
 #[inline(always)]
-fn queries(skb: &Skb, endpoint: &Judged, packet: &Packet, start: u32, hook: u32) -> Result<(), Outcome> {
+fn queries(skb: Skb, endpoint: &Judged, packet: &Packet, start: u32, hook: u32) -> Result<(), Outcome> {
     let payload = Payload::find(skb, packet, start)?;
     let Payload { mut offset, end, .. } = payload;
     if packet.protocol == protocol::UDP {
@@ -131,7 +131,7 @@ fn queries(skb: &Skb, endpoint: &Judged, packet: &Packet, start: u32, hook: u32)
 }
 
 #[inline(always)]
-fn replies(skb: &Skb, endpoint: &Judged, packet: &Packet, start: u32) -> Result<(), Outcome> {
+fn replies(skb: Skb, endpoint: &Judged, packet: &Packet, start: u32) -> Result<(), Outcome> {
     let payload = Payload::find(skb, packet, start)?;
     if packet.protocol == protocol::UDP {
         dns_reply(skb.raw(), endpoint, packet, payload.offset, payload.end - payload.offset);
@@ -161,7 +161,7 @@ fn replies(skb: &Skb, endpoint: &Judged, packet: &Packet, start: u32) -> Result<
 /// Reads the messages that begin in a segment, and moves the stream's mark.
 #[inline(always)]
 fn follow(
-    skb: &Skb,
+    skb: Skb,
     endpoint: &Judged,
     packet: &Packet,
     payload: &Payload,

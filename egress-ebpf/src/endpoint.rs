@@ -57,7 +57,7 @@ impl Judged {
 
 /// The endpoint behind a host-side interface.
 #[inline(always)]
-pub fn of_interface(skb: &Skb) -> Option<Judged> {
+pub fn of_interface(skb: Skb) -> Option<Judged> {
     let interface = skb.interface();
     let word: *const u64 = INTERFACES.get_ptr(InterfaceSlot::place(interface))?;
     // SAFETY: the pointer is a live array element; one aligned 64-bit load, which pairs with the agent's one store.
@@ -67,7 +67,7 @@ pub fn of_interface(skb: &Skb) -> Option<Judged> {
 
 /// The endpoint whose cgroup the packet's socket is in.
 #[inline(always)]
-pub fn of_socket_cgroup(skb: &Skb) -> Option<Judged> {
+pub fn of_socket_cgroup(skb: Skb) -> Option<Judged> {
     // SAFETY: the context is valid while the program runs; the helper takes any level.
     of_cgroup(|level| unsafe { bpf_skb_ancestor_cgroup_id(skb.raw(), level) })
 }

@@ -5,13 +5,16 @@
 //! first packet decides, and the pod's own allowed connections are recorded too, so that a remote that keeps sending after a policy
 //! change does not turn the pod's connection into its own.
 
-use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
+pub mod recent;
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use egress_common::event::Stat;
-use egress_common::flow::{Flow, FlowKey, Recent, origin, timeout};
+use egress_common::flow::{Flow, FlowKey, origin, timeout};
 use egress_common::packet::{Packet, Quoted, flag, protocol};
 
+use self::recent::Recent;
 use crate::endpoint::Judged;
-use crate::maps::{FLOWS, RECENT_FLOWS};
+use crate::maps::FLOWS;
 use crate::names::Named;
 use crate::{report, table};
 
@@ -108,18 +111,16 @@ pub fn lives_on(key: &FlowKey, endpoint: &Judged, class_key: u32) -> bool {
 }
 
 /// Remembers that the pod began this connection, where the protocol does not show it or only a name allows it. Returns whether it
-/// begins with this packet. `exclusive`: nothing that remembers too can come in between on this CPU.
+/// begins with this packet.
 #[inline(always)]
-pub fn remember_sent(endpoint: u32, packet: &Packet, named: &Named, exclusive: bool) -> bool {
+pub fn remember_sent(endpoint: u32, packet: &Packet, named: &Named, recent: Recent) -> bool {
     let key = sent(endpoint, packet);
     if !shows_opening(packet.protocol) {
         if named.grants != 0 {
             return remember(&key, origin::NAME, named.id);
         }
         let begins = remember(&key, origin::INSIDE, 0);
-        if exclusive {
-            note_recent(&key);
-        }
+        recent.note(&key);
         return begins;
     }
     let opens = packet.has(flag::OPENS);
@@ -136,62 +137,13 @@ fn is_icmp(protocol: u8) -> bool {
 
 /// Remembers a connection that a remote opens.
 #[inline(always)]
-pub fn remember_received(endpoint: u32, packet: &Packet, exclusive: bool) {
+pub fn remember_received(endpoint: u32, packet: &Packet, recent: Recent) {
     let key = received(endpoint, packet);
     if packet.has(flag::OPENS) {
         insert(&key, origin::OUTSIDE, 0, now());
     } else if !shows_opening(packet.protocol) {
         remember(&key, origin::OUTSIDE, 0);
-        if exclusive {
-            note_recent(&key);
-        }
-    }
-}
-
-/// Whether a packet that the pod sends belongs to a connection that was found a moment ago on this CPU.
-#[inline(always)]
-pub fn is_known_destination(endpoint: u32, packet: &Packet) -> bool {
-    let ports = (packet.destination_port, packet.source_port);
-    is_recent(endpoint, &packet.destination, ports, packet)
-}
-
-/// The same of a packet that the pod receives.
-#[inline(always)]
-pub fn is_known_sender(endpoint: u32, packet: &Packet) -> bool {
-    let ports = (packet.source_port, packet.destination_port);
-    is_recent(endpoint, &packet.source, ports, packet)
-}
-
-/// The kernel's tick counter. The JIT makes one load of it; a clock would cost more than all the rest.
-#[inline(always)]
-fn tick() -> u32 {
-    // SAFETY: the helper takes nothing and only reads a counter.
-    unsafe { bpf_jiffies64() as u32 }
-}
-
-/// Compares field by field, because a key would stand on the caller's stack.
-#[inline(always)]
-fn is_recent(endpoint: u32, remote: &[u8; 16], ports: ([u8; 2], [u8; 2]), packet: &Packet) -> bool {
-    let place = Recent::place(remote, ports, endpoint);
-    // SAFETY: an element of this CPU, which nothing else writes meanwhile: see `remember_sent`.
-    let Some(recent) = RECENT_FLOWS.get_ptr(place).map(|recent| unsafe { &*recent }) else { return false };
-    let (wanted, known): ([u64; 2], [u32; 4]) =
-        (zerocopy::transmute!(*remote), zerocopy::transmute!(recent.key.remote));
-    let known: [u64; 2] = zerocopy::transmute!(known);
-    wanted[0] == known[0]
-        && wanted[1] == known[1]
-        && (recent.key.remote_port, recent.key.local_port) == ports
-        && recent.key.endpoint == endpoint
-        && recent.key.protocol == u32::from(packet.protocol)
-        && tick().wrapping_sub(recent.tick) < Recent::TICKS
-}
-
-#[inline(always)]
-fn note_recent(key: &FlowKey) {
-    let place = Recent::place(&key.remote, (key.remote_port, key.local_port), key.endpoint);
-    if let Some(recent) = RECENT_FLOWS.get_ptr_mut(place) {
-        // SAFETY: as in `is_recent`.
-        unsafe { *recent = Recent { key: *key, tick: tick() } };
+        recent.note(&key);
     }
 }
 

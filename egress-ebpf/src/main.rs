@@ -11,6 +11,7 @@ mod dns;
 mod endpoint;
 mod flow;
 mod fragment;
+mod judge;
 mod maps;
 mod names;
 mod reject;
@@ -25,7 +26,8 @@ use aya_ebpf::macros::{cgroup_skb, cgroup_sock_addr, classifier};
 use aya_ebpf::programs::{SkBuffContext, SockAddrContext, TcContext};
 use egress_common::event::Hook;
 
-use crate::skb::{Skb, Verdict};
+use crate::judge::Verdict;
+use crate::skb::Skb;
 
 /// `connect()` to an IPv4 address.
 #[cgroup_sock_addr(connect4)]
@@ -55,13 +57,13 @@ pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
 #[classifier]
 pub fn tc_from_pod(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.as_ptr().cast());
-    let Some(endpoint) = endpoint::of_interface(&skb) else {
+    let Some(endpoint) = endpoint::of_interface(skb) else {
         return TC_ACT_UNSPEC;
     };
-    match skb::from_pod(&skb, &endpoint, Hook::TcFromPod) {
+    match judge::from_pod(skb, &endpoint, Hook::TcFromPod) {
         Verdict::Pass => TC_ACT_UNSPEC,
         Verdict::Drop => TC_ACT_SHOT,
-        Verdict::Refuse => reject::answer(&skb),
+        Verdict::Refuse => reject::answer(skb),
     }
 }
 
@@ -69,8 +71,8 @@ pub fn tc_from_pod(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn tc_to_pod(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.as_ptr().cast());
-    if let Some(endpoint) = endpoint::of_interface(&skb) {
-        skb::to_pod(&skb, &endpoint, Hook::TcToPod);
+    if let Some(endpoint) = endpoint::of_interface(skb) {
+        judge::to_pod(skb, &endpoint, Hook::TcToPod);
     }
     TC_ACT_UNSPEC
 }
@@ -79,10 +81,10 @@ pub fn tc_to_pod(ctx: TcContext) -> i32 {
 #[cgroup_skb(egress)]
 pub fn cg_egress(ctx: SkBuffContext) -> i32 {
     let skb = Skb::new(ctx.as_ptr().cast());
-    let Some(endpoint) = endpoint::of_socket_cgroup(&skb) else {
+    let Some(endpoint) = endpoint::of_socket_cgroup(skb) else {
         return 1;
     };
-    match skb::from_pod(&skb, &endpoint, Hook::CgroupEgress) {
+    match judge::from_pod(skb, &endpoint, Hook::CgroupEgress) {
         Verdict::Pass => 1,
         Verdict::Drop | Verdict::Refuse => 0,
     }
@@ -92,8 +94,8 @@ pub fn cg_egress(ctx: SkBuffContext) -> i32 {
 #[cgroup_skb(ingress)]
 pub fn cg_ingress(ctx: SkBuffContext) -> i32 {
     let skb = Skb::new(ctx.as_ptr().cast());
-    if let Some(endpoint) = endpoint::of_socket_cgroup(&skb) {
-        skb::to_pod(&skb, &endpoint, Hook::CgroupIngress);
+    if let Some(endpoint) = endpoint::of_socket_cgroup(skb) {
+        judge::to_pod(skb, &endpoint, Hook::CgroupIngress);
     }
     1
 }
@@ -101,7 +103,7 @@ pub fn cg_ingress(ctx: SkBuffContext) -> i32 {
 /// Stores addresses that the agent has looked up. It runs this by `BPF_PROG_TEST_RUN`; it is attached nowhere.
 #[classifier]
 pub fn learn(ctx: TcContext) -> i32 {
-    addresses::lesson(&Skb::new(ctx.as_ptr().cast())).map_or(-1, |stored| stored as i32)
+    addresses::lesson(Skb::new(ctx.as_ptr().cast())).map_or(-1, |stored| stored as i32)
 }
 
 #[cfg(not(test))]

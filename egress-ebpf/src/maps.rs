@@ -8,7 +8,7 @@ use egress_common::class::Block;
 use egress_common::dns::{Outcome, Query, QueryKey, Reply, Scratch, Stream, StreamKey};
 use egress_common::endpoint::{Endpoint, EndpointKey};
 use egress_common::event::{Event, Limit, LimitKey, Stat};
-use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey, Recent};
+use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey, RecentFlow};
 use egress_common::names::{AddressNames, KEY_BYTES, NameEntry, NameLeaf};
 use egress_common::reason::DropReason;
 use egress_common::table::{Counter, Leaf, TableInfo};
@@ -74,7 +74,7 @@ pub static FLOWS: LruHashMap<FlowKey, Flow, { capacity::FLOWS as usize }> = LruH
 
 /// Connections that this CPU has just found in [`FLOWS`].
 #[btf_map(name = "recent_flows")]
-pub static RECENT_FLOWS: PerCpuArray<Recent, { capacity::RECENT_FLOWS as usize }> = PerCpuArray::new();
+pub static RECENT_FLOWS: PerCpuArray<RecentFlow, { capacity::RECENT_FLOWS as usize }> = PerCpuArray::new();
 
 /// First fragments; least recently used first out.
 #[btf_map(name = "fragments")]

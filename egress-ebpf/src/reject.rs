@@ -18,7 +18,7 @@ const QUOTED: u32 = 8;
 
 /// Sends the refusal to the pod instead of the packet. Returns the TC action.
 #[inline(always)]
-pub fn answer(skb: &Skb) -> i32 {
+pub fn answer(skb: Skb) -> i32 {
     let sent = match skb.bytes(12) {
         Some([0x08, 0x00]) => answer4(skb),
         Some([0x86, 0xdd]) => answer6(skb),
@@ -34,7 +34,7 @@ pub fn answer(skb: &Skb) -> i32 {
 }
 
 #[inline(never)]
-fn answer4(skb: &Skb) -> Option<()> {
+fn answer4(skb: Skb) -> Option<()> {
     let header: [u8; 20] = skb.bytes(ETHERNET)?;
     let is_multicast = header[16] >= 224;
     if header[0] != 0x45 || is_multicast {
@@ -48,7 +48,7 @@ fn answer4(skb: &Skb) -> Option<()> {
 }
 
 #[inline(never)]
-fn answer6(skb: &Skb) -> Option<()> {
+fn answer6(skb: Skb) -> Option<()> {
     let header: [u8; 40] = skb.bytes(ETHERNET)?;
     let is_multicast = header[24] == 0xff;
     if is_multicast {
@@ -62,7 +62,7 @@ fn answer6(skb: &Skb) -> Option<()> {
 }
 
 #[inline(always)]
-fn is_request(skb: &Skb, offset: u32, requests: &[u8]) -> bool {
+fn is_request(skb: Skb, offset: u32, requests: &[u8]) -> bool {
     match skb.bytes(offset) {
         Some([kind]) => requests.contains(&kind),
         None => false,
@@ -71,7 +71,7 @@ fn is_request(skb: &Skb, offset: u32, requests: &[u8]) -> bool {
 
 /// The 20 bytes of a reset that answers the segment whose header starts at `offset` (RFC 9293 §3.10.7.1), without its checksum.
 #[inline(always)]
-fn reset(skb: &Skb, offset: u32, payload_end: u32) -> Option<[u8; 20]> {
+fn reset(skb: Skb, offset: u32, payload_end: u32) -> Option<[u8; 20]> {
     const FIN: u8 = 1;
     const SYN: u8 = 2;
     const RST: u8 = 4;
@@ -98,7 +98,7 @@ fn reset(skb: &Skb, offset: u32, payload_end: u32) -> Option<[u8; 20]> {
 }
 
 #[inline(never)]
-fn reset4(skb: &Skb, header: &[u8; 20]) -> Option<()> {
+fn reset4(skb: Skb, header: &[u8; 20]) -> Option<()> {
     let end = ETHERNET + u32::from(u16::from_be_bytes([header[2], header[3]]));
     let mut tcp = reset(skb, ETHERNET + 20, end)?;
     let ip = header4(header, 20, protocol::TCP);
@@ -111,7 +111,7 @@ fn reset4(skb: &Skb, header: &[u8; 20]) -> Option<()> {
 }
 
 #[inline(never)]
-fn reset6(skb: &Skb, header: &[u8; 40]) -> Option<()> {
+fn reset6(skb: Skb, header: &[u8; 40]) -> Option<()> {
     let end = ETHERNET + 40 + u32::from(u16::from_be_bytes([header[4], header[5]]));
     let mut tcp = reset(skb, ETHERNET + 40, end)?;
     let ip = header6(header, 20, protocol::TCP);
@@ -123,7 +123,7 @@ fn reset6(skb: &Skb, header: &[u8; 40]) -> Option<()> {
 }
 
 #[inline(never)]
-fn prohibited4(skb: &Skb, header: &[u8; 20]) -> Option<()> {
+fn prohibited4(skb: Skb, header: &[u8; 20]) -> Option<()> {
     const UNREACHABLE: u8 = 3;
     const PROHIBITED: u8 = 13;
     let quoted: [u8; QUOTED as usize] = skb.bytes(ETHERNET + 20)?;
@@ -138,7 +138,7 @@ fn prohibited4(skb: &Skb, header: &[u8; 20]) -> Option<()> {
 }
 
 #[inline(never)]
-fn prohibited6(skb: &Skb, header: &[u8; 40]) -> Option<()> {
+fn prohibited6(skb: Skb, header: &[u8; 40]) -> Option<()> {
     const UNREACHABLE: u8 = 1;
     const PROHIBITED: u8 = 1;
     let quoted: [u8; QUOTED as usize] = skb.bytes(ETHERNET + 40)?;
@@ -206,26 +206,26 @@ fn fold(mut total: u32) -> [u8; 2] {
 
 /// Swaps the Ethernet addresses.
 #[inline(always)]
-fn turn_round(skb: &Skb) -> Option<()> {
+fn turn_round(skb: Skb) -> Option<()> {
     let a: [u8; 12] = skb.bytes(0)?;
     store(skb, 0, &[a[6], a[7], a[8], a[9], a[10], a[11], a[0], a[1], a[2], a[3], a[4], a[5]])
 }
 
 #[inline(always)]
-fn trim(skb: &Skb, length: u32) -> Option<()> {
+fn trim(skb: Skb, length: u32) -> Option<()> {
     // SAFETY: the context is valid while the program runs; the helper checks the length.
     done(unsafe { bpf_skb_change_tail(skb.raw(), length, 0) })
 }
 
 /// Makes room for `bytes` between the Ethernet and the IP header.
 #[inline(always)]
-fn make_room(skb: &Skb, bytes: i32) -> Option<()> {
+fn make_room(skb: Skb, bytes: i32) -> Option<()> {
     // SAFETY: as in `trim`.
     done(unsafe { bpf_skb_adjust_room(skb.raw(), bytes, BPF_ADJ_ROOM_MAC, u64::from(BPF_F_ADJ_ROOM_FIXED_GSO)) })
 }
 
 #[inline(always)]
-fn store<const N: usize>(skb: &Skb, offset: u32, bytes: &[u8; N]) -> Option<()> {
+fn store<const N: usize>(skb: Skb, offset: u32, bytes: &[u8; N]) -> Option<()> {
     // SAFETY: the buffer has the N bytes that are named; the helper checks the packet's end.
     done(unsafe { bpf_skb_store_bytes(skb.raw().cast(), offset, bytes.as_ptr().cast(), N as u32, 0) })
 }

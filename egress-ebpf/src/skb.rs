@@ -1,26 +1,16 @@
-//! Packets: parse, judge, count, tell. The same stages serve TC and `cgroup_skb`, which differ in where the IP header starts.
+//! The packet that a program was called for, and what its headers say. TC and `cgroup_skb` differ in where the IP header starts.
 
 use core::arch::asm;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
-use egress_common::class;
-use egress_common::dns::PORT;
-use egress_common::endpoint::flag as endpoint_flag;
-use egress_common::event::{Event, Hook, Stat, outcome};
+use egress_common::event::Hook;
 use egress_common::packet::{self, LinearBytes, Network, Packet, PacketBytes};
 use egress_common::reason::DropReason;
-use egress_common::table::{Decision, flag};
-
-use crate::endpoint::Judged;
-use crate::fragment::{self, First};
-use crate::names::Named;
-use crate::report::{self, Told};
-use crate::table;
-use crate::{dns, flow};
 
 /// The packet that a hook was called for.
+#[derive(Clone, Copy)]
 pub struct Skb(*mut __sk_buff);
 
 impl Skb {
@@ -32,27 +22,27 @@ impl Skb {
 
     /// The context.
     #[inline(always)]
-    pub fn raw(&self) -> *mut __sk_buff {
+    pub fn raw(self) -> *mut __sk_buff {
         self.0
     }
 
     /// Index of the interface that the hook is on.
     #[inline(always)]
-    pub fn interface(&self) -> u32 {
+    pub fn interface(self) -> u32 {
         // SAFETY: the context is valid while the program runs.
         unsafe { (*self.0).ifindex }
     }
 
     /// `EtherType` of the packet, for hooks that do not see its Ethernet header.
     #[inline(always)]
-    pub fn ethertype(&self) -> u16 {
+    pub fn ethertype(self) -> u16 {
         // SAFETY: as above. The field is 16 bits in network order.
         u16::from_be(unsafe { (*self.0).protocol } as u16)
     }
 
     /// Length in bytes from where the hook's view starts.
     #[inline(always)]
-    pub fn length(&self) -> u32 {
+    pub fn length(self) -> u32 {
         // SAFETY: as above.
         unsafe { (*self.0).len }
     }
@@ -60,7 +50,7 @@ impl Skb {
     /// An offset below 32, of which the verifier does not know any more which it is, so that it follows the parser once and not
     /// once per number of VLAN tags. Changes nothing at run time: no packet has 128 MiB.
     #[inline(always)]
-    fn hidden(&self, offset: u32) -> u32 {
+    fn hidden(self, offset: u32) -> u32 {
         (offset + (self.length() >> 27)) & 31
     }
 }
@@ -99,34 +89,16 @@ impl LinearBytes for Skb {
     }
 }
 
-/// What happens to a packet.
-#[must_use]
-pub enum Verdict {
-    /// It goes on.
-    Pass,
-    /// It is dropped.
-    Drop,
-    /// It is dropped and its sender told, if the table says so.
-    Refuse,
-}
-
 /// Whether packets of a hook start with an Ethernet header.
 #[inline(always)]
-fn has_ethernet(hook: Hook) -> bool {
+pub fn has_ethernet(hook: Hook) -> bool {
     matches!(hook, Hook::TcFromPod | Hook::TcToPod)
 }
 
-/// Whether programs of a hook run one after another on a CPU: those of an interface do, because softirqs do not nest and are off where a
-/// process sends; a socket's may be interrupted.
 #[inline(always)]
-fn is_exclusive(hook: Hook) -> bool {
-    has_ethernet(hook)
-}
-
-#[inline(always)]
-fn network(skb: &Skb, hook: Hook) -> Result<Network, DropReason> {
+fn network(skb: Skb, hook: Hook) -> Result<Network, DropReason> {
     if has_ethernet(hook) {
-        return packet::ethernet(skb).map(|network| match network {
+        return packet::ethernet(&skb).map(|network| match network {
             Network::V4(start) => Network::V4(skb.hidden(start)),
             Network::V6(start) => Network::V6(skb.hidden(start)),
             Network::Arp => Network::Arp,
@@ -143,15 +115,15 @@ fn network(skb: &Skb, hook: Hook) -> Result<Network, DropReason> {
 /// Reads a packet of the most frequent form, as [`packet::plain4`] and [`packet::plain6`] say. The offset of the IP header; `None` if it has
 /// another form, or other hooks ask, for which the verifier's time is not worth it.
 #[inline(always)]
-fn plain(skb: &Skb, hook: Hook, packet: &mut Packet) -> Option<u32> {
+fn plain(skb: Skb, hook: Hook, packet: &mut Packet) -> Option<u32> {
     const ETHERTYPE: u32 = 12;
     const BEHIND: u32 = 14;
     if !has_ethernet(hook) {
         return None;
     }
     let is_plain = match u16::from_be_bytes(*skb.linear(ETHERTYPE)?) {
-        packet::ETHERTYPE_IPV4 => packet::plain4(skb, BEHIND, packet),
-        packet::ETHERTYPE_IPV6 => packet::plain6(skb, BEHIND, packet),
+        packet::ETHERTYPE_IPV4 => packet::plain4(&skb, BEHIND, packet),
+        packet::ETHERTYPE_IPV6 => packet::plain6(&skb, BEHIND, packet),
         _ => false,
     };
     if is_plain { Some(skb.hidden(BEHIND)) } else { None }
@@ -159,14 +131,14 @@ fn plain(skb: &Skb, hook: Hook, packet: &mut Packet) -> Option<u32> {
 
 /// Reads the headers. `Ok(None)` is ARP; otherwise the offset of the IP header.
 #[inline(always)]
-fn parse(skb: &Skb, hook: Hook, packet: &mut Packet) -> Result<Option<u32>, DropReason> {
+pub fn parse(skb: Skb, hook: Hook, packet: &mut Packet) -> Result<Option<u32>, DropReason> {
     if let Some(start) = plain(skb, hook, packet) {
         return Ok(Some(start));
     }
     match network(skb, hook)? {
         Network::Arp => Ok(None),
-        Network::V4(start) => parse4(Skb::new(skb.raw()), start, packet).map(|()| Some(start)),
-        Network::V6(start) => parse6(Skb::new(skb.raw()), start, packet).map(|()| Some(start)),
+        Network::V4(start) => parse4(skb, start, packet).map(|()| Some(start)),
+        Network::V6(start) => parse6(skb, start, packet).map(|()| Some(start)),
     }
 }
 
@@ -179,232 +151,4 @@ fn parse4(skb: Skb, start: u32, packet: &mut Packet) -> Result<(), DropReason> {
 #[inline(never)]
 fn parse6(skb: Skb, start: u32, packet: &mut Packet) -> Result<(), DropReason> {
     packet::ipv6(&skb, start, packet)
-}
-
-/// A packet under judgement: everything the stages need, passed by one pointer.
-struct Case<'a> {
-    skb: Skb,
-    endpoint: &'a Judged,
-    packet: &'a Packet,
-    hook: Hook,
-    /// Where the IP header starts; 0 if that is not known.
-    start: u32,
-}
-
-/// Judges a packet that the pod sends.
-#[inline(always)]
-pub fn from_pod(skb: &Skb, endpoint: &Judged, hook: Hook) -> Verdict {
-    let mut packet = Packet::EMPTY;
-    match parse(skb, hook, &mut packet) {
-        Ok(None) => Verdict::Pass,
-        Ok(Some(start)) => {
-            forget(&mut packet, endpoint);
-            Case { skb: Skb::new(skb.raw()), endpoint, packet: &packet, hook, start }.judge()
-        }
-        Err(reason) => {
-            Case { skb: Skb::new(skb.raw()), endpoint, packet: &packet, hook, start: 0 }.drop(reason, Event::NO_RANK, 0)
-        }
-    }
-}
-
-/// Lets the verifier forget on which way through the parser the packet was filled in, so that it follows the judgement once and
-/// not once per kind of packet: 6.1 would walk 800,000 instructions otherwise. Changes nothing at run time.
-#[inline(always)]
-fn forget(packet: &mut Packet, endpoint: &Judged) {
-    let zero = (endpoint.info.flags >> flag::NEVER.trailing_zeros()) as u8;
-    packet.protocol |= zero;
-    packet.fragment_protocol |= zero;
-    packet.icmp_type |= zero;
-    packet.flags |= zero;
-    packet.source_port = [packet.source_port[0] | zero, packet.source_port[1] | zero];
-    packet.destination_port = [packet.destination_port[0] | zero, packet.destination_port[1] | zero];
-    let [a, b, c, d] = packet.fragment_id;
-    packet.fragment_id = [a | zero, b | zero, c | zero, d | zero];
-    packet.fragment_units |= u16::from(zero);
-}
-
-impl Case<'_> {
-    /// Bytes from the IP header on.
-    #[inline(always)]
-    fn length(&self) -> u32 {
-        self.skb.length().saturating_sub(self.start)
-    }
-
-    #[inline(always)]
-    fn judge(&self) -> Verdict {
-        if self.packet.has(packet::flag::LATER_FRAGMENT) {
-            return self.judge_later_fragment();
-        }
-        if self.is_spoofed() {
-            return self.drop(DropReason::SpoofedResolver, Event::NO_RANK, 0);
-        }
-        let mut named = Named::default();
-        let (packet, is_v4) = (self.packet, self.packet.family == 4);
-        let answer = table::ask_packet(self.endpoint, is_v4, &packet.destination, packet.egress_key(), &mut named);
-        let Some(decision) = answer.decision() else {
-            return self.drop(DropReason::NoTable, Event::NO_RANK, 0);
-        };
-        // The rules may deny the destination, and still a reply to a connection that began outside passes.
-        let passes = !decision.is_deny() || self.is_reply();
-        if self.packet.has(packet::flag::FIRST_FRAGMENT) {
-            fragment::remember(self.endpoint, self.packet, decision, passes);
-        }
-        if decision.is_deny() && passes {
-            return Verdict::Pass;
-        }
-        report::count_rule(self.endpoint, decision, self.length());
-        if let Some(audit) = answer.audit() {
-            self.tell_audit(decision, audit, named.id);
-        }
-        if !passes {
-            let verdict = self.drop(DropReason::Policy, decision.rank(), named.id);
-            return if self.endpoint.info.flags & flag::REJECT == 0 { verdict } else { Verdict::Refuse };
-        }
-        if !decision.is_internal()
-            && flow::may_begin(self.packet)
-            && !(is_exclusive(self.hook)
-                && named.grants == 0
-                && flow::is_known_destination(self.endpoint.id, self.packet))
-            && self.remember(&named)
-            && self.endpoint.info.flags & flag::TELL_ALLOWED != 0
-        {
-            self.tell(outcome::ALLOWED, 0, decision.rank(), named.id);
-        }
-        dns::sent(&self.skb, self.endpoint, self.packet, self.start, self.hook);
-        Verdict::Pass
-    }
-
-    /// Whether the packet claims to come from a trusted resolver (§5.2). Sockets cannot make such packets without the address.
-    #[inline(always)]
-    fn is_spoofed(&self) -> bool {
-        self.packet.source_port == PORT
-            && has_ethernet(self.hook)
-            && self.endpoint.flags & endpoint_flag::RESOLVER == 0
-            && dns::is_resolver(&self.packet.source)
-    }
-
-    #[inline(never)]
-    fn is_reply(&self) -> bool {
-        let (key, class_key) = match packet::quoted(&self.skb, self.start, self.packet) {
-            Some(quoted) => {
-                let class_key = class::key(quoted.protocol, u16::from_be_bytes(quoted.remote_port));
-                (flow::quoted(self.endpoint.id, self.packet, quoted), class_key)
-            }
-            None if self.packet.may_answer() => (flow::sent(self.endpoint.id, self.packet), self.packet.egress_key()),
-            None => return false,
-        };
-        flow::lives_on(&key, self.endpoint, class_key)
-    }
-
-    #[inline(never)]
-    fn judge_later_fragment(&self) -> Verdict {
-        let protocol = if self.packet.has(packet::flag::TRANSPORT_HIDDEN) { None } else { Some(self.packet.protocol) };
-        let answer = table::ask_any_port(self.endpoint, &self.packet.destination, protocol);
-        let decided = match answer.decision() {
-            _ if answer.depends() => None,
-            None => return self.drop(DropReason::NoTable, Event::NO_RANK, 0),
-            Some(decision) if !decision.is_deny() => {
-                report::count_rule(self.endpoint, decision, self.length());
-                return Verdict::Pass;
-            }
-            denied => denied,
-        };
-        match (fragment::first(self.endpoint, self.packet), decided) {
-            // A reply: no rule let it pass.
-            (First::Passed(decision), _) if decision.is_deny() => {
-                report::stat(Stat::Replies);
-                Verdict::Pass
-            }
-            (First::Passed(decision), _) => {
-                report::count_rule(self.endpoint, decision, self.length());
-                Verdict::Pass
-            }
-            (First::Overlapped(decision), _) => self.drop(DropReason::OverlappingFragment, decision.rank(), 0),
-            (First::Dropped(decision), _) => self.drop(DropReason::DeniedFragment, decision.rank(), 0),
-            (First::Unknown, Some(denied)) => {
-                report::count_rule(self.endpoint, denied, self.length());
-                self.drop(DropReason::Policy, denied.rank(), 0)
-            }
-            (First::Unknown, None) => self.drop(DropReason::UnknownFragment, Event::NO_RANK, 0),
-        }
-    }
-
-    #[inline(always)]
-    fn drop(&self, reason: DropReason, rank: u32, name: u32) -> Verdict {
-        report::count_drop(reason, self.length());
-        self.tell(outcome::DENIED, reason as u8, rank, name);
-        Verdict::Drop
-    }
-
-    /// Counts and tells what Audit policies would have done.
-    #[inline(always)]
-    fn tell_audit(&self, decision: Decision, audit: Decision, name: u32) {
-        report::count_rule(self.endpoint, audit, self.length());
-        if audit.is_deny() != decision.is_deny() {
-            let would = if audit.is_deny() { outcome::WOULD_DENY } else { outcome::WOULD_ALLOW };
-            self.tell(would, DropReason::Policy as u8, audit.rank(), name);
-        }
-    }
-
-    /// Remembers a packet that passes; whether it is the first of its connection. A call: with its key on the stack of the caller 6.1
-    /// would refuse the program.
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "it stands on the caller's stack already, which has no room for a copy"
-    )]
-    #[inline(never)]
-    fn remember(&self, named: &Named) -> bool {
-        flow::remember_sent(self.endpoint.id, self.packet, named, is_exclusive(self.hook))
-    }
-
-    /// One call for every kind of event: another one between would be too much for 6.1's stack.
-    #[inline(never)]
-    fn tell(&self, outcome: u8, reason: u8, rank: u32, name: u32) {
-        let packet = self.packet;
-        let is_icmp = matches!(packet.protocol, packet::protocol::ICMP | packet::protocol::ICMPV6);
-        let told = Told {
-            hook: self.hook,
-            outcome,
-            reason,
-            rank,
-            remote: &packet.destination,
-            local: &packet.source,
-            remote_port: if is_icmp { [0, packet.icmp_type] } else { packet.destination_port },
-            local_port: packet.source_port,
-            protocol: packet.protocol,
-            length: self.length(),
-            name,
-        };
-        report::tell(self.endpoint, &told, None);
-    }
-}
-
-/// Remembers connections that begin outside, and learns names. Never stops a packet: what reaches a pod is not ours to judge.
-#[inline(always)]
-pub fn to_pod(skb: &Skb, endpoint: &Judged, hook: Hook) {
-    let mut packet = Packet::EMPTY;
-    let Ok(Some(start)) = parse(skb, hook, &mut packet) else {
-        return;
-    };
-    forget(&mut packet, endpoint);
-    remember_opening(endpoint, &packet, is_exclusive(hook));
-    // Last, and with nothing behind it that the verifier would have to follow for every kind of message.
-    if has_ethernet(hook) {
-        dns::received(skb, endpoint, &packet, start);
-    }
-}
-
-#[inline(always)]
-fn remember_opening(endpoint: &Judged, packet: &Packet, exclusive: bool) {
-    let opens = packet.has(packet::flag::OPENS);
-    if packet.has(packet::flag::LATER_FRAGMENT) || (!opens && flow::shows_opening(packet.protocol)) {
-        return;
-    }
-    if exclusive && !opens && flow::is_known_sender(endpoint.id, packet) {
-        return;
-    }
-    let answer = table::ask(endpoint, &packet.source, packet.reply_key(), &mut Named::default());
-    if answer.decision().is_some_and(|decision| !decision.is_internal()) {
-        flow::remember_received(endpoint.id, packet, exclusive);
-    }
 }

@@ -1,3 +1,4 @@
+//! Reports to the API server, against a server in memory: composing, folding, leading, and the sizes of large clusters.
 #![expect(clippy::wildcard_enum_match_arm, reason = "tables of cases say what is special")]
 
 use super::*;

@@ -36,7 +36,7 @@ pub(super) extern "C" fn dns_query(
 ) -> u32 {
     // SAFETY: the verifier lets only whole values in, or null.
     if let (Some(endpoint), Some(packet)) = unsafe { (endpoint.as_ref(), packet.as_ref()) }
-        && let Err(outcome) = query(&Skb::new(skb), endpoint, packet, offset, form >> 8, form & 0xff)
+        && let Err(outcome) = query(Skb::new(skb), endpoint, packet, offset, form >> 8, form & 0xff)
     {
         count(outcome);
     }
@@ -55,7 +55,7 @@ pub(super) extern "C" fn dns_reply(
 ) -> u32 {
     // SAFETY: as in `dns_query`.
     if let (Some(endpoint), Some(packet)) = unsafe { (endpoint.as_ref(), packet.as_ref()) }
-        && let Err(outcome) = reply(&Skb::new(skb), endpoint, packet, offset, form & !CUT, form & CUT != 0)
+        && let Err(outcome) = reply(Skb::new(skb), endpoint, packet, offset, form & !CUT, form & CUT != 0)
     {
         count(outcome);
     }
@@ -63,7 +63,7 @@ pub(super) extern "C" fn dns_reply(
 }
 
 #[inline(always)]
-fn query(skb: &Skb, endpoint: &Judged, packet: &Packet, offset: u32, length: u32, hook: u32) -> Result<(), Outcome> {
+fn query(skb: Skb, endpoint: &Judged, packet: &Packet, offset: u32, length: u32, hook: u32) -> Result<(), Outcome> {
     let Some(scratch) = scratch(hook) else { return Ok(()) };
     load(skb, offset, length, scratch)?;
     scratch.open_query(length)?;
@@ -85,7 +85,7 @@ fn query(skb: &Skb, endpoint: &Judged, packet: &Packet, offset: u32, length: u32
 }
 
 #[inline(always)]
-fn reply(skb: &Skb, endpoint: &Judged, packet: &Packet, offset: u32, length: u32, is_cut: bool) -> Result<(), Outcome> {
+fn reply(skb: Skb, endpoint: &Judged, packet: &Packet, offset: u32, length: u32, is_cut: bool) -> Result<(), Outcome> {
     if is_cut && length < HEADER {
         return Err(Outcome::Segmented);
     }
@@ -152,7 +152,7 @@ fn scratch<'a>(number: u32) -> Option<&'a mut Scratch> {
 }
 
 #[inline(always)]
-fn load(skb: &Skb, offset: u32, length: u32, scratch: &mut Scratch) -> Result<(), Outcome> {
+fn load(skb: Skb, offset: u32, length: u32, scratch: &mut Scratch) -> Result<(), Outcome> {
     if length < HEADER {
         return Err(Outcome::Malformed);
     }

@@ -18,7 +18,7 @@ pub(super) struct Payload {
 impl Payload {
     /// Finds it in a UDP or TCP packet whose IP header is at `start`.
     #[inline(always)]
-    pub(super) fn find(skb: &Skb, packet: &Packet, start: u32) -> Result<Self, Outcome> {
+    pub(super) fn find(skb: Skb, packet: &Packet, start: u32) -> Result<Self, Outcome> {
         if packet.has(packet::flag::FIRST_FRAGMENT | packet::flag::LATER_FRAGMENT) {
             return Err(Outcome::Fragmented);
         }
@@ -37,7 +37,7 @@ impl Payload {
 
 /// Where the transport header begins, and where the IP packet ends. `None` behind IPv6 extension headers.
 #[inline(always)]
-fn transport(skb: &Skb, packet: &Packet, start: u32) -> Option<(u32, u32)> {
+fn transport(skb: Skb, packet: &Packet, start: u32) -> Option<(u32, u32)> {
     if packet.family == 4 {
         let [version, _, high, low] = skb.bytes(start)?;
         return Some((start + u32::from(version & 0x0f) * 4, start + u32::from(u16::from_be_bytes([high, low]))));

@@ -167,7 +167,7 @@ impl Expect<'_> {
 }
 
 /// `TC_ACT_UNSPEC`, or 1.
-const fn pass(hook: Hook) -> i32 {
+pub(crate) const fn pass(hook: Hook) -> i32 {
     if matches!(hook, Hook::TcFromPod | Hook::TcToPod) { -1 } else { 1 }
 }
 

@@ -10,7 +10,7 @@ use egress_agent::datapath::{Applied, Capacity, Cgroup, Datapath, Desired, Desir
 use egress_common::dns::{Answer, Outcome};
 use egress_common::endpoint::TableRef;
 use egress_common::event::Hook;
-use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey, Recent};
+use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey, RecentFlow};
 use egress_common::reason::DropReason;
 use egress_policy::model::{NodeContext, PodIdentity};
 
@@ -21,7 +21,7 @@ use crate::observe::{Maps, Seen};
 use crate::place::Place;
 use crate::policy::Policies;
 use crate::pool::Pooled;
-use crate::runner::{Member, run_here};
+use crate::runner::{Member, run_at, run_here};
 use crate::storm::{self, Storm};
 
 /// The pod that is known by its interface.
@@ -219,6 +219,19 @@ impl Lab {
         Ok((ran.action, ran.output))
     }
 
+    /// Whether `frame` passes the program for what pods send at the interface of this index.
+    pub fn passes_at(&mut self, interface: u32, frame: &[u8]) -> bool {
+        let program = self.program(Hook::TcFromPod);
+        let ran = run_at(program, frame, interface).expect("an interface");
+        ran.action.cast_signed() == crate::expect::pass(Hook::TcFromPod)
+    }
+
+    /// Forgets one connection of the map of flows, and nothing else.
+    pub fn forget_flow(&mut self, key: FlowKey) {
+        let key: [u8; size_of::<FlowKey>()] = zerocopy::transmute!(key);
+        self.maps.flows.remove(&key).expect("a connection");
+    }
+
     /// Runs each of `frames` through the TC program again and again while `meanwhile` goes on, and counts how many met another
     /// action than the one beside it.
     pub fn storm(&mut self, frames: &[(Vec<u8>, u32)], meanwhile: impl FnOnce(&mut Self)) -> Vec<Storm> {
@@ -362,10 +375,10 @@ impl Lab {
         for key in flows {
             let _ = self.maps.flows.remove(&key);
         }
-        let mut recent: aya::maps::PerCpuArray<aya::maps::MapData, [u8; size_of::<Recent>()]> =
+        let mut recent: aya::maps::PerCpuArray<aya::maps::MapData, [u8; size_of::<RecentFlow>()]> =
             self.map(egress_common::abi::map::RECENT_FLOWS);
         for index in 0..recent.len() {
-            let nothing = vec![[0; size_of::<Recent>()]; aya::util::nr_cpus().expect("processors")];
+            let nothing = vec![[0; size_of::<RecentFlow>()]; aya::util::nr_cpus().expect("processors")];
             recent.set(index, nothing.try_into().expect("a value for each processor"), 0).expect("written");
         }
         let fragments: Vec<_> = self.maps.fragments.keys().flatten().collect();

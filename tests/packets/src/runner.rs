@@ -45,10 +45,19 @@ struct Attributes {
     padding: u32,
 }
 
-/// Runs `program` on `frame` and leaves the result in `output`. Returns action and length, or an `errno`. Allocates nothing, so that
-/// a forked child may call it.
-fn run_raw(program: RawFd, frame: &[u8], output: &mut [u8; FRAME]) -> Result<(u32, usize), i32> {
+/// Index of the loopback, the interface of a run that names none.
+const LOOPBACK: u32 = 1;
+
+/// Runs `program` on `frame` at an interface of this network namespace and leaves the result in `output`. Returns action and length, or an
+/// `errno`. Allocates nothing, so that a forked child may call it.
+fn run_raw(program: RawFd, frame: &[u8], interface: u32, output: &mut [u8; FRAME]) -> Result<(u32, usize), i32> {
     const BPF_PROG_TEST_RUN: libc::c_long = 10;
+    /// `sizeof(struct __sk_buff)` and the place of `ifindex` in it, in words.
+    const SKB_WORDS: usize = 48;
+    const SKB_IFINDEX: usize = 10;
+    let mut context = [0_u32; SKB_WORDS];
+    context[SKB_IFINDEX] = interface;
+    let has_context = interface != LOOPBACK;
     let mut attributes = Attributes {
         program: program.unsigned_abs(),
         size_in: u32::try_from(frame.len()).unwrap_or(u32::MAX),
@@ -56,9 +65,11 @@ fn run_raw(program: RawFd, frame: &[u8], output: &mut [u8; FRAME]) -> Result<(u3
         data_in: frame.as_ptr().addr() as u64,
         data_out: output.as_mut_ptr().addr() as u64,
         repeat: 1,
+        context_size_in: if has_context { u32::try_from(size_of_val(&context)).unwrap_or(0) } else { 0 },
+        context_in: if has_context { context.as_ptr().addr() as u64 } else { 0 },
         ..Attributes::default()
     };
-    // SAFETY: both buffers live through the call and have the sizes that are named.
+    // SAFETY: the buffers live through the call and have the sizes that are named.
     let status =
         unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, &raw mut attributes, size_of::<Attributes>()) };
     if status < 0 {
@@ -69,8 +80,13 @@ fn run_raw(program: RawFd, frame: &[u8], output: &mut [u8; FRAME]) -> Result<(u3
 
 /// Runs `program` on `frame` in this thread: its network namespace's loopback is the interface.
 pub(crate) fn run_here(program: RawFd, frame: &[u8]) -> io::Result<Ran> {
+    run_at(program, frame, LOOPBACK)
+}
+
+/// The same at another interface of the namespace.
+pub(crate) fn run_at(program: RawFd, frame: &[u8], interface: u32) -> io::Result<Ran> {
     let mut output = [0; FRAME];
-    let (action, length) = run_raw(program, frame, &mut output).map_err(io::Error::from_raw_os_error)?;
+    let (action, length) = run_raw(program, frame, interface, &mut output).map_err(io::Error::from_raw_os_error)?;
     Ok(Ran { action, output: output[..length].to_vec() })
 }
 
@@ -139,10 +155,11 @@ fn serve(list: RawFd, socket: RawFd) -> ! {
                 libc::_exit(0);
             }
             let program = RawFd::from_ne_bytes([request[0], request[1], request[2], request[3]]);
-            let (error, action, size) = match run_raw(program, &request[4..length.unsigned_abs()], &mut output) {
-                Ok((action, size)) => (0, action, size),
-                Err(error) => (error, 0, 0),
-            };
+            let (error, action, size) =
+                match run_raw(program, &request[4..length.unsigned_abs()], LOOPBACK, &mut output) {
+                    Ok((action, size)) => (0, action, size),
+                    Err(error) => (error, 0, 0),
+                };
             answer[..4].copy_from_slice(&error.to_ne_bytes());
             answer[4..8].copy_from_slice(&action.to_ne_bytes());
             answer[8..8 + size].copy_from_slice(&output[..size]);

@@ -1,3 +1,5 @@
+//! The directory: what it tells the kernel and people, step by step with times of its own.
+
 use std::time::Duration;
 
 use egress_policy::name::NamePattern;

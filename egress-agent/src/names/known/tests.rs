@@ -1,3 +1,5 @@
+//! What is known of a name over its life: lifetimes, sources, and what is kept when lookups fail.
+
 use egress_policy::name::NamePattern;
 
 use crate::names::registry::Limits;

@@ -1,3 +1,5 @@
+//! Ids of places: stable while they live, in quarantine after it, and never two for one.
+
 use egress_policy::name::{NamePattern, Wildcard};
 use proptest::prelude::*;
 

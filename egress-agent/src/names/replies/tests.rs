@@ -1,3 +1,5 @@
+//! What the agent reads out of the replies that the kernel hands it.
+
 use std::str::FromStr as _;
 
 use egress_policy::name::NamePattern;

@@ -1,3 +1,5 @@
+//! What is stored of the names, and what the next agent makes of it.
+
 use std::sync::Arc;
 use std::time::Duration;
 

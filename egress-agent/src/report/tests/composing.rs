@@ -1,3 +1,5 @@
+//! What a node says of itself: the EgressNodeState out of the policies and the last round.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! What the states of all nodes make of the status of a policy.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

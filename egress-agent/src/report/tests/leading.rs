@@ -1,3 +1,5 @@
+//! Who folds: the Lease, how it is taken, kept, lost and given up.
+
 use std::time::Duration;
 
 use hyper::Method;

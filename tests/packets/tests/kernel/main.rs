@@ -18,4 +18,5 @@ mod parsing;
 mod reject;
 mod replies;
 mod rules;
+mod shortcuts;
 mod swaps;

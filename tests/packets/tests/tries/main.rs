@@ -31,6 +31,8 @@ mod reject;
 mod replies;
 #[path = "../kernel/rules.rs"]
 mod rules;
+#[path = "../kernel/shortcuts.rs"]
+mod shortcuts;
 #[path = "../kernel/sides.rs"]
 mod sides;
 #[path = "../kernel/swaps.rs"]

@@ -1,3 +1,5 @@
+//! When which name is asked for: intervals, jitter, back-off and bounds, with times of its own.
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;

@@ -1,0 +1,176 @@
+//! The shorter ways of frequent packets, where they end: interfaces that share a place, classes that are longer than a block, connections that
+//! were found a moment ago.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use egress_agent::datapath::{Desired, DesiredEndpoint, Interface};
+use egress_common::abi::capacity;
+use egress_common::event::Hook;
+use egress_common::flow::FlowKey;
+use egress_packets::{Expect, Frame, Hooks, Lab, Policies, is_root, tcp_flag};
+use egress_policy::model::{NodeContext, PodIdentity};
+
+use crate::sides::{DEFAULT, DENY_ALL, POLICY, SIDES, Side};
+
+/// An interface whose place is that of the loopback.
+const TWIN: u32 = 1 + capacity::INTERFACES;
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn endpoint(name: &str, interface: &str, index: u32, text: &str) -> DesiredEndpoint {
+    let policies = Policies::compile(
+        [text],
+        &PodIdentity { namespace: "default".to_owned(), ..PodIdentity::default() },
+        &NodeContext::default(),
+    );
+    DesiredEndpoint {
+        name: name.to_owned(),
+        interface: Some(Interface { name: interface.to_owned(), index }),
+        netns: None,
+        namespace: None,
+        cgroup: None,
+        is_resolver: false,
+        table: policies.table,
+        fallback: None,
+    }
+}
+
+fn apply(lab: &mut Lab, endpoints: Vec<DesiredEndpoint>) {
+    let applied = lab.apply_desired(&Desired { endpoints, ..Desired::default() });
+    assert!(applied.problems.is_empty(), "{applied:?}");
+}
+
+/// Both families: what is open under [`POLICY`].
+fn open() -> [Vec<u8>; 2] {
+    SIDES.map(|side| Frame::tcp(side.open, 443, tcp_flag::ACK).bytes())
+}
+
+#[test]
+fn two_interfaces_of_one_place_are_each_judged_by_their_own_table() {
+    if !is_root() {
+        return;
+    }
+    let mut lab = Lab::with(egress_packets::Setup::default(), DENY_ALL);
+    let index = TWIN.to_string();
+    let made = Command::new("ip").args(["link", "add", "twin", "index", &index, "type", "veth"]).status();
+    assert!(made.expect("ip runs").success());
+    let (first, twin) =
+        (|text| endpoint("default/first", "lo", 1, text), |text| endpoint("default/twin", "twin", TWIN, text));
+    // Whoever comes last has the place; the other one is found by its key.
+    for (at_first, at_twin) in [(POLICY, DENY_ALL), (DENY_ALL, POLICY)] {
+        for order in [[0, 1], [1, 0]] {
+            apply(&mut lab, Vec::new());
+            let both = [first(at_first), twin(at_twin)];
+            apply(&mut lab, vec![both[order[0]].clone()]);
+            apply(&mut lab, both.to_vec());
+            for frame in open() {
+                assert_eq!(lab.passes_at(1, &frame), at_first == POLICY, "{order:?}");
+                assert_eq!(lab.passes_at(TWIN, &frame), at_twin == POLICY, "{order:?}");
+            }
+            // The one that stays is judged whether or not it had the place; the other one is nobody's.
+            apply(&mut lab, vec![both[1].clone()]);
+            for frame in open() {
+                assert!(lab.passes_at(1, &frame), "{order:?}");
+                assert_eq!(lab.passes_at(TWIN, &frame), at_twin == POLICY, "{order:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_class_longer_than_a_block_is_searched_to_its_ends() {
+    if !is_root() {
+        return;
+    }
+    // Every second port: more intervals than a block has entries. Beside it a class of one port.
+    let ports: Vec<String> = (0..40).map(|number| format!("{{protocol: TCP, port: {}}}", 1000 + 2 * number)).collect();
+    let rule =
+        |cidr: &str, ports: &str| format!("  - {{type: Allow, to: {{cidrSelector: '{cidr}'}}, ports: [{ports}]}}\n");
+    let text = format!(
+        "{DENY_ALL}---\napiVersion: egress.rs/v1alpha1\nkind: EgressNetworkPolicy\nmetadata: {{name: p}}\nspec:\n  egress:\n{}{}{}{}",
+        rule("1.2.3.0/24", &ports.join(", ")),
+        rule("2001:db8:1::/64", &ports.join(", ")),
+        rule("5.5.5.0/24", "{protocol: TCP, port: 1000}"),
+        rule("2001:db8:5::/64", "{protocol: TCP, port: 1000}"),
+    );
+    let mut lab = Lab::new(&text);
+    for (side, number) in SIDES.iter().zip(1..) {
+        let (long, short) = (format!("rule {number} of default/p"), format!("rule {} of default/p", number + 2));
+        for port in 995..1085 {
+            let in_long = (1000..1080).contains(&port) && port % 2 == 0;
+            let row = side.row(&port.to_string());
+            let expect = |allowed, rule| if allowed { Expect::Allow(rule) } else { Expect::Deny(DEFAULT) };
+            lab.check(&row, Hooks::Both, &Frame::syn(side.open, port).bytes(), expect(in_long, &long));
+            lab.check(&row, Hooks::Both, &Frame::syn(side.ports, port).bytes(), expect(port == 1000, &short));
+            lab.check(&row, Hooks::Both, &Frame::udp(side.open, port).bytes(), Expect::Deny(DEFAULT));
+        }
+    }
+}
+
+fn flow(lab: &Lab, hook: Hook) -> Option<FlowKey> {
+    let flows = lab.flows(hook);
+    assert!(flows.len() < 2, "{flows:?}");
+    flows.first().map(|(key, _)| *key)
+}
+
+/// Sends, forgets the connection, sends again: whether it was remembered anew.
+fn is_remembered_anew(lab: &mut Lab, side: &Side, hook: Hook) -> bool {
+    let frame = Frame::udp(side.open, 5000).bytes();
+    let expect = Expect::Allow(side.open_rule);
+    let seen = lab.send(hook, &frame);
+    lab.compare(&side.row("first"), hook, &frame, expect, &seen);
+    let Some(key) = flow(lab, hook) else { return false };
+    lab.forget_flow(key);
+    let seen = lab.send(hook, &frame);
+    lab.compare(&side.row("second"), hook, &frame, expect, &seen);
+    flow(lab, hook).is_some()
+}
+
+#[test]
+fn a_connection_that_was_just_found_is_not_asked_for_again_and_a_moment_later_it_is() {
+    if !is_root() {
+        return;
+    }
+    let mut lab = Lab::new(POLICY);
+    for side in SIDES {
+        let until = |what: &str, mut fits: Box<dyn FnMut() -> bool + '_>| {
+            let deadline = Instant::now() + DEADLINE;
+            while !fits() {
+                assert!(Instant::now() < deadline, "{}", side.row(what));
+            }
+        };
+        // On a slow machine a moment may pass between two packets, so more than one attempt may be needed.
+        until("never left alone", Box::new(|| !is_remembered_anew(&mut lab, &side, Hook::TcFromPod)));
+        let frame = Frame::udp(side.open, 5000).bytes();
+        until(
+            "never asked for again",
+            Box::new(|| {
+                lab.send(Hook::TcFromPod, &frame);
+                flow(&lab, Hook::TcFromPod).is_some()
+            }),
+        );
+        // At sockets, where a program may interrupt another one, nothing is left alone.
+        assert!(is_remembered_anew(&mut lab, &side, Hook::CgroupEgress), "{}", side.row("at a socket"));
+        lab.forget();
+    }
+}
+
+#[test]
+fn a_connection_that_was_just_found_is_judged_like_any_other() {
+    if !is_root() {
+        return;
+    }
+    let mut lab = Lab::new(POLICY);
+    for side in SIDES {
+        let frame = Frame::udp(side.open, 5000);
+        for _ in 0..2 {
+            lab.apply(POLICY);
+            lab.check(&side.row("allowed"), Hooks::Both, &frame.bytes(), Expect::Allow(side.open_rule));
+            lab.receive(&frame.clone().turned());
+            lab.apply(DENY_ALL);
+            lab.receive(&frame.clone().turned());
+            lab.check(&side.row("denied"), Hooks::Both, &frame.bytes(), Expect::Deny(DEFAULT));
+        }
+        lab.forget();
+    }
+}
