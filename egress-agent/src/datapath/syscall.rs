@@ -302,38 +302,37 @@ where
     bpf("BPF_MAP_UPDATE_ELEM", BPF_MAP_UPDATE_ELEM, &Element::new(map, key, address(value))).map(|_| ())
 }
 
+/// Many elements of a map.
+#[repr(C)]
+#[derive(Default, IntoBytes, FromBytes, Immutable)]
+struct Elements {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
 /// Writes many elements with one call.
 pub(super) fn update_batch<K, V>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> Result<(), DatapathError>
 where
     K: IntoBytes + Immutable,
     V: IntoBytes + Immutable,
 {
-    #[repr(C)]
-    #[derive(IntoBytes, Immutable)]
-    struct Attributes {
-        in_batch: u64,
-        out_batch: u64,
-        keys: u64,
-        values: u64,
-        count: u32,
-        map: u32,
-        element_flags: u64,
-        flags: u64,
-    }
     let count = u32::try_from(keys.len().min(values.len()))
         .map_err(|error| DatapathError::Syscall { call: "BPF_MAP_UPDATE_BATCH", source: io::Error::other(error) })?;
     if count == 0 {
         return Ok(());
     }
-    let attributes = Attributes {
-        in_batch: 0,
-        out_batch: 0,
+    let attributes = Elements {
         keys: address(keys.as_ptr()),
         values: address(values.as_ptr()),
         count,
         map: raw(map),
-        element_flags: 0,
-        flags: 0,
+        ..Elements::default()
     };
     bpf("BPF_MAP_UPDATE_BATCH", BPF_MAP_UPDATE_BATCH, &attributes).map(|_| ())
 }
@@ -348,18 +347,6 @@ pub(super) fn read_batch<V>(
 where
     V: FromBytes + IntoBytes + Clone,
 {
-    #[repr(C)]
-    #[derive(IntoBytes, FromBytes)]
-    struct Attributes {
-        in_batch: u64,
-        out_batch: u64,
-        keys: u64,
-        values: u64,
-        count: u32,
-        map: u32,
-        element_flags: u64,
-        flags: u64,
-    }
     const { assert!(size_of::<V>().is_multiple_of(8), "the kernel pads the value of a processor to eight bytes") };
     let failed = |source| DatapathError::Syscall { call: "BPF_MAP_LOOKUP_BATCH", source };
     let length = count as usize;
@@ -367,15 +354,14 @@ where
     let mut values = vec![V::new_zeroed(); length * processors];
     // The kernel begins behind the element that it is told; none is before the first.
     let before = first.checked_sub(1);
-    let mut attributes = Attributes {
+    let mut attributes = Elements {
         in_batch: before.as_ref().map_or(0, |before| address(before)),
         out_batch: address(&raw mut next),
         keys: address(keys.as_mut_ptr()),
         values: address(values.as_mut_ptr()),
         count,
         map: raw(map),
-        element_flags: 0,
-        flags: 0,
+        ..Elements::default()
     };
     // SAFETY: as in `bpf`; the kernel also writes the number of elements into the attributes, and the buffers have room for `count`.
     let result = unsafe {
@@ -383,7 +369,7 @@ where
             libc::SYS_bpf,
             BPF_MAP_LOOKUP_BATCH,
             attributes.as_mut_bytes().as_mut_ptr(),
-            size_of::<Attributes>(),
+            size_of::<Elements>(),
         )
     };
     // The last element of the map ends the call with an error, when all is read.

@@ -1,4 +1,4 @@
-//! What a node says of itself: the EgressNodeState out of the policies and the last round.
+//! What a node says of itself: the `EgressNodeState` out of the policies and the last round.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
