@@ -25,9 +25,6 @@ pub(crate) struct Args {
     /// Pods on each node.
     #[arg(long, default_value_t = 50, value_name = "N")]
     pods: u32,
-    /// Nodes for the status alone, of which every agent runs, and all at once.
-    #[arg(long, default_value_t = 100, value_name = "N")]
-    status_nodes: u32,
     /// Where the figures are written; target/simulate/results.json if not said.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -60,15 +57,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let mut command = outside_cargo("cargo");
         command.args(["test", "--locked", "--package", "egress-agent", "--lib", test, "--", "--nocapture"]);
         command.current_dir(tree.root()).env("EGRESS_SIMULATE_OUT", &folder);
-        let nodes = if part == "status" { args.status_nodes.min(args.nodes) } else { args.nodes };
-        let numbers = [("NODES", nodes), ("POLICIES", args.policies), ("PODS", args.pods)];
+        let numbers = [("NODES", args.nodes), ("POLICIES", args.policies), ("PODS", args.pods)];
         command.envs(numbers.map(|(name, number)| (format!("EGRESS_SIMULATE_{name}"), number.to_string())));
         Task::new(&format!("count: {part}"), command).run(&tree)?;
         let file = folder.join(format!("{part}.json"));
         let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         let counted: Part = serde_json::from_str(&text).with_context(|| file.display().to_string())?;
         let Size { nodes, policies, pods } = counted.size;
-        let size = format!("{} nodes, {policies} policies, {pods} pods a node", number(nodes.into()));
+        let size = format!("{} nodes, {policies} policies, {pods} pods a node", grouped(&nodes.to_string()));
         let _ = write!(tables, "**{title}**: {size}\n\n{}\n", table(&counted.rows));
         parts.push(serde_json::from_str::<Value>(&text)?);
     }
@@ -155,20 +151,24 @@ fn table(rows: &[Row]) -> String {
 /// With three digits that matter.
 fn number(value: f64) -> String {
     if value >= 100.0 {
-        let digits = format!("{value:.0}");
-        let mut text = String::new();
-        for (at, digit) in digits.chars().enumerate() {
-            if at > 0 && (digits.len() - at).is_multiple_of(3) {
-                text.push(',');
-            }
-            text.push(digit);
-        }
-        text
+        grouped(&format!("{value:.0}"))
     } else if value >= 10.0 {
         format!("{value:.1}")
     } else {
         format!("{value:.2}")
     }
+}
+
+/// Digits of a whole number, in groups of three.
+fn grouped(digits: &str) -> String {
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 fn bytes_text(bytes: f64) -> String {
@@ -206,6 +206,7 @@ mod tests {
         assert!(table.contains("| starts | EVENT, other kinds |  |  | 123 B /s |\n"), "{table}");
         assert!(table.contains("| starts | WATCH, all kinds | 33.3 /s |  |  |\n"), "{table}");
         assert_eq!(number(1_234_567.0), "1,234,567");
+        assert_eq!((grouped("40"), grouped("5000")), ("40".to_owned(), "5,000".to_owned()));
     }
 
     #[test]

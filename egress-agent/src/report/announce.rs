@@ -29,6 +29,17 @@ pub(super) fn troubles(conditions: &[Condition]) -> impl Iterator<Item = &Condit
     })
 }
 
+/// What there is to do about an Event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// It is written.
+    New,
+    /// It was said before.
+    Said,
+    /// There were too many; later.
+    Full,
+}
+
 /// Says it once, and not too often.
 #[derive(Debug)]
 pub(super) struct Limiter {
@@ -43,12 +54,12 @@ impl Limiter {
         Self { tokens: BURST, refilled: now, said: HashMap::new() }
     }
 
-    /// Whether this is new and there is room for it.
-    pub(super) fn admits(&mut self, uid: &str, condition: &Condition, now: Instant) -> bool {
+    /// Whether this is new, and whether there is room for it.
+    pub(super) fn admits(&mut self, uid: &str, condition: &Condition, now: Instant) -> Admission {
         let key = (uid.to_owned(), condition.kind);
         let what = (condition.observed_generation.unwrap_or_default(), condition.reason.clone());
         if self.said.get(&key) == Some(&what) {
-            return false;
+            return Admission::Said;
         }
         while self.tokens < BURST && now.duration_since(self.refilled) >= REFILL {
             self.tokens += 1;
@@ -58,14 +69,14 @@ impl Limiter {
             self.refilled = now;
         }
         if self.tokens == 0 {
-            return false;
+            return Admission::Full;
         }
         self.tokens -= 1;
         if self.said.len() >= MOST {
             self.said.clear();
         }
         self.said.insert(key, what);
-        true
+        Admission::New
     }
 
     /// Forgets what is solved, so that it is said again if it comes back.
@@ -90,13 +101,19 @@ impl Announcer {
         Self { recorder: Recorder::new(client, reporter), limiter: Limiter::new(Instant::now()) }
     }
 
-    /// Tells of what does not work with `object`.
-    pub(super) async fn announce(&mut self, object: &ObjectReference, conditions: &[Condition]) {
+    /// Tells of what does not work with `object`; whether nothing of it is left for later.
+    pub(super) async fn announce(&mut self, object: &ObjectReference, conditions: &[Condition]) -> bool {
+        let mut whole = true;
         let uid = object.uid.clone().unwrap_or_default();
         self.limiter.solved(&uid, conditions);
         for trouble in troubles(conditions) {
-            if !self.limiter.admits(&uid, trouble, Instant::now()) {
-                continue;
+            match self.limiter.admits(&uid, trouble, Instant::now()) {
+                Admission::New => {}
+                Admission::Said => continue,
+                Admission::Full => {
+                    whole = false;
+                    continue;
+                }
             }
             let event = Event {
                 type_: EventType::Warning,
@@ -109,5 +126,6 @@ impl Announcer {
                 debug!(%error, "an Event is not written");
             }
         }
+        whole
     }
 }

@@ -27,8 +27,12 @@ impl Clock {
     }
 }
 
-/// How long ago `then` was; none if it is no time. What lies ahead, by a clock that goes fast, counts as now.
-pub(super) fn age(then: &str, now: Timestamp) -> Option<Duration> {
-    let then: Timestamp = then.parse().ok()?;
-    Some(Duration::try_from(now.duration_since(then)).unwrap_or_default())
+/// A time as objects have it; none if it is no time.
+pub(super) fn time(text: &str) -> Option<Timestamp> {
+    text.parse().ok()
+}
+
+/// How long ago `then` was. What lies ahead, by a clock that goes fast, counts as now.
+pub(super) fn age(then: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(then)).unwrap_or_default()
 }

@@ -10,8 +10,8 @@ use egress_policy::warnings::Warning;
 use crate::kube::Version;
 use crate::sources::Problem;
 
-use super::leader::noted;
 use super::node::{ConfigRound, PolicyRound, Round};
+use super::seen::noted;
 
 /// The endpoints that each policy selects.
 pub(crate) type Selected = BTreeMap<Arc<PolicyKey>, BTreeSet<String>>;

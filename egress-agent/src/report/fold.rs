@@ -1,24 +1,19 @@
-//! From the states of all nodes to the status of each policy: a pure function, so that two leaders at once would write the same.
+//! From what all nodes say to the status of a policy: pure functions, so that two leaders at once would write the same.
 //!
-//! A node counts while its Node exists and is ready. One that is ready and whose agent has been silent for [`SILENT`] is told of, and
-//! not counted: its kernel enforces something, and nobody knows what.
+//! A node counts while its Node exists and is ready. One that is ready and whose agent has been silent for
+//! [`SILENT`](super::tally::SILENT) is told of, and not counted: its kernel enforces something, and nobody knows what.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::Duration;
 
 use egress_policy::spec::{DefaultAction, Mode};
 use egress_policy::status::{
-    Condition, ConditionKind, ConfigStatus, NodeState, Note, NoteReason, PolicyOnNode, PolicyStatus, ReportedKind,
-    Truth,
+    Condition, ConditionKind, ConfigStatus, Note, NoteReason, PolicyStatus, ReportedKind, Truth,
 };
 use k8s_openapi::jiff::Timestamp;
 
-use super::clock::age;
 use super::node::shortened;
+use super::tally::{Said, Tally, Voice};
 
-/// An agent renews its state every ten minutes; after three it counts as silent.
-pub(super) const SILENT: Duration = Duration::from_mins(30);
 /// Names of nodes in a message.
 const MOST_NODES: usize = 5;
 /// Different messages in a condition.
@@ -63,57 +58,6 @@ pub(super) struct ConfigFacts {
     pub(super) status: ConfigStatus,
 }
 
-/// Everything that statuses follow from.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Facts {
-    pub(super) policies: BTreeMap<PolicyName, PolicyFacts>,
-    pub(super) config: Option<ConfigFacts>,
-    /// Whether each node is ready.
-    pub(super) nodes: BTreeMap<String, bool>,
-    pub(super) states: BTreeMap<String, Arc<NodeState>>,
-}
-
-/// What should be on the API server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Folded {
-    pub(super) policies: BTreeMap<PolicyName, PolicyStatus>,
-    pub(super) config: Option<ConfigStatus>,
-}
-
-/// The statuses that follow from `facts`.
-pub(super) fn fold(facts: &Facts, now: Timestamp) -> Folded {
-    let mut views: BTreeMap<PolicyName, View<'_>> = BTreeMap::new();
-    for (node, state) in facts.ready() {
-        let silent = is_silent(state, now);
-        for entry in &state.policies {
-            let name = PolicyName { kind: entry.kind, namespace: entry.namespace.clone(), name: entry.name.clone() };
-            let Some(policy) = facts.policies.get(&name).filter(|policy| policy.uid == entry.uid) else { continue };
-            views.entry(name).or_default().add(node, entry, policy.generation, silent);
-        }
-    }
-    let audit = facts.config.as_ref().is_some_and(|config| config.enforcement == Mode::Audit);
-    let status = |(name, policy): (&PolicyName, &PolicyFacts)| {
-        let view = views.remove(name).unwrap_or_default();
-        (name.clone(), policy_status(policy, &view, audit, now))
-    };
-    Folded {
-        policies: facts.policies.iter().map(status).collect(),
-        config: facts.config.as_ref().map(|config| config_status(config, facts, now)),
-    }
-}
-
-impl Facts {
-    /// The states of nodes that are there and ready.
-    fn ready(&self) -> impl Iterator<Item = (&str, &NodeState)> {
-        let ready = self.nodes.iter().filter(|(_, ready)| **ready);
-        ready.filter_map(|(name, _)| Some((name.as_str(), self.states.get(name)?.as_ref())))
-    }
-}
-
-fn is_silent(state: &NodeState, now: Timestamp) -> bool {
-    state.renewed_at.as_deref().and_then(|renewed| age(renewed, now)).is_none_or(|age| age > SILENT)
-}
-
 /// What the nodes say of one policy.
 #[derive(Debug, Default)]
 struct View<'s> {
@@ -129,22 +73,26 @@ struct View<'s> {
 }
 
 impl<'s> View<'s> {
-    fn add(&mut self, node: &'s str, entry: &'s PolicyOnNode, generation: i64, silent: bool) {
+    fn add(&mut self, Voice { node, silent, said }: Voice<'s, &'s Said>, generation: i64) {
         if silent {
             self.silent.insert(node);
             return;
         }
-        for note in &entry.notes {
-            self.notes.entry((note.reason, &note.message)).or_default().insert(node);
-        }
-        if entry.pods == 0 {
+        self.note(node, &said.notes);
+        if said.pods == 0 {
             return;
         }
         self.concerned += 1;
-        if entry.generation == generation && entry.enforced == entry.pods {
+        if said.generation == generation && said.enforced == said.pods {
             self.enforced += 1;
         } else {
             self.behind.insert(node);
+        }
+    }
+
+    fn note(&mut self, node: &'s str, notes: &'s [Note]) {
+        for note in notes {
+            self.notes.entry((note.reason, &note.message)).or_default().insert(node);
         }
     }
 
@@ -186,8 +134,14 @@ fn draft(kind: ConditionKind, status: Truth, reason: &'static str, message: impl
     Draft { kind, status, reason, message: message.into() }
 }
 
-fn policy_status(policy: &PolicyFacts, view: &View<'_>, audit: bool, now: Timestamp) -> PolicyStatus {
+/// The status of a policy; `audit`: whether the configuration turns enforcement off.
+pub(super) fn policy_status(policy: &PolicyFacts, tally: &Tally, audit: bool, now: Timestamp) -> PolicyStatus {
     let before = &policy.status;
+    let mut view = View::default();
+    for voice in tally.of_policy(&policy.uid) {
+        view.add(voice, policy.generation);
+    }
+    let view = &view;
     let (rules, mode) = match &policy.verdict {
         Verdict::Valid { rules, mode, .. } => (Some(*rules), Some(if audit { Mode::Audit } else { *mode })),
         // Those of the version that stays in force.
@@ -302,26 +256,25 @@ fn notice(
     }
 }
 
-fn config_status(config: &ConfigFacts, facts: &Facts, now: Timestamp) -> ConfigStatus {
-    let ready: Vec<&str> = facts.nodes.iter().filter(|(_, ready)| **ready).map(|(name, _)| name.as_str()).collect();
-    let mut behind = BTreeSet::new();
-    let mut silent = BTreeSet::new();
+/// The status of the configuration.
+pub(super) fn config_status(config: &ConfigFacts, tally: &Tally, now: Timestamp) -> ConfigStatus {
     let mut view = View::default();
-    for node in &ready {
-        let Some(state) = facts.states.get(*node).filter(|state| !is_silent(state, now)) else {
-            silent.insert(*node);
+    for Voice { node, silent, said } in tally.of_config() {
+        view.concerned += 1;
+        if silent {
+            view.silent.insert(node);
             continue;
-        };
-        let here = state.config.as_ref().filter(|here| here.uid == config.uid);
-        if here.is_none_or(|here| here.generation != config.generation) {
-            behind.insert(*node);
         }
-        for note in here.into_iter().flat_map(|here| &here.notes) {
-            view.notes.entry((note.reason, &note.message)).or_default().insert(node);
+        let here = said.filter(|here| here.uid == config.uid);
+        view.note(node, here.map(|here| here.notes.as_slice()).unwrap_or_default());
+        if here.is_some_and(|here| here.generation == config.generation) {
+            view.enforced += 1;
+        } else {
+            view.behind.insert(node);
         }
     }
-    let enforced = ready.len() - behind.len() - silent.len();
-    let count = format!("{enforced} of {} ready nodes", ready.len());
+    let View { concerned, enforced, behind, silent, .. } = &view;
+    let count = format!("{enforced} of {concerned} ready nodes");
     let refused = sentence(&config.refused).map(|said| format!("{said}; the last valid version stays in force"));
     let accepted = match (&refused, view.said(&[NoteReason::Refused])) {
         (Some(said), _) => draft(ConditionKind::Accepted, Truth::False, "Invalid", said),
@@ -334,9 +287,9 @@ fn config_status(config: &ConfigFacts, facts: &Facts, now: Timestamp) -> ConfigS
     } else if let Some(said) = view.said(&[NoteReason::Refused, NoteReason::Failed]) {
         draft(kind, Truth::False, "Failed", format!("{count}; {said}"))
     } else if !behind.is_empty() {
-        draft(kind, Truth::False, "Waiting", format!("{count}; not yet: {}", list(&behind)))
+        draft(kind, Truth::False, "Waiting", format!("{count}; not yet: {}", list(behind)))
     } else if !silent.is_empty() {
-        let message = format!("{count}; no agent reports on {}, which are ready: see its pod there", list(&silent));
+        let message = format!("{count}; no agent reports on {}, which are ready: see its pod there", list(silent));
         draft(kind, Truth::Unknown, "AgentSilent", message)
     } else {
         draft(kind, Truth::True, "Enforced", count)
@@ -347,7 +300,7 @@ fn config_status(config: &ConfigFacts, facts: &Facts, now: Timestamp) -> ConfigS
         observed_generation: Some(config.generation),
         default_action: if valid { Some(config.default_action) } else { before.default_action },
         enforcement: if valid { Some(config.enforcement) } else { before.enforcement },
-        enforced: Some(format!("{enforced}/{}", ready.len())),
+        enforced: Some(format!("{enforced}/{concerned}")),
         conditions: dated([accepted, enforced_condition], &before.conditions, config.generation, now),
     }
 }

@@ -3,33 +3,28 @@
 //! When it loses the Lease all of this is dropped at once, with the request that may be under way. Two that lead for a moment write the
 //! same, because what they write follows from what both see.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
-use egress_policy::document::{self, Object};
-use egress_policy::model::{Peer, Policy};
 use egress_policy::spec::API_VERSION;
-use egress_policy::status::{Condition, ConditionKind, NodeState, Note, NoteReason, PolicyStatus, ReportedKind, Truth};
-use egress_policy::warnings::{Warning, WarningReason};
+use egress_policy::status::{Condition, ConditionKind, Truth};
 use futures_util::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::api::{Api, DynamicObject};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Resource, ResourceExt as _};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, warn};
 
 use super::announce::Announcer;
 use super::api::{self, kind_name, resource};
-use super::fold::{ConfigFacts, Facts, PolicyFacts, PolicyName, Verdict, fold};
+use super::board::{Board, Change, Due, Source};
+use super::fold::PolicyName;
 use super::lease::Election;
 use super::node::shortened;
-use super::{Reporter, Round, writer};
+use super::seen::{self, Seen};
+use super::{Reporter, Round};
 
 /// Statuses are written at most once in this time.
 const PACE: Duration = Duration::from_secs(5);
@@ -39,8 +34,10 @@ const REVIEW: Duration = Duration::from_mins(1);
 const REQUEST: Duration = Duration::from_secs(10);
 /// Changes on their way.
 const QUEUE: usize = 1024;
-/// The time beyond the nodes' own that a new version is given to be reported.
-const MARGIN: Duration = Duration::from_secs(10);
+/// States that are listed at once: each is large where many policies are.
+const PAGE: u32 = 100;
+/// A watch that failed this often without a success in between is told of in the log.
+const TOLD: u32 = 4;
 
 /// Stands for leader, leads, and stands again, until `stopped`; then another one may begin at once.
 pub(super) async fn run(
@@ -66,115 +63,25 @@ pub(super) async fn run(
     election.give_up().await;
 }
 
-/// Something that a watch said.
-#[derive(Debug)]
-enum Change {
-    /// A listing begins.
-    Begun(Source),
-    Put(Source, String, Box<Seen>),
-    Gone(Source, String),
-    /// The listing is whole: what it did not have is gone.
-    Done(Source),
-}
-
-/// What is watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Source {
-    Policies,
-    ClusterPolicies,
-    Configs,
-    Nodes,
-    States,
-}
-
-const SOURCES: [Source; 5] =
-    [Source::Policies, Source::ClusterPolicies, Source::Configs, Source::Nodes, Source::States];
-
-/// An object as far as it is needed.
-#[derive(Debug)]
-enum Seen {
-    Policy(Box<(PolicyName, PolicyFacts)>),
-    Config(Box<ConfigFacts>),
-    Node { ready: bool },
-    State(Arc<NodeState>),
-}
-
-/// Everything that was seen, by source and key.
-#[derive(Debug, Default)]
-struct Board {
-    seen: HashMap<(Source, String), Seen>,
-    /// Keys of a listing that is not whole yet.
-    listing: HashMap<Source, Vec<String>>,
-    listed: Vec<Source>,
-    /// When a version of a policy was first seen, by UID.
-    since: HashMap<String, (i64, Instant)>,
-}
-
-impl Board {
-    fn apply(&mut self, change: Change) {
-        match change {
-            Change::Begun(source) => drop(self.listing.insert(source, Vec::new())),
-            Change::Put(source, key, seen) => {
-                if let Some(listing) = self.listing.get_mut(&source) {
-                    listing.push(key.clone());
-                }
-                self.seen.insert((source, key), *seen);
-            }
-            Change::Gone(source, key) => drop(self.seen.remove(&(source, key))),
-            Change::Done(source) => {
-                let keys: HashSet<String> = self.listing.remove(&source).unwrap_or_default().into_iter().collect();
-                self.seen.retain(|(of, key), _| *of != source || keys.contains(key));
-                if !self.listed.contains(&source) {
-                    self.listed.push(source);
-                }
-            }
-        }
-    }
-
-    fn is_whole(&self) -> bool {
-        SOURCES.iter().all(|source| self.listed.contains(source))
-    }
-
-    /// What statuses follow from.
-    fn facts(&mut self, now: Instant) -> Facts {
-        let mut facts = Facts::default();
-        for ((_, key), seen) in &self.seen {
-            match seen {
-                Seen::Policy(policy) => {
-                    let (name, policy) = policy.as_ref();
-                    facts.policies.insert(name.clone(), policy.clone());
-                }
-                Seen::Config(config) => facts.config = Some(config.as_ref().clone()),
-                Seen::Node { ready } => drop(facts.nodes.insert(key.clone(), *ready)),
-                Seen::State(state) => drop(facts.states.insert(key.clone(), Arc::clone(state))),
-            }
-        }
-        let settling = writer::spread(facts.nodes.len()) + MARGIN;
-        let mut since = HashMap::new();
-        for policy in facts.policies.values_mut() {
-            let known = self.since.get(&policy.uid).filter(|(generation, _)| *generation == policy.generation);
-            let (_, first) = known.copied().unwrap_or((policy.generation, now));
-            // A version of which another leader said that it is in force had its time.
-            policy.settled |= now.duration_since(first) >= settling;
-            since.insert(policy.uid.clone(), (policy.generation, first));
-        }
-        self.since = since;
-        facts
-    }
-}
-
 /// Watches and writes, for as long as it is let.
 pub(super) async fn lead(client: Client, reporter: &Reporter, rounds: &watch::Receiver<Option<Round>>) {
     let (told, mut changes) = mpsc::channel(QUEUE);
     let follow = async {
         let dynamic = |kind| Api::<DynamicObject>::all_with(client.clone(), &resource(kind));
         let config = || watcher::Config::default().any_semantic();
+        // The API server's memory has no pages.
+        let paged = watcher::Config::default().page_size(PAGE);
         tokio::join!(
-            feed(Source::Policies, watcher(dynamic("EgressNetworkPolicy"), config()), namespaced_policy, &told),
-            feed(Source::ClusterPolicies, watcher(dynamic("ClusterEgressPolicy"), config()), cluster_policy, &told),
-            feed(Source::Configs, watcher(dynamic("EgressConfig"), config()), self::config, &told),
-            feed(Source::Nodes, watcher(Api::<Node>::all(client.clone()), config()), node, &told),
-            feed(Source::States, watcher(dynamic("EgressNodeState"), config()), state, &told),
+            feed(Source::Policies, watcher(dynamic("EgressNetworkPolicy"), config()), seen::namespaced_policy, &told),
+            feed(
+                Source::ClusterPolicies,
+                watcher(dynamic("ClusterEgressPolicy"), config()),
+                seen::cluster_policy,
+                &told
+            ),
+            feed(Source::Configs, watcher(dynamic("EgressConfig"), config()), seen::config, &told),
+            feed(Source::Nodes, watcher(Api::<Node>::all(client.clone()), config()), seen::node, &told),
+            feed(Source::States, watcher(dynamic("EgressNodeState"), paged), seen::state, &told),
         )
     };
     let write = async {
@@ -184,16 +91,16 @@ pub(super) async fn lead(client: Client, reporter: &Reporter, rounds: &watch::Re
         loop {
             let due = if board.is_whole() { next.max(Instant::now()) + REVIEW } else { Instant::now() + REVIEW };
             match timeout_at(due, changes.recv()).await {
-                Ok(Some(change)) => board.apply(change),
+                Ok(Some(change)) => board.apply(change, Instant::now()),
                 Ok(None) => return,
                 Err(_) => {}
             }
             // Until it is time to write, everything else that comes.
             while let Ok(Some(change)) = timeout_at(next, changes.recv()).await {
-                board.apply(change);
+                board.apply(change, Instant::now());
             }
             while let Ok(change) = changes.try_recv() {
-                board.apply(change);
+                board.apply(change, Instant::now());
             }
             if board.is_whole() {
                 publish(&client, reporter, &mut board, &mut announcer).await;
@@ -218,7 +125,9 @@ async fn feed<K>(
     K: Resource + Clone,
 {
     let mut watch = std::pin::pin!(watch.default_backoff());
+    let mut failures: u32 = 0;
     while let Some(event) = watch.next().await {
+        failures = if event.is_err() { failures.saturating_add(1) } else { 0 };
         let change = match event {
             Ok(Event::Init) => Change::Begun(source),
             Ok(Event::InitApply(object) | Event::Apply(object)) => {
@@ -226,6 +135,10 @@ async fn feed<K>(
             }
             Ok(Event::Delete(object)) => Change::Gone(source, key(&object)),
             Ok(Event::InitDone) => Change::Done(source),
+            Err(error) if failures == TOLD => {
+                warn!(%error, ?source, "the leader cannot watch these: until it can, statuses stay what they are");
+                continue;
+            }
             Err(error) => {
                 debug!(%error, ?source, "a watch of the leader failed");
                 continue;
@@ -244,129 +157,24 @@ fn key<K: Resource>(object: &K) -> String {
     }
 }
 
-fn typed<T: DeserializeOwned + Default>(data: &Value) -> T {
-    // A status that somebody else broke is written anew.
-    data.get("status").and_then(|status| serde_json::from_value(status.clone()).ok()).unwrap_or_default()
-}
-
-/// What the reader of policies says of an object, as it does for files.
-fn judged(object: &DynamicObject, kind: &str) -> document::Documents {
-    let mut whole = serde_json::to_value(object).unwrap_or_default();
-    if let Some(fields) = whole.as_object_mut() {
-        fields.remove("status");
-        // Items of a list may come without.
-        fields.insert("apiVersion".to_owned(), Value::from(API_VERSION));
-        fields.insert("kind".to_owned(), Value::from(kind));
-    }
-    document::read_in_cluster(&whole.to_string())
-}
-
-fn problems(documents: &document::Documents) -> Vec<String> {
-    let said = |problem: &document::Problem| {
-        let place = if problem.path.is_empty() { String::new() } else { format!("{}: ", problem.path) };
-        format!("{place}{}; {}", problem.message, problem.hint)
-    };
-    documents.problems.iter().map(said).collect()
-}
-
-fn namespaced_policy(object: &DynamicObject) -> Seen {
-    policy(object, ReportedKind::EgressNetworkPolicy)
-}
-
-fn cluster_policy(object: &DynamicObject) -> Seen {
-    policy(object, ReportedKind::ClusterEgressPolicy)
-}
-
-fn policy(object: &DynamicObject, kind: ReportedKind) -> Seen {
-    let documents = judged(object, kind_name(kind));
-    let verdict = match documents.objects.first() {
-        Some(Object::Policy(policy)) if documents.problems.is_empty() => valid(policy),
-        _ => Verdict::Refused(problems(&documents)),
-    };
-    let name = PolicyName { kind, namespace: object.namespace(), name: object.name_any() };
-    let status: PolicyStatus = typed(&object.data);
-    let generation = object.metadata.generation.unwrap_or_default();
-    let settled = status.observed_generation == Some(generation)
-        && status.conditions.iter().any(|old| old.kind == ConditionKind::Enforced && old.reason != "Waiting");
-    let facts = PolicyFacts { uid: object.uid().unwrap_or_default(), generation, verdict, settled, status };
-    Seen::Policy(Box::new((name, facts)))
-}
-
-fn valid(policy: &Policy) -> Verdict {
-    let names = policy.rules.iter().filter(|rule| matches!(rule.peer, Peer::DnsName(_))).count();
-    Verdict::Valid {
-        rules: u32::try_from(policy.rules.len()).unwrap_or(u32::MAX),
-        mode: policy.mode,
-        names: u32::try_from(names).unwrap_or(u32::MAX),
-        notes: policy.warnings.iter().map(noted).collect(),
-    }
-}
-
-/// A warning as a note.
-pub(super) fn noted(warning: &Warning) -> Note {
-    let reason = match warning.reason {
-        WarningReason::ShadowedRules => NoteReason::ShadowedRules,
-        WarningReason::OrderedByName => NoteReason::OrderedByName,
-        WarningReason::HostBitsMasked
-        | WarningReason::SingleZeroAddress
-        | WarningReason::OpenShiftZeroAddress
-        | WarningReason::MappedPrefix
-        | WarningReason::NothingLeft
-        | WarningReason::ProtocolOfOtherFamily
-        | WarningReason::SelectsNothing
-        | WarningReason::DenyByName
-        | WarningReason::WildcardNeedsLookups
-        | WarningReason::SharedAddress
-        | WarningReason::NothingJudged
-        | WarningReason::NoNodeSelected => NoteReason::Warning,
-    };
-    let place = if warning.path.is_empty() { String::new() } else { format!("{}: ", warning.path) };
-    Note { reason, message: format!("{place}{}", warning.message) }
-}
-
-fn config(object: &DynamicObject) -> Seen {
-    let documents = judged(object, "EgressConfig");
-    let read = match documents.objects.first() {
-        Some(Object::Config(config)) => Some(config),
-        _ => None,
-    };
-    Seen::Config(Box::new(ConfigFacts {
-        uid: object.uid().unwrap_or_default(),
-        generation: object.metadata.generation.unwrap_or_default(),
-        enforcement: read.map(|config| config.enforcement).unwrap_or_default(),
-        default_action: read.map(|config| config.default_action).unwrap_or_default(),
-        refused: problems(&documents),
-        status: typed(&object.data),
-    }))
-}
-
-fn node(object: &Node) -> Seen {
-    let conditions = object.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let ready =
-        conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    Seen::Node { ready }
-}
-
-fn state(object: &DynamicObject) -> Seen {
-    Seen::State(Arc::new(typed(&object.data)))
-}
-
-/// Writes every status that is not what it should be.
+/// Writes every status that is not what it should be. What is not written or announced now is tried again.
 async fn publish(client: &Client, reporter: &Reporter, board: &mut Board, announcer: &mut Announcer) {
-    let facts = board.facts(Instant::now());
-    let folded = fold(&facts, reporter.clock.now());
-    for (name, status) in &folded.policies {
-        let Some(policy) = facts.policies.get(name) else { continue };
-        if *status != policy.status {
-            let written = timeout(REQUEST, api::write_policy(client, name, status)).await;
-            note_failure(written, &name.name);
+    for due in board.due(Instant::now(), reporter.clock.now()) {
+        let Due { name, uid, status, differs } = &due;
+        let written =
+            if *differs { timeout(REQUEST, api::write_policy(client, name, status)).await } else { Ok(Ok(())) };
+        let told = announcer.announce(&reference(name, uid), &status.conditions).await;
+        if !told || !matches!(written, Ok(Ok(()))) {
+            board.again(name);
         }
-        announcer.announce(&reference(name, &policy.uid), &status.conditions).await;
+        if matches!(written, Ok(Ok(()))) {
+            board.written(due);
+        } else {
+            note_failure(written, &due.name.name);
+        }
     }
-    if let (Some(status), Some(config)) = (&folded.config, &facts.config)
-        && *status != config.status
-    {
-        note_failure(timeout(REQUEST, api::write_config(client, status)).await, "default");
+    if let Some(status) = board.config(reporter.clock.now()) {
+        note_failure(timeout(REQUEST, api::write_config(client, &status)).await, "default");
     }
 }
 
@@ -395,7 +203,6 @@ async fn announce_foreign(rounds: &watch::Receiver<Option<Round>>, announcer: &m
     }
 }
 
-/// What is not written now is tried again with the next change, or at the next review.
 fn note_failure(written: Result<Result<(), kube::Error>, tokio::time::error::Elapsed>, name: &str) {
     match written {
         Ok(Err(error)) if !api::is_missing(&error) => warn!(%error, name, "a status is not written"),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, GetParams, PostParams};
 use kube::{Client, Error};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
@@ -28,9 +28,15 @@ const AGAIN: Duration = Duration::from_secs(2);
 const REQUEST: Duration = Duration::from_secs(10);
 /// Longest time that is spent on giving the Lease up.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// Whoever waits asks at least this seldom, and all of them together no more often than [`ASKED`] times a second.
+/// So many of those that wait ask often, so that the Lease is not free for long however many there are: by the hash of the node's name, so
+/// that nobody has to agree on who they are.
+const CHOSEN: u32 = 10;
+/// How often each of them asks.
 const ASK: Duration = Duration::from_secs(10);
-const ASKED: usize = 50;
+/// The others ask at least this seldom, in case that none of the chosen lives, and all of them together no more often than [`ASKED`] times a
+/// second.
+const ASK_SELDOM: Duration = Duration::from_mins(1);
+const ASKED: usize = 10;
 
 /// What there is to do about the Lease.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,8 +125,10 @@ impl Election {
 
     /// Waits until this agent leads; until when, unless it is renewed. `nodes`: how many agents there may be.
     pub(super) async fn won(&mut self, nodes: impl Fn() -> usize) -> Instant {
-        // Thousands that start together do not ask together.
-        sleep(share(nodes()).mul_f64(rand::random_range(0.0..1.0))).await;
+        // Thousands that start together do not ask together; the chosen are first.
+        let place = self.reporter.place();
+        let first = if is_chosen(nodes(), place) { share(nodes().min(ASKED)) } else { pause(nodes(), place) };
+        sleep(first.mul_f64(rand::random_range(0.0..1.0))).await;
         loop {
             match self.attempt().await {
                 Ok(Some(until)) => {
@@ -130,7 +138,7 @@ impl Election {
                 Ok(None) => {}
                 Err(error) => debug!(%error, "the Lease cannot be had"),
             }
-            sleep(ASK.max(share(nodes())).mul_f64(rand::random_range(0.8..1.2))).await;
+            sleep(pause(nodes(), place).mul_f64(rand::random_range(0.8..1.2))).await;
         }
     }
 
@@ -162,9 +170,15 @@ impl Election {
     /// One try; until when this agent leads if it went well, none if another one does.
     async fn attempt(&mut self) -> Result<Option<Instant>, Error> {
         let began = Instant::now();
-        let found = in_time(self.api.get_opt(LEASE)).await?;
         let time = self.reporter.clock.now();
-        let step = self.candidate.step(found, Instant::now(), time);
+        // Who only waits asks the API server's memory, and what is stored only if the Lease looks free.
+        let mut step = Step::Wait;
+        if !self.mine {
+            step = self.candidate.step(self.read(&GetParams::any()).await?, Instant::now(), time);
+        }
+        if self.mine || step != Step::Wait {
+            step = self.candidate.step(self.read(&GetParams::default()).await?, Instant::now(), time);
+        }
         self.mine = step != Step::Wait;
         let written = match step {
             Step::Wait => return Ok(None),
@@ -179,6 +193,13 @@ impl Election {
                 Ok(None)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    async fn read(&self, params: &GetParams) -> Result<Option<Lease>, Error> {
+        match in_time(self.api.get_with(LEASE, params)).await {
+            Err(Error::Api(status)) if status.code == 404 => Ok(None),
+            found => found.map(Some),
         }
     }
 
@@ -208,9 +229,19 @@ impl Election {
     }
 }
 
+/// Whether the agent with this place (0 to 1) is one of those that ask often.
+fn is_chosen(nodes: usize, place: f64) -> bool {
+    u32::try_from(nodes).is_ok_and(|nodes| place * f64::from(nodes) <= f64::from(CHOSEN))
+}
+
+/// How long one that waits does so before it asks again.
+fn pause(nodes: usize, place: f64) -> Duration {
+    if is_chosen(nodes, place) { ASK } else { ASK_SELDOM.max(share(nodes)) }
+}
+
 /// The time in which as many as there are may ask once each.
 fn share(nodes: usize) -> Duration {
-    Duration::from_secs((nodes / ASKED).try_into().unwrap_or(u64::MAX))
+    Duration::from_millis((nodes.saturating_mul(1000) / ASKED).try_into().unwrap_or(u64::MAX))
 }
 
 async fn in_time<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {

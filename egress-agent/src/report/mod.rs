@@ -3,14 +3,15 @@
 //! ```text
 //! reconcile ─▶ Round ─▶ node ─▶ writer ─▶ EgressNodeState of this node
 //!                                             │ watched by the agent that holds the Lease
-//!                               leader ◀──────┘ ─▶ fold ─▶ status of policies, Events
+//!                     leader ─▶ board ◀───────┘ ─▶ tally ─▶ fold ─▶ status of policies, Events
 //! first Round ─▶ taint ─▶ the own Node, without its taint (where asked for)
 //! ```
-//! Pure: [`node`], [`fold`], [`lease`]'s decisions. The rest only carries. Nothing here can change what the kernel does, and no failure
-//! here is one of enforcement.
+//! Pure: [`node`], [`board`], [`tally`], [`fold`], [`lease`]'s decisions. The rest only carries. Nothing here can change what the kernel
+//! does, and no failure here is one of enforcement.
 
 mod announce;
 mod api;
+mod board;
 mod clock;
 mod compose;
 mod fold;
@@ -18,11 +19,15 @@ mod leader;
 mod lease;
 mod node;
 pub mod rbac;
+mod seen;
 mod taint;
+mod tally;
 mod writer;
 
 #[cfg(test)]
 mod tests;
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use kube::Client;
 use tokio::sync::watch;
@@ -46,6 +51,16 @@ pub(crate) struct Reporter {
     pub(crate) clock: Clock,
     /// Whether a taint is taken off the node when the kernel enforces.
     pub(crate) remove_taint: bool,
+}
+
+impl Reporter {
+    /// A number from 0 to 1 that follows from the node's name: nodes spread by it what all of them do.
+    fn place(&self) -> f64 {
+        let mut hasher = DefaultHasher::new();
+        self.node.hash(&mut hasher);
+        // 16 bits are enough, and exact.
+        f64::from(u16::try_from(hasher.finish() >> 48).unwrap_or(0)) / f64::from(u16::MAX)
+    }
 }
 
 /// Writes the state of the node and stands for leader until `stopped`, and then gives the Lease up. `rounds` has what was last in force;

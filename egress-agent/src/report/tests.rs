@@ -5,6 +5,7 @@ use super::*;
 
 mod composing;
 mod folding;
+mod following;
 mod leading;
 mod scale;
 mod server;

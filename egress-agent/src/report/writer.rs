@@ -3,7 +3,6 @@
 //! Invariant: at most one write in [`LEAST`], and after a change that concerns every node at once each node waits for a time of its
 //! own, so that all together write no more than [`RATE`] times a second however many there are.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use egress_policy::status::NodeState;
@@ -51,14 +50,10 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(client: Client, reporter: Reporter) -> Self {
-        let mut hasher = DefaultHasher::new();
-        reporter.node.hash(&mut hasher);
-        // 16 bits are enough, and exact.
-        let place = f64::from(u16::try_from(hasher.finish() >> 48).unwrap_or(0)) / f64::from(u16::MAX);
         Self {
             states: NodeStates::new(client, &reporter.node),
+            place: reporter.place(),
             clock: reporter.clock,
-            place,
             written: None,
             backoff: Backoff::default(),
             failures: 0,

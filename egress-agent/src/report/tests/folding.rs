@@ -1,18 +1,52 @@
 //! What the states of all nodes make of the status of a policy.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use egress_policy::spec::{DefaultAction, Mode};
 use egress_policy::status::{
-    ConditionKind, ConfigOnNode, NodeState, Note, NoteReason, PolicyOnNode, PolicyStatus, ReportedKind, Truth,
+    ConditionKind, ConfigOnNode, ConfigStatus, NodeState, Note, NoteReason, PolicyOnNode, PolicyStatus, ReportedKind,
+    Truth,
 };
 use k8s_openapi::jiff::{Timestamp, ToSpan as _};
 
-use super::fold::{ConfigFacts, Facts, PolicyFacts, PolicyName, Verdict, fold};
+use super::fold::{ConfigFacts, PolicyFacts, PolicyName, Verdict, config_status, policy_status};
+use super::tally::Tally;
 
 const UID: &str = "u";
 const GENERATION: i64 = 7;
+
+/// Everything that statuses follow from.
+#[derive(Default)]
+struct Facts {
+    policies: BTreeMap<PolicyName, PolicyFacts>,
+    config: Option<ConfigFacts>,
+    /// Whether each node is ready.
+    nodes: BTreeMap<String, bool>,
+    states: BTreeMap<String, NodeState>,
+}
+
+struct Folded {
+    policies: BTreeMap<PolicyName, PolicyStatus>,
+    config: Option<ConfigStatus>,
+}
+
+fn fold(facts: &Facts, now: Timestamp) -> Folded {
+    let mut tally = Tally::default();
+    for (name, ready) in &facts.nodes {
+        tally.node(name, Some(*ready));
+    }
+    for (name, state) in &facts.states {
+        tally.state(name, Some(state.clone()));
+    }
+    tally.changed(now);
+    let audit = facts.config.as_ref().is_some_and(|config| config.enforcement == Mode::Audit);
+    let status =
+        |(name, policy): (&PolicyName, &PolicyFacts)| (name.clone(), policy_status(policy, &tally, audit, now));
+    Folded {
+        policies: facts.policies.iter().map(status).collect(),
+        config: facts.config.as_ref().map(|config| config_status(config, &tally, now)),
+    }
+}
 
 fn now() -> Timestamp {
     "2026-11-28T08:00:00Z".parse().unwrap()
@@ -39,7 +73,7 @@ fn config(enforcement: Mode) -> ConfigFacts {
         enforcement,
         default_action: DefaultAction::Deny,
         refused: Vec::new(),
-        status: egress_policy::status::ConfigStatus::default(),
+        status: ConfigStatus::default(),
     }
 }
 
@@ -113,7 +147,7 @@ impl Case {
             policies: if self == Self::NotConcerned { Vec::new() } else { vec![entry] },
             ..NodeState::default()
         };
-        facts.states.insert(node.to_owned(), Arc::new(state));
+        facts.states.insert(node.to_owned(), state);
     }
 
     /// Whether the node counts, and whether it enforces.
@@ -197,7 +231,7 @@ fn what_nodes_say_goes_into_the_condition_that_it_is_about_with_their_names() {
     for number in 0..8 {
         let node = format!("node-{number}");
         Case::Enforced.add(&mut facts, &node);
-        let mut state = NodeState::clone(&facts.states[&node]);
+        let mut state = facts.states[&node].clone();
         for (reason, message) in [
             (NoteReason::NameFails, "api.example.com: SERVFAIL"),
             (NoteReason::ShadowedRules, "rule 3 never decides"),
@@ -205,7 +239,7 @@ fn what_nodes_say_goes_into_the_condition_that_it_is_about_with_their_names() {
         ] {
             state.policies[0].notes.push(Note { reason, message: message.to_owned() });
         }
-        facts.states.insert(node, Arc::new(state));
+        facts.states.insert(node, state);
     }
     let folded = fold(&facts, now());
     let said = |kind: ConditionKind| {
@@ -273,7 +307,7 @@ fn the_configuration_counts_every_ready_node() {
         facts.nodes.insert(node.to_owned(), ready);
         let config = generation.map(|generation| ConfigOnNode { uid: "c".to_owned(), generation, notes: Vec::new() });
         let state = NodeState { renewed_at: Some(now().to_string()), config, ..NodeState::default() };
-        facts.states.insert(node.to_owned(), Arc::new(state));
+        facts.states.insert(node.to_owned(), state);
     };
     add("a", true, Some(2));
     add("b", true, Some(1));
@@ -290,7 +324,7 @@ fn the_configuration_counts_every_ready_node() {
     };
     let (count, status, reason, _) = said(&facts);
     assert_eq!((count.as_str(), status, reason.as_str()), ("1/3", Truth::False, "Waiting"));
-    facts.states.insert("b".to_owned(), Arc::clone(&facts.states["a"]));
+    facts.states.insert("b".to_owned(), facts.states["a"].clone());
     let (count, status, reason, message) = said(&facts);
     assert_eq!((count.as_str(), status, reason.as_str()), ("2/3", Truth::Unknown, "AgentSilent"));
     assert!(message.contains("no agent reports on d"), "{message}");

@@ -37,6 +37,8 @@ struct State {
     failures: Vec<(Method, String, u16, usize)>,
     /// What somebody else puts at a path just before a request of this method for it is answered.
     surprises: Vec<(Method, String, Value)>,
+    /// What the memory of the API server goes on to say of a path.
+    frozen: HashMap<String, Value>,
     /// When requests that change something came, and about what.
     writes: Vec<(tokio::time::Instant, String)>,
 }
@@ -61,13 +63,13 @@ impl Server {
 
     /// Puts an object there, as somebody else would.
     pub(super) fn put(&self, path: &str, object: Value) {
-        self.state().put(path, object);
+        drop(self.state().put(path, object));
     }
 
     pub(super) fn remove(&self, path: &str) {
         let mut state = self.state();
         if let Some(object) = state.objects.remove(path) {
-            state.tell(path, "DELETED", &object);
+            state.tell(path, "DELETED", &object.to_string());
         }
     }
 
@@ -93,6 +95,13 @@ impl Server {
     /// Somebody else puts an object there while a request of `method` for it is on its way.
     pub(super) fn surprise(&self, method: Method, path: &str, object: Value) {
         self.state().surprises.push((method, path.to_owned(), object));
+    }
+
+    /// Whoever asks the memory of the API server for this object is told what it is now, from now on.
+    pub(super) fn freeze(&self, path: &str) {
+        let mut state = self.state();
+        let object = state.objects[path].clone();
+        state.frozen.insert(path.to_owned(), object);
     }
 
     /// What was asked, by verb and resource, since it was last asked for.
@@ -132,15 +141,16 @@ impl Server {
         }
         if let Some(at) = state.surprises.iter().position(|(method, of, _)| *method == parts.method && *of == path) {
             let (_, path, object) = state.surprises.remove(at);
-            state.put(&path, object);
+            drop(state.put(&path, object));
         }
         let answer = state.handle(&parts.method, &path, &query, &body);
-        let text = answer.as_ref().map_or_else(|_| String::new(), ToString::to_string);
-        if let Some(count) = state.counts.get_mut(&kind) {
-            count.received += u64::try_from(text.len()).unwrap();
-        }
         match answer {
-            Ok(_) => Response::new(Full::from(text.into_bytes()).boxed_unsync()),
+            Ok(text) => {
+                if let Some(count) = state.counts.get_mut(&kind) {
+                    count.received += u64::try_from(text.len()).unwrap();
+                }
+                Response::new(Full::from(text.into_bytes()).boxed_unsync())
+            }
             Err(code) => failed(code),
         }
     }
@@ -207,7 +217,8 @@ impl State {
         Some(found.2)
     }
 
-    fn put(&mut self, path: &str, mut object: Value) -> Value {
+    /// The text of what is there now.
+    fn put(&mut self, path: &str, mut object: Value) -> String {
         self.version += 1;
         let before = self.objects.get(path);
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
@@ -222,15 +233,14 @@ impl State {
         let generation = before.map_or(0, |before| before["metadata"]["generation"].as_i64().unwrap());
         object["metadata"]["generation"] = json!(if same { generation } else { generation + 1 });
         let kind = if before.is_some() { "MODIFIED" } else { "ADDED" };
-        self.objects.insert(path.to_owned(), object.clone());
-        self.tell(path, kind, &object);
-        object
+        let text = object.to_string();
+        self.objects.insert(path.to_owned(), object);
+        self.tell(path, kind, &text);
+        text
     }
 
-    fn tell(&mut self, path: &str, kind: &str, object: &Value) {
-        let mut line = json!({"type": kind, "object": object}).to_string().into_bytes();
-        line.push(b'\n');
-        let line = Bytes::from(line);
+    fn tell(&mut self, path: &str, kind: &str, object: &str) {
+        let line = Bytes::from(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n"));
         let mut told = 0;
         self.watches.retain(|(of, only, sender)| {
             !belongs(path, of) || !is_named(path, only.as_deref()) || {
@@ -245,13 +255,16 @@ impl State {
         }
     }
 
-    fn handle(&mut self, method: &Method, path: &str, query: &str, body: &[u8]) -> Result<Value, u16> {
-        let parsed: Value =
+    fn handle(&mut self, method: &Method, path: &str, query: &str, body: &[u8]) -> Result<String, u16> {
+        let mut parsed: Value =
             if body.is_empty() { Value::Null } else { serde_json::from_slice(body).map_err(|_| 400_u16)? };
         let (object_path, is_status) = path.strip_suffix("/status").map_or((path, false), |path| (path, true));
-        let before = self.objects.get(object_path).cloned();
+        let before = self.objects.get(object_path);
         match *method {
-            Method::GET => before.or_else(|| self.list(path, only(query))).ok_or(404),
+            Method::GET if query.contains("resourceVersion=0") && self.frozen.contains_key(path) => {
+                Ok(self.frozen[path].to_string())
+            }
+            Method::GET => before.map(Value::to_string).or_else(|| self.list(path, only(query))).ok_or(404),
             Method::POST => {
                 let path = format!("{path}/{}", parsed["metadata"]["name"].as_str().ok_or(422_u16)?);
                 if self.objects.contains_key(&path) { Err(409) } else { Ok(self.put(&path, parsed)) }
@@ -262,16 +275,22 @@ impl State {
                 if *wanted == before["metadata"]["resourceVersion"] { Ok(self.put(path, parsed)) } else { Err(409) }
             }
             Method::PATCH if is_status => {
-                let mut object = before.ok_or(404_u16)?;
+                // What cannot change is not copied: states are large.
+                let mut object = json!({});
+                for (field, value) in before.ok_or(404_u16)?.as_object().unwrap() {
+                    if field != "status" || !query.contains("force=true") {
+                        object[field] = value.clone();
+                    }
+                }
                 if query.contains("force=true") {
-                    object["status"] = parsed["status"].clone();
+                    object["status"] = parsed["status"].take();
                 } else {
                     merge(&mut object["status"], &parsed["status"]);
                 }
                 Ok(self.put(object_path, object))
             }
             Method::PATCH => {
-                let mut object = before.unwrap_or_else(|| json!({}));
+                let mut object = before.cloned().unwrap_or_else(|| json!({}));
                 let wanted = &parsed["metadata"]["resourceVersion"];
                 if !wanted.is_null() && *wanted != object["metadata"]["resourceVersion"] {
                     return Err(409);
@@ -283,7 +302,7 @@ impl State {
         }
     }
 
-    fn list(&self, path: &str, only: Option<&str>) -> Option<Value> {
+    fn list(&self, path: &str, only: Option<&str>) -> Option<String> {
         let collection =
             ["egressnetworkpolicies", "clusteregresspolicies", "egressconfigs", "egressnodestates", "nodes"];
         collection.contains(&path.rsplit('/').next()?).then_some(())?;
@@ -294,7 +313,8 @@ impl State {
             .map(|(_, object)| object)
             .collect();
         Some(
-            json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": self.version.to_string()}, "items": items}),
+            json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": self.version.to_string()}, "items": items})
+                .to_string(),
         )
     }
 }
