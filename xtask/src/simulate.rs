@@ -114,10 +114,11 @@ fn table(rows: &[Row]) -> String {
     for phase in phases {
         let of_phase: Vec<&Row> = rows.iter().filter(|row| row.phase == phase).collect();
         let all: f64 = of_phase.iter().map(|row| row.sent + row.received).sum();
+        let asked: f64 = of_phase.iter().map(|row| row.requests).sum();
         let mut joined: Vec<Row> = Vec::new();
         for row in of_phase {
             let (verb, _) = row.what.split_once(' ').unwrap_or((row.what.as_str(), ""));
-            let is_small = verb != "names" && row.sent + row.received < all / 100.0;
+            let is_small = verb != "names" && row.sent + row.received < all / 100.0 && row.requests < asked / 10.0;
             let what = match verb {
                 "WATCH" | "BOOKMARK" => format!("{verb}, all kinds"),
                 _ if is_small => format!("{verb}, other kinds"),
@@ -198,12 +199,16 @@ mod tests {
             row("EVENT nodes", 0.0, 835_417_100.0),
             row("EVENT pods", 0.0, 100.0),
             row("EVENT services", 0.0, 23.0),
+            row("GET leases", 10.0, 1.0),
+            row("GET nodes", 1.0, 1.0),
             row("WATCH nodes", 16.67, 0.0),
             row("WATCH pods", 16.67, 0.0),
         ];
         let table = table(&rows);
         assert!(table.contains("| starts | EVENT nodes |  |  | 835 MB /s |\n"), "{table}");
         assert!(table.contains("| starts | EVENT, other kinds |  |  | 123 B /s |\n"), "{table}");
+        assert!(table.contains("| starts | GET leases | 10.0 /s | "), "few bytes, many requests: {table}");
+        assert!(table.contains("| starts | GET, other kinds | 1.00 /s | "), "{table}");
         assert!(table.contains("| starts | WATCH, all kinds | 33.3 /s |  |  |\n"), "{table}");
         assert_eq!(number(1_234_567.0), "1,234,567");
         assert_eq!((grouped("40"), grouped("5000")), ("40".to_owned(), "5,000".to_owned()));
