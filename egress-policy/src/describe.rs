@@ -12,8 +12,8 @@ use crate::rules::{RankedPeer, RankedRule, RuleList, RuleOrigin};
 pub struct TableDescription {
     /// The rule list's fingerprint, in hexadecimal.
     pub fingerprint: String,
-    /// The rules by rank.
-    pub rules: Vec<RuleDescription>,
+    /// The rules by rank; none at ranks that are vacant.
+    pub rules: Vec<Option<RuleDescription>>,
 }
 
 /// One rule behind a table.
@@ -63,22 +63,33 @@ impl TableDescription {
     }
 
     fn of(list: &RuleList, fingerprint: &[u8; 32]) -> Self {
-        Self { fingerprint: hex::encode(fingerprint), rules: list.rules.iter().map(RuleDescription::new).collect() }
+        Self { fingerprint: hex::encode(fingerprint), rules: list.rules.iter().map(RuleDescription::of).collect() }
     }
 
     /// The rule of `rank`.
     pub fn rule(&self, rank: u32) -> Option<&RuleDescription> {
-        self.rules.get(usize::try_from(rank).ok()?)
+        self.rules.get(usize::try_from(rank).ok()?)?.as_ref()
+    }
+
+    /// The rules with their ranks.
+    pub fn ranked(&self) -> impl Iterator<Item = (u32, &RuleDescription)> {
+        (0..).zip(&self.rules).filter_map(|(rank, rule)| Some((rank, rule.as_ref()?)))
     }
 }
 
 impl RuleDescription {
+    fn of(rule: &RankedRule) -> Option<Self> {
+        (!rule.is_vacant()).then(|| Self::new(rule))
+    }
+
     fn new(rule: &RankedRule) -> Self {
         // A service is judged by a rule about its endpoints, which is the one to name (§7.3).
         let decider = if let RuleOrigin::Service(service) = &rule.origin { &service.by } else { &rule.origin };
         let (policy, number, name) = match decider {
             RuleOrigin::Policy { key, number, name } => (Some(Arc::clone(key)), Some(*number), name.clone()),
-            RuleOrigin::Builtin(_) | RuleOrigin::Service(_) | RuleOrigin::Default => (None, None, None),
+            RuleOrigin::Builtin(_) | RuleOrigin::Service(_) | RuleOrigin::Default | RuleOrigin::Vacant => {
+                (None, None, None)
+            }
         };
         let dns_name = match &rule.peer {
             RankedPeer::DnsName(name) => Some(name.to_string()),
@@ -119,7 +130,7 @@ mod tests {
         assert_eq!(description.fingerprint.len(), 64);
         let json = serde_json::to_string(&description).unwrap();
         assert_eq!(serde_json::from_str::<TableDescription>(&json).unwrap(), description);
-        let first = description.rules.iter().find(|rule| rule.policy.is_some()).unwrap();
+        let first = description.ranked().find(|(_, rule)| rule.policy.is_some()).unwrap().1;
         assert_eq!(
             serde_json::to_value(first).unwrap(),
             serde_json::json!({
@@ -133,7 +144,7 @@ mod tests {
                 "text": "Allow 1.2.3.0/24 TCP/443",
             })
         );
-        let second = description.rules.iter().find(|rule| rule.number == Some(2)).unwrap();
+        let second = description.ranked().find(|(_, rule)| rule.number == Some(2)).unwrap().1;
         assert_eq!((second.text.as_str(), second.dns_name.as_deref()), ("Deny *.foo.com", Some("*.foo.com")));
         let last = u32::try_from(rules.rules.len() - 1).unwrap();
         assert_eq!(description.rule(last).unwrap().origin, "default action");

@@ -113,7 +113,7 @@ pub fn explain_named(
     let mut real = Evaluation::new(keys);
     let mut audit = Evaluation::new(keys);
     let mut considered = Vec::new();
-    for (rule, rank) in list.rules.iter().zip(0..) {
+    for (rule, rank) in list.rules.iter().zip(0..).filter(|(rule, _)| !rule.is_vacant()) {
         if real.is_done() && audit.is_done() {
             break;
         }
@@ -145,7 +145,7 @@ pub(crate) fn judge(list: &RuleList, address: IpAddr, protocol: u8, port: u16) -
     let target = Target { address: address.to_canonical(), names: &[], protocol, port: Some(port) };
     let keys = KeyRange::ports(protocol, port, port);
     let (mut real, mut audit) = (Evaluation::new(keys), Evaluation::new(keys));
-    for (rule, rank) in list.rules.iter().zip(0..) {
+    for (rule, rank) in list.rules.iter().zip(0..).filter(|(rule, _)| !rule.is_vacant()) {
         if real.is_done() && audit.is_done() {
             break;
         }

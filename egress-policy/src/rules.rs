@@ -7,6 +7,7 @@
 mod builtin;
 mod fingerprint;
 mod services;
+mod vacancies;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -85,6 +86,8 @@ pub enum RuleOrigin {
     Service(Arc<ServiceOrigin>),
     /// The default action.
     Default,
+    /// Nowhere: no rule has this rank, and one that is added may have it.
+    Vacant,
 }
 
 impl fmt::Display for RuleOrigin {
@@ -94,6 +97,7 @@ impl fmt::Display for RuleOrigin {
             Self::Policy { key, number, .. } => write!(f, "rule {number} of {key}"),
             Self::Service(service) => write!(f, "{service}"),
             Self::Default => f.write_str("default action"),
+            Self::Vacant => f.write_str("no rule"),
         }
     }
 }
@@ -171,6 +175,11 @@ impl RankedRule {
             RankedPeer::Cidr { except, .. } => except,
             RankedPeer::Any | RankedPeer::Networks(_) | RankedPeer::DnsName(_) | RankedPeer::Nodes { .. } => &[],
         }
+    }
+
+    /// Whether it belongs to the head of the list, which a Pass may end: the firewall's own rules and the Admin tier.
+    pub(crate) const fn is_head(&self) -> bool {
+        matches!(self.tier, Tier::Builtin | Tier::Admin)
     }
 
     /// Whether the rule can match any address at all; a name can have any.
@@ -348,10 +357,9 @@ pub(crate) fn ranked(policy: &Policy, mode: Mode, rule: &Rule, number: u32, node
 }
 
 impl RuleList {
-    /// Rank of the first rule of a policy.
-    pub(crate) fn first_of_policies(&self) -> u32 {
-        let first = self.rules.iter().position(|rule| matches!(rule.origin, RuleOrigin::Policy { .. }));
-        u32::try_from(first.unwrap_or(self.rules.len())).unwrap_or(u32::MAX)
+    /// Whether rules of the list are about DNS names.
+    pub fn has_names(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule.peer, RankedPeer::DnsName(_)))
     }
 
     /// The names that rules of the list are about, each once.

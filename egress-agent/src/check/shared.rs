@@ -60,7 +60,9 @@ fn warning(origin: &RuleOrigin, allowed: &str, refused: &str, address: IpAddr) -
         RuleOrigin::Policy { key, number, .. } => {
             (Some(Arc::clone(key)), format!("spec.egress[{}].to.dnsName", number.saturating_sub(1)))
         }
-        RuleOrigin::Builtin(_) | RuleOrigin::Service(_) | RuleOrigin::Default => (None, String::new()),
+        RuleOrigin::Builtin(_) | RuleOrigin::Service(_) | RuleOrigin::Default | RuleOrigin::Vacant => {
+            (None, String::new())
+        }
     };
     Warning {
         reason: WarningReason::SharedAddress,

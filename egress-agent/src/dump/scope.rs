@@ -61,7 +61,7 @@ impl Scope {
 
     /// Whether a rule of the policy is in the table, if one is asked for.
     fn admits_description(&self, description: Option<&TableDescription>) -> bool {
-        self.policy.is_none() || description.is_some_and(|table| table.rules.iter().any(|rule| self.admits_rule(rule)))
+        self.policy.is_none() || description.is_some_and(|table| table.ranked().any(|(_, rule)| self.admits_rule(rule)))
     }
 
     pub(super) fn admits_rule(&self, rule: &RuleDescription) -> bool {
@@ -71,9 +71,9 @@ impl Scope {
 
     /// The names that the tables' rules are about, as far as they are asked for.
     pub(super) fn patterns(&self, tables: &[TableView]) -> Vec<NamePattern> {
-        let rules = tables.iter().filter_map(|table| table.description.as_deref()).flat_map(|table| &table.rules);
+        let rules = tables.iter().filter_map(|table| table.description.as_deref()).flat_map(TableDescription::ranked);
         let mut texts: Vec<&str> =
-            rules.filter(|rule| self.admits_rule(rule)).filter_map(|rule| rule.dns_name.as_deref()).collect();
+            rules.filter(|(_, rule)| self.admits_rule(rule)).filter_map(|(_, rule)| rule.dns_name.as_deref()).collect();
         texts.sort_unstable();
         texts.dedup();
         texts.into_iter().filter_map(|text| NamePattern::parse(text).ok()).collect()

@@ -113,7 +113,7 @@ pub(super) fn endpoints(
 /// Policies in the order of their first rules.
 fn policies(description: &TableDescription) -> Vec<String> {
     let mut policies: Vec<String> = Vec::new();
-    for policy in description.rules.iter().filter_map(|rule| rule.policy.as_ref()).map(ToString::to_string) {
+    for policy in description.ranked().filter_map(|(_, rule)| rule.policy.as_ref()).map(ToString::to_string) {
         if policies.last() != Some(&policy) {
             policies.push(policy);
         }
@@ -207,7 +207,7 @@ pub(super) fn tables(views: Vec<TableView>, endpoints: &[EndpointView], scope: &
     let row = |view: TableView| TableRow {
         table: number(&view),
         fingerprint: view.description.as_ref().map(|description| description.fingerprint.clone()),
-        rules: view.info.rules,
+        rules: rules(&view),
         deny_response: if view.info.flags & flag::REJECT == 0 { "Drop" } else { "Reject" },
         shared_counters: view.info.flags & flag::SHARED_COUNTERS != 0,
         endpoints: of_table.remove(&view.reference).unwrap_or_default(),
@@ -215,6 +215,12 @@ pub(super) fn tables(views: Vec<TableView>, endpoints: &[EndpointView], scope: &
         prefixes: Prefixes { view, scope: scope.clone() },
     };
     views.into_iter().map(row).collect()
+}
+
+/// Number of rules; of ranks, if it is not known which of them are vacant.
+fn rules(view: &TableView) -> u32 {
+    let described = view.description.as_ref().map(|description| description.ranked().count());
+    described.and_then(|count| u32::try_from(count).ok()).unwrap_or(view.info.rules)
 }
 
 fn number(view: &TableView) -> TableNumber {
@@ -285,8 +291,8 @@ impl Counted {
     }
 
     fn rows(&self) -> impl Iterator<Item = RuleRow<'_>> {
-        let rules = self.description.iter().flat_map(|description| &description.rules);
-        (0..).zip(rules).map(|(rank, rule): (u32, _)| {
+        let rules = self.description.iter().flat_map(|description| description.ranked());
+        rules.map(|(rank, rule)| {
             let counter = self.counters.as_ref().and_then(|counters| counters.get(usize::try_from(rank).ok()?));
             RuleRow {
                 table: self.table,

@@ -110,7 +110,7 @@ impl RuleRow {
         let rule = list.rules.get(usize::try_from(rank).ok()?)?;
         let name = match &rule.origin {
             RuleOrigin::Policy { name, .. } => name.as_deref().map(ToOwned::to_owned),
-            RuleOrigin::Builtin(_) | RuleOrigin::Service(_) | RuleOrigin::Default => None,
+            RuleOrigin::Builtin(_) | RuleOrigin::Service(_) | RuleOrigin::Default | RuleOrigin::Vacant => None,
         };
         Some(Self { rank, origin: rule.origin.to_string(), name, text: rule.text() })
     }

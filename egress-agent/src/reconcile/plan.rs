@@ -253,6 +253,7 @@ impl Planner {
         }
         let reject = set.config.deny_response == DenyResponse::Reject;
         let follow = stays && list.rules.len() >= FOLLOWED_FROM;
+        let list = if follow { list.with_vacancies(self.limits.rules) } else { list };
         Judgement::List(self.compile(list, reject, follow.then_some((set, selection))))
     }
 

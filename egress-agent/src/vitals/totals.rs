@@ -45,7 +45,7 @@ impl RuleKey {
     }
 
     /// Of a table that counts only allowed and denied.
-    fn shared(index: usize) -> Self {
+    fn shared(index: u32) -> Self {
         let verdict = if index == 0 { "allow" } else { "deny" };
         Self { policy: OTHER.to_owned(), rule: OTHER.to_owned(), verdict: verdict.to_owned() }
     }
@@ -140,10 +140,10 @@ fn file(state_dir: &Path) -> PathBuf {
 
 fn each(tables: &[Counted], mut take: impl FnMut(RuleKey, Counter)) {
     for table in tables {
-        for (index, counter) in table.counters.iter().enumerate() {
+        for (rank, counter) in (0..).zip(&table.counters) {
             if table.shared {
-                take(RuleKey::shared(index), *counter);
-            } else if let Some(rule) = table.description.rules.get(index) {
+                take(RuleKey::shared(rank), *counter);
+            } else if let Some(rule) = table.description.rule(rank) {
                 take(RuleKey::new(rule), *counter);
             }
         }

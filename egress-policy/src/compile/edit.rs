@@ -2,8 +2,8 @@
 //!
 //! What a table says of an address depends on the rules whose prefixes contain it. So of a rule that changes, the prefixes of its old and
 //! its new form and everything inside them are visited, with the folds of what lies around them; the rest of the table stays. Classes that
-//! nothing leads to any more remain in the class array until all of it is compiled again. Exchanges that reach further are
-//! none for this, and neither are lists with rules about names.
+//! nothing leads to any more remain in the class array until all of it is compiled again. Rules about names, about everything and Pass
+//! reach further: they stay where they are.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use super::table::Table;
 use super::verdicts::Verdicts;
 use super::walk::{FAMILIES, Family, Mention, Prefix, Walk, inside, mentions};
 use super::{CompileError, Limits, Whole, whole};
-use crate::rules::{RankedRule, RuleList};
+use crate::model::Action;
+use crate::rules::{RankedPeer, RankedRule, RuleList};
 
 /// Where more than one in so many mentions would be visited again, all of them are: that costs less.
 const SHARE: usize = 4;
@@ -63,20 +64,16 @@ impl Editable {
     /// Exchanges rules. `None`: that is not local, or does not fit, and everything is to be compiled.
     #[must_use]
     pub fn exchange(mut self, exchanges: Vec<Exchange>) -> Option<Self> {
-        // What names lead to is looked up by the class array of a list that is compiled as a whole, also by an agent that starts later.
-        if !self.table.names.is_empty() {
-            return None;
-        }
         let removed = mentions_of(exchanges.iter().map(|(rank, _)| (*rank, self.rule(*rank))));
         let added = mentions_of(exchanges.iter().map(|(rank, rule)| (*rank, Some(rule))));
         let parts = FAMILIES.map(|family| parts(&removed, &added, family));
-        if parts.iter().flatten().any(|part| part.is_everything()) {
-            return None;
-        }
         let list = Arc::make_mut(&mut self.list);
         for (rank, rule) in exchanges {
             let place = list.rules.get_mut(usize::try_from(rank).ok()?)?;
-            self.verdicts.exchange(rank, place, &rule)?;
+            if !is_local(place) || !is_local(&rule) || place.is_head() != rule.is_head() {
+                return None;
+            }
+            self.verdicts.exchange(rank, &rule);
             *place = rule;
         }
         let mut visited = 0;
@@ -91,8 +88,23 @@ impl Editable {
         Some(self)
     }
 
-    fn rule(&self, rank: u32) -> Option<&RankedRule> {
+    /// The rules, for what nothing in the table depends on.
+    pub(crate) fn list_mut(&mut self) -> &mut RuleList {
+        Arc::make_mut(&mut self.list)
+    }
+
+    /// The rule at a rank.
+    pub(crate) fn rule(&self, rank: u32) -> Option<&RankedRule> {
         self.list.rules.get(usize::try_from(rank).ok()?)
+    }
+
+    /// How many mentions of prefixes lie inside those of `rule`: what is compiled again when it changes. `None`: everything.
+    pub(crate) fn reach(&self, rule: &RankedRule) -> Option<usize> {
+        let families = || FAMILIES.iter().zip(&self.mentions);
+        let prefixes = rule.networks().iter().flat_map(|network| {
+            families().filter_map(move |(family, mentions)| Some(inside(mentions, Prefix::of(network, *family)?).len()))
+        });
+        is_local(rule).then(|| prefixes.sum())
     }
 
     /// Compiles parts of both families again.
@@ -109,6 +121,12 @@ impl Editable {
         splice(&mut table.prefixes6, prefixes6, parts6, |net| Prefix::of(&IpNet::V6(*net), Family::V6));
         (table.prefixes() <= limit && self.classes.entries().len() <= self.most_entries).then_some(())
     }
+}
+
+/// Whether a rule decides about nothing but what lies inside its prefixes, and these are not everything.
+fn is_local(rule: &RankedRule) -> bool {
+    let is_everywhere = || rule.networks().iter().any(|network| network.prefix_len() == 0);
+    rule.action != Action::Pass && !matches!(rule.peer, RankedPeer::DnsName(_)) && !is_everywhere()
 }
 
 /// The mentions in rules, by family.

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use egress_common::table::Leaf;
 
-use crate::model::{Mode, Tier};
+use crate::model::Mode;
 use crate::ports::{KeyRange, LAST_KEY, Ports};
 use crate::rules::RankedRule;
 
@@ -31,7 +31,7 @@ impl State {
 
     /// What the rule of `rank` adds where it matches.
     pub(super) fn of(rule: &RankedRule, rank: u32) -> Self {
-        let head = matches!(rule.tier, Tier::Builtin | Tier::Admin);
+        let head = rule.is_head();
         let enforced = rule.mode == Mode::Enforce;
         let at = |present: bool| if present { rank } else { NONE };
         Self { ranks: [at(head && enforced), at(!head && enforced), at(head), at(!head)] }

@@ -11,7 +11,7 @@ use egress_common::table::Leaf;
 use super::CompileError;
 use super::classes::Classes;
 use super::fold::{NONE, State};
-use crate::model::{Action, Mode, Tier};
+use crate::model::Mode;
 use crate::rules::{RankedPeer, RankedRule};
 
 /// What every rank does when it is the first match.
@@ -38,7 +38,7 @@ pub(super) struct Head {
 impl Head {
     fn of<'r>(rules: impl Iterator<Item = (&'r RankedRule, u32)>) -> Self {
         let mut head = Self { first_pass: NONE, end: 0 };
-        for (rule, rank) in rules.take_while(|(rule, _)| is_head(rule)) {
+        for (rule, rank) in rules.take_while(|(rule, _)| rule.is_head()) {
             head.end = rank + 1;
             if rule.decision(rank).is_none() {
                 head.first_pass = head.first_pass.min(rank);
@@ -77,33 +77,23 @@ fn effect(rule: &RankedRule, rank: u32) -> Effect {
     if rule.mode == Mode::Audit { effect.audited() } else { effect }
 }
 
-pub(super) const fn is_head(rule: &RankedRule) -> bool {
-    matches!(rule.tier, Tier::Builtin | Tier::Admin)
-}
-
 impl Verdicts {
     pub(super) fn of(rules: &[RankedRule]) -> Self {
         let ranked = || rules.iter().zip(0_u32..);
         let named = || ranked().filter(|(rule, _)| matches!(rule.peer, RankedPeer::DnsName(_)));
         Self {
             effects: ranked().map(|(rule, rank)| effect(rule, rank)).collect(),
-            head_rules: u32::try_from(rules.iter().take_while(|rule| is_head(rule)).count()).unwrap_or(u32::MAX),
+            head_rules: u32::try_from(rules.iter().take_while(|rule| rule.is_head()).count()).unwrap_or(u32::MAX),
             names: named().next().is_some().then(|| Head::of(named())),
             all: Head::of(ranked()),
         }
     }
 
-    /// Lets another rule stand at `rank`, if nothing but what that rank does depends on it.
-    pub(super) fn exchange(&mut self, rank: u32, before: &RankedRule, after: &RankedRule) -> Option<()> {
-        let plain = |rule: &RankedRule| {
-            let passes = matches!(rule.action, Action::Pass);
-            !passes && !matches!(rule.peer, RankedPeer::DnsName(_))
-        };
-        if is_head(before) != is_head(after) || !plain(before) || !plain(after) {
-            return None;
+    /// Lets another rule stand at `rank`, on which nothing depends but what that rank does.
+    pub(super) fn exchange(&mut self, rank: u32, rule: &RankedRule) {
+        if let Some(known) = usize::try_from(rank).ok().and_then(|rank| self.effects.get_mut(rank)) {
+            *known = effect(rule, rank);
         }
-        *self.effects.get_mut(usize::try_from(rank).ok()?)? = effect(after, rank);
-        Some(())
     }
 
     /// What the rule of `rank` does; nothing for [`NONE`].

@@ -48,11 +48,6 @@ impl Prefix {
         self.length <= other.length && (self.bits ^ other.bits) & !outside == 0
     }
 
-    /// Whether it holds every address.
-    pub(super) fn is_everything(self) -> bool {
-        self.length == 0
-    }
-
     /// The prefixes around it, the longest last.
     fn around(self) -> impl Iterator<Item = Self> {
         (0..self.length).map(move |length| {

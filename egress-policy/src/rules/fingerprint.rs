@@ -44,7 +44,7 @@ impl Digests {
 
     /// See [`RuleList::fingerprint`].
     pub(crate) fn fingerprint(&self) -> [u8; 32] {
-        let mut feed = Feed(Sha256::new_with_prefix(b"egress rule list 3"));
+        let mut feed = Feed(Sha256::new_with_prefix(b"egress rule list 4"));
         feed.number(self.rules);
         self.parts.iter().for_each(|part| feed.0.update(part));
         feed.0.finalize().into()
@@ -57,6 +57,14 @@ fn digest(rules: &[RankedRule]) -> [u8; 32] {
         feed.rule(rule);
     }
     feed.0.finalize().into()
+}
+
+/// Where the number of a policy's rule is seen. The rules of a policy stand together and in order, so that in a list it follows from where
+/// they stand: a rule more changes the hash of the part that it is in, and not of all behind it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Numbered {
+    Here,
+    ByPlace,
 }
 
 /// Feeds a hash with fields such that different rules give different bytes: every text and list has its length in front.
@@ -84,7 +92,10 @@ impl Feed {
     }
 
     fn rule(&mut self, rule: &RankedRule) {
-        self.origin(&rule.origin);
+        if rule.is_vacant() {
+            return self.text("vacant");
+        }
+        self.origin(&rule.origin, Numbered::ByPlace);
         self.text(rule.action.name());
         self.0.update([tier_number(rule.tier), u8::from(rule.mode == Mode::Audit)]);
         self.peer(&rule.peer);
@@ -95,23 +106,26 @@ impl Feed {
         }
     }
 
-    fn origin(&mut self, origin: &RuleOrigin) {
+    fn origin(&mut self, origin: &RuleOrigin, numbered: Numbered) {
         match origin {
             RuleOrigin::Builtin(builtin) => self.text(builtin.name()),
             RuleOrigin::Service(service) => {
                 self.text("service");
                 self.text(&service.service);
                 self.text(&service.endpoint.to_string());
-                self.origin(&service.by);
+                self.origin(&service.by, Numbered::Here);
             }
             RuleOrigin::Default => self.text("default"),
+            RuleOrigin::Vacant => self.text("vacant"),
             RuleOrigin::Policy { key, number, name } => {
                 self.text(key.kind.name());
                 self.0.update([u8::from(key.kind == PolicyKind::OpenShiftEgressNetworkPolicy)]);
                 self.0.update([u8::from(key.namespace.is_some()), u8::from(name.is_some())]);
                 self.text(key.namespace.as_deref().unwrap_or_default());
                 self.text(&key.name);
-                self.0.update(number.to_le_bytes());
+                if numbered == Numbered::Here {
+                    self.0.update(number.to_le_bytes());
+                }
                 self.text(name.as_deref().unwrap_or_default());
             }
         }

@@ -189,7 +189,7 @@ pub(crate) fn all(results: &Results) -> Vec<Goal> {
             "one rule changed, to first packet / nft add element, 100k",
             [1.0 / 200.0, 1.0 / 1000.0],
             over_nft(results, update),
-            "a rule in the place of another; a rule more is a full apply",
+            "a rule in front of all others",
         ),
         goal("P7", "full apply, compile included / nft -f, 100k", [0.35, 0.15], over_nft(results, apply), ""),
         goal("P8", "packets that see neither version during swaps", [0.0, 0.0], swap, ""),

@@ -121,8 +121,13 @@ fn origin() -> RuleOrigin {
 fn content(table: &Table, leaf: Leaf) -> Vec<(ClassEntry, Option<State>)> {
     let base = match leaf.open() {
         Ok(decision) => return vec![(ClassEntry { decision: decision.0, ..ClassEntry::default() }, None)],
-        Err(base) => usize::try_from(base).unwrap(),
+        Err(base) => base,
     };
+    class(table, base)
+}
+
+fn class(table: &Table, base: u32) -> Vec<(ClassEntry, Option<State>)> {
+    let base = usize::try_from(base).unwrap();
     let count = usize::try_from(table.classes[base].from).unwrap();
     let entries = table.classes[base + 1..=base + count].iter().copied();
     let state = |index: u32| (index != 0).then(|| State::from_entry(table.classes[usize::try_from(index).unwrap()]));
@@ -132,7 +137,14 @@ fn content(table: &Table, leaf: Leaf) -> Vec<(ClassEntry, Option<State>)> {
 fn check(what: &str, edited: &Editable) {
     let (table, fresh) = (edited.table(), compile(edited.list(), &Limits::default()).unwrap());
     assert_eq!((table.rules, table.head_rules), (fresh.rules, fresh.head_rules), "{what}");
-    assert_eq!(table.names.len(), fresh.names.len(), "{what}");
+    let names = |table: &Table| {
+        let said = table.names.iter().map(|(place, leaf)| {
+            let said = leaf.open().map(|said| said.map_err(|base| class(table, base)));
+            (place.clone(), said)
+        });
+        said.collect::<Vec<_>>()
+    };
+    assert_eq!(names(&table), names(&fresh), "{what}");
     let say = |table: &Table| {
         table.entries().map(|(net, leaf)| (net, content(table, leaf))).collect::<Vec<(IpNet, Vec<_>)>>()
     };
@@ -201,7 +213,7 @@ fn what_reaches_further_is_no_exchange() {
     let mut list = start().list().as_ref().clone();
     list.rules[301] = named;
     let beside = Editable::new(Arc::new(list), &Limits::default()).unwrap().0;
-    assert!(beside.exchange(vec![(300, cidr("80.0.0.2/32", Ports::Any))]).is_none(), "beside a rule about a name");
+    check("beside a rule about a name", &beside.exchange(vec![(300, cidr("80.0.0.2/32", Ports::Any))]).unwrap());
     let pass = RankedRule { action: Action::Pass, tier: Tier::Admin, ..cidr("80.0.0.0/32", Ports::Any) };
     assert!(start().exchange(vec![(1, pass)]).is_none(), "a Pass");
     assert!(start().exchange(vec![(4000, cidr("80.0.0.2/32", Ports::Any))]).is_none(), "no such rank");

@@ -84,7 +84,7 @@ impl Named {
         let ranked = self.list.rules.iter().zip(0..).filter(|(_, rank)| !coverage.decides(*rank));
         let numbers = ranked.filter_map(|(rule, _)| match &rule.origin {
             RuleOrigin::Policy { number, .. } => Some(*number),
-            RuleOrigin::Builtin(_) | RuleOrigin::Service(_) | RuleOrigin::Default => None,
+            RuleOrigin::Builtin(_) | RuleOrigin::Service(_) | RuleOrigin::Default | RuleOrigin::Vacant => None,
         });
         let numbers: Vec<u32> = numbers.collect();
         assert_eq!(shadowed(&self.list, &coverage).is_empty(), numbers.is_empty());

@@ -116,7 +116,7 @@ impl Egress {
         let (followed, ordered) = match next {
             Some(Next::Same(followed) | Next::Changed(followed)) => (followed, Instant::now()),
             Some(Next::Whole) | None => {
-                let rules = self.set.rule_list_of(&selection, &node);
+                let rules = self.set.rule_list_of(&selection, &node).with_vacancies(Limits::default().rules);
                 let ordered = Instant::now();
                 (Followed::new(rules, &self.set, &selection, &Limits::default())?.0, ordered)
             }

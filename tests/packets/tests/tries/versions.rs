@@ -26,11 +26,19 @@ fn rule(number: usize, version: usize) -> (IpAddr, usize) {
     (address.into(), if changes { 2000 + version } else { 1000 })
 }
 
+/// All rules: every version takes away the rule that the one before it has added, and adds one in front, in the middle or at the end.
+fn rules(version: usize) -> Vec<(IpAddr, usize)> {
+    let mut rules: Vec<_> = (0..RULES).map(|number| rule(number, version)).collect();
+    let own = Ipv4Addr::new(30, 0, 0, u8::try_from(version).expect("small"));
+    rules.insert([0, RULES / 2, RULES][version % 3], (own.into(), 3000 + version));
+    rules
+}
+
 fn policies(version: usize) -> PolicySet {
     let mut text = format!(
         "{DENY_ALL}---\napiVersion: egress.rs/v1alpha1\nkind: EgressNetworkPolicy\nmetadata: {{name: p}}\nspec:\n  egress:\n"
     );
-    for (address, port) in (0..RULES).map(|number| rule(number, version)) {
+    for (address, port) in rules(version) {
         let ports = format!("[{{protocol: TCP, port: {port}}}]");
         writeln!(text, "  - {{type: Allow, to: {{cidrSelector: {address}/32}}, ports: {ports}}}").expect("a string");
     }
@@ -69,7 +77,7 @@ fn rules_that_are_exchanged_one_after_another_are_in_force_one_after_another() {
     let mut lab = Lab::with(Setup::default(), DENY_ALL);
     let start = |set: &PolicySet| {
         let selection = set.selected(&pod);
-        let list = set.rule_list_of(&selection, &node);
+        let list = set.rule_list_of(&selection, &node).with_vacancies(Limits::default().rules);
         Followed::new(list, set, &selection, &Limits::default()).expect("it fits").0
     };
     let mut followed = start(&policies(0));
@@ -82,14 +90,21 @@ fn rules_that_are_exchanged_one_after_another_are_in_force_one_after_another() {
         applied(&mut lab, &followed);
         shared += usize::from(arrays.contains(&class_array(&lab)));
         arrays.push(class_array(&lab));
-        for number in (0..RULES).filter(|number| number % 300 == version % 300 || number % 211 == 0) {
-            let (address, port) = rule(number, version);
+        for (number, (address, port)) in rules(version).into_iter().enumerate() {
+            let is_other = port != 1000;
+            if !is_other && number % 211 != 0 {
+                continue;
+            }
             let origin = format!("rule {} of default/p", number + 1);
             let row = format!("version {version}, {address}");
             let port = u16::try_from(port).expect("a port");
             lab.check(&row, Hooks::Both, &Frame::syn(address, port).bytes(), Expect::Allow(&origin));
             lab.check(&row, Hooks::Both, &Frame::syn(address, port + 1).bytes(), Expect::Deny(DEFAULT));
         }
+        // What the version before had added is gone.
+        let gone = Ipv4Addr::new(30, 0, 0, u8::try_from(version - 1).expect("small"));
+        let port = u16::try_from(3000 + version - 1).expect("a port");
+        lab.check("gone", Hooks::Both, &Frame::syn(gone.into(), port).bytes(), Expect::Deny(DEFAULT));
         if version == 6 {
             lab.reopen();
         }
@@ -100,7 +115,7 @@ fn rules_that_are_exchanged_one_after_another_are_in_force_one_after_another() {
     lab.apply(POLICY);
     lab.check("small", Hooks::Both, &Frame::syn(SIDES[0].open, 1).bytes(), Expect::Allow(SIDES[0].open_rule));
     applied(&mut lab, &start(&policies(0)));
-    let (address, port) = rule(0, 0);
+    let (address, port) = rules(0)[0];
     let frame = Frame::syn(address, u16::try_from(port).expect("a port"));
     lab.check("again", Hooks::Both, &frame.bytes(), Expect::Allow("rule 1 of default/p"));
 }

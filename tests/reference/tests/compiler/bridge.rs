@@ -243,6 +243,7 @@ pub(crate) fn decider(origin: &RuleOrigin) -> Decider {
             by: Box::new(decider(&service.by)),
         },
         RuleOrigin::Default => Decider::Default,
+        RuleOrigin::Vacant => panic!("no rule decides"),
     }
 }
 
