@@ -91,7 +91,8 @@ impl<'l> Places<'l> {
         for end in place..=place + FARTHEST {
             let next = self.ranks.get(end).copied().unwrap_or(self.bounds.end);
             if first < next {
-                let vacant = (first..next).find(|rank| self.fits(*rank, rule))?;
+                // In front of all rules, the rank next to the first one, so that there is room for more.
+                let vacant = self.vacant(first..next, rule, end == 0)?;
                 return Some(Way { vacant, moved: place..end, reach });
             }
             reach += self.reach(next)?;
@@ -107,7 +108,7 @@ impl<'l> Places<'l> {
         for start in (place.saturating_sub(FARTHEST)..=place).rev() {
             let first = self.first_after(start);
             if first < next {
-                let vacant = (first..next).rev().find(|rank| self.fits(*rank, rule))?;
+                let vacant = self.vacant(first..next, rule, true)?;
                 return Some(Way { vacant, moved: start..place, reach });
             }
             next = first.checked_sub(1)?;
@@ -122,9 +123,11 @@ impl<'l> Places<'l> {
         last.map_or(self.bounds.start, |last| last + 1)
     }
 
-    /// Whether `rule` may have a vacant rank: head and tail of a list do not mix.
-    fn fits(&self, rank: u32, rule: &RankedRule) -> bool {
-        self.at(rank).is_some_and(|vacant| vacant.is_head() == rule.is_head())
+    /// A rank of a gap that `rule` may have (head and tail of a list do not mix): one that was just left, or else one at its end or start.
+    fn vacant(&self, gap: Range<u32>, rule: &RankedRule, at_end: bool) -> Option<u32> {
+        let fits = |rank: &u32| self.at(*rank).is_some_and(|vacant| vacant.is_head() == rule.is_head());
+        let left = self.changed.range(gap.clone()).map(|(rank, _)| *rank).find(fits);
+        left.or_else(|| if at_end { gap.rev().find(fits) } else { gap.into_iter().find(fits) })
     }
 
     /// How much of the table lies inside the prefixes of the rule at `rank`. `None`: it has to stay there.
