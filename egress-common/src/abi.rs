@@ -6,7 +6,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of every layout in this crate. Pins live in a folder of this number.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Map names, as pinned and as `bpftool` shows them; at most 15 characters.
 pub mod map {
@@ -32,7 +32,7 @@ pub mod map {
     pub const STATS: &str = "stats";
     /// `LRU_HASH` [`FlowKey`](crate::flow::FlowKey) → [`Flow`](crate::flow::Flow). Written by the kernel; the agent seeds it.
     pub const FLOWS: &str = "flows";
-    /// `PERCPU_ARRAY` of [`RecentFlow`](crate::flow::RecentFlow), by [`RecentFlow::place`](crate::flow::RecentFlow::place). The kernel's own.
+    /// `ARRAY` [`RecentFlow::place`](crate::flow::RecentFlow::place) → two [`RecentFlow`](crate::flow::RecentFlow)s. The kernel's own.
     pub const RECENT_FLOWS: &str = "recent_flows";
     /// `LRU_HASH` [`FragmentKey`](crate::flow::FragmentKey) → [`Fragment`](crate::flow::Fragment). Written by the kernel.
     pub const FRAGMENTS: &str = "fragments";
@@ -62,8 +62,8 @@ pub mod map {
     /// `PERCPU_ARRAY` of [`Scratch`](crate::dns::Scratch), one for each hook. The kernel's own.
     pub const DNS_SCRATCH: &str = "dns_scratch";
 
-    /// `ARRAY_OF_MAPS` pool → mapped array of [`Unit`](crate::trie::Unit), the tries of large tables. Written by the agent; what a published
-    /// table leads to never changes.
+    /// `ARRAY_OF_MAPS` chunk → mapped array of [`CHUNK_UNITS`](crate::trie::CHUNK_UNITS) [`Unit`](crate::trie::Unit)s, the tries of large
+    /// tables. Written by the agent; what a published table leads to never changes.
     pub const TRIES: &str = "tries";
 
     /// Every map that is pinned.
@@ -111,8 +111,8 @@ pub mod capacity {
     pub const RULE_COUNTERS: u32 = 65_536;
     /// Connections remembered, 112 bytes each; least recently used first out. As many as kube-proxy's least connection tracking table has.
     pub const FLOWS: u32 = 131_072;
-    /// Connections that a CPU has just asked about, a power of two: 32 KiB for each CPU.
-    pub const RECENT_FLOWS: u32 = 1024;
+    /// Connections that were just asked about, a power of two: 2 MiB. Twice as many as [`FLOWS`], because each can stand in two places only.
+    pub const RECENT_FLOWS: u32 = 262_144;
     /// Fragmented datagrams in flight; least recently used first out.
     pub const FRAGMENTS: u32 = 8192;
     /// Bytes of the event ring.
@@ -131,10 +131,10 @@ pub mod capacity {
     pub const STREAMS: u32 = 4096;
     /// Bytes of the ring of DNS replies.
     pub const DNS_RING_BYTES: u32 = 1 << 20;
-    /// Pools of tries.
-    pub const POOLS: u32 = 1024;
-    /// Units (32 bytes) of all pools together: 2 GiB.
+    /// Units (32 bytes) of all tries together: 2 GiB.
     pub const UNITS: u32 = 1 << 26;
+    /// Arrays that the units are in, each there while it is needed.
+    pub const CHUNKS: u32 = UNITS / crate::trie::CHUNK_UNITS;
     /// Prefixes of one family from which on they are a trie, and no longer a kernel LPM trie.
     pub const TRIE_FROM: usize = 256;
     /// Prefixes in one table, both families together.
@@ -165,7 +165,7 @@ pub struct Config {
     pub grace: u32,
     /// Bits of [`config_flag`].
     pub flags: u32,
-    /// Random, the same as long as the maps live: key of the hash of questions.
+    /// Random, the same as long as the maps live: key of the hashes of questions and of connections.
     pub secret: [u64; 2],
 }
 const _: () = assert!(size_of::<Config>() == 48);

@@ -44,7 +44,7 @@ const _: () = assert!(size_of::<FlowKey>() == 28);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct Flow {
-    /// `CLOCK_MONOTONIC` nanoseconds of the last packet that asked for this entry.
+    /// `CLOCK_MONOTONIC` nanoseconds of the last packet that asked for this entry; not every packet does, see [`RecentFlow`].
     pub last_seen: u64,
     /// One of [`origin`].
     pub origin: u32,
@@ -53,30 +53,64 @@ pub struct Flow {
 }
 const _: () = assert!(size_of::<Flow>() == 16);
 
-/// A connection that the map of flows had a moment ago, on one CPU: its packets need not ask again.
-#[repr(C)]
+/// A connection that the map of flows had a moment ago, known by a hash: its packets need not ask the map again. One word, which is read and
+/// written at once by any CPU: 40 bits of the hash, and below them when the map was asked.
+#[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
-pub struct RecentFlow {
-    /// The connection.
-    pub key: FlowKey,
-    /// The kernel's tick counter when the map was asked.
-    pub tick: u32,
-}
-const _: () = assert!(size_of::<RecentFlow>() == 32);
+pub struct RecentFlow(pub u64);
 
 impl RecentFlow {
-    /// Ticks during which the map is not asked again: 64 ms where a second has 1000 of them, 640 ms where it has 100. Well below a second,
-    /// the precision of [`Flow::last_seen`].
-    pub const TICKS: u32 = 64;
+    /// Ticks of the kernel during which the map is not asked again: a second where it has 1000 of them, four where it has 250, ten where it has
+    /// 100. By so much [`Flow::last_seen`] may be behind.
+    pub const TICKS: u64 = 1024;
+    /// Bits of the tick counter. It comes round after hours; a connection that is found again by then was in the map once, or would be.
+    const TICK: u64 = (1 << 24) - 1;
 
-    /// Index in the array of them of the connection with this remote address and these ports, the remote one first.
+    /// The connection of this `hash`, found at `tick`.
     #[inline]
-    pub const fn place(remote: &[u8; 16], (remote_port, local_port): ([u8; 2], [u8; 2]), endpoint: u32) -> u32 {
-        let [a, b, c, d]: [u32; 4] = zerocopy::transmute!(*remote);
+    pub const fn new(hash: u64, tick: u64) -> Self {
+        Self(hash & !Self::TICK | tick & Self::TICK)
+    }
+
+    /// Whether it is the connection of this `hash`, whenever it was found.
+    #[inline]
+    pub const fn is(self, hash: u64) -> bool {
+        (self.0 ^ hash) & !Self::TICK == 0
+    }
+
+    /// Whether it was found within [`TICKS`](Self::TICKS) before `tick`.
+    #[inline]
+    pub const fn is_recent(self, tick: u64) -> bool {
+        tick.wrapping_sub(self.0) & Self::TICK < Self::TICKS
+    }
+
+    /// Index of the two places where a connection of this `hash` may stand.
+    #[expect(clippy::cast_possible_truncation, reason = "the low bits")]
+    #[inline]
+    pub const fn place(hash: u64) -> u32 {
+        hash as u32 & (crate::abi::capacity::RECENT_FLOWS / 2 - 1)
+    }
+
+    /// Hash of a connection. Two that have the same one are taken for each other while they are recent, so `secret` is what keeps a pod from
+    /// making such: multiplications of what is secret and odd constants, in parallel where they can be (the constants are those of
+    /// `SplitMix64`: Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", 2014).
+    #[inline]
+    pub const fn hash(
+        secret: [u64; 2],
+        remote: &[u8; 16],
+        (remote_port, local_port): ([u8; 2], [u8; 2]),
+        endpoint: u32,
+        protocol: u32,
+    ) -> u64 {
+        let [high, low]: [u64; 2] = zerocopy::transmute!(*remote);
         let ports: u32 = zerocopy::transmute!([remote_port, local_port]);
-        // Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4).
-        let mixed = (a ^ b ^ c ^ d ^ ports.rotate_left(7) ^ endpoint).wrapping_mul(0x9e37_79b1);
-        mixed >> (u32::BITS - crate::abi::capacity::RECENT_FLOWS.ilog2())
+        let [key, other] = secret;
+        let a = (low.rotate_left(32) ^ key).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let b = ((ports as u64 | (endpoint as u64) << 32) ^ other).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let c = (high ^ protocol as u64 ^ key.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (a ^ a >> 32).wrapping_add(b ^ b >> 29) ^ c;
+        let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed ^ mixed >> 32
     }
 }
 
@@ -113,3 +147,67 @@ pub struct Fragment {
     pub header_units: u32,
 }
 const _: () = assert!(size_of::<Fragment>() == 24);
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::collections::HashSet;
+
+    use super::RecentFlow;
+
+    const SECRET: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+
+    fn remote(last: u32) -> [u8; 16] {
+        let [a, b, c, d] = last.to_be_bytes();
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+    }
+
+    fn hash(last: u32, remote_port: u16, local_port: u16, endpoint: u32, protocol: u32) -> u64 {
+        let ports = (remote_port.to_be_bytes(), local_port.to_be_bytes());
+        RecentFlow::hash(SECRET, &remote(last), ports, endpoint, protocol)
+    }
+
+    #[test]
+    fn connections_that_differ_in_anything_have_other_hashes_and_places() {
+        let mut hashes = HashSet::new();
+        let mut places = HashSet::new();
+        let mut add = |hash: u64| {
+            assert!(hashes.insert(hash >> 24), "{hash:x}");
+            places.insert(RecentFlow::place(hash));
+        };
+        for number in 0..2000_u16 {
+            add(hash(u32::from(number), 53, 40_000, 1, 17));
+            add(hash(0x0808_0808, number, 39_999, 1, 17));
+            add(hash(0x0808_0808, 65_000, number, 1, 17));
+            add(hash(0x0909_0909, 53, 40_000, u32::from(number), 17));
+        }
+        for protocol in 18..=255 {
+            add(hash(0x0808_0808, 53, 40_000, 1, protocol));
+        }
+        // Of 8,238 connections in 131,072 places some 250 would meet another one by chance.
+        assert!(places.len() > 7900, "{}", places.len());
+    }
+
+    #[test]
+    fn the_hash_is_another_one_under_another_secret() {
+        let ports = (53_u16.to_be_bytes(), 4000_u16.to_be_bytes());
+        let of = |secret| RecentFlow::hash(secret, &remote(1), ports, 1, 17);
+        let others: HashSet<u64> = [SECRET, [SECRET[0] ^ 1, SECRET[1]], [SECRET[0], SECRET[1] ^ 1]].map(of).into();
+        assert_eq!(others.len(), 3);
+    }
+
+    #[test]
+    fn a_connection_is_recent_for_some_ticks_also_where_the_counter_comes_round() {
+        let hash = hash(1, 2, 3, 4, 17);
+        for found in [0, 5000, (1 << 24) - 3, (1 << 24) - 1, 1 << 40] {
+            let recent = RecentFlow::new(hash, found);
+            assert!(recent.is(hash) && !recent.is(hash ^ 1 << 30));
+            for (after, expected) in
+                [(0, true), (1, true), (RecentFlow::TICKS - 1, true), (RecentFlow::TICKS, false), (1 << 20, false)]
+            {
+                assert_eq!(recent.is_recent(found + after), expected, "{found} + {after}");
+            }
+        }
+    }
+}

@@ -115,18 +115,14 @@ pub struct TableInfo {
     pub flags: u32,
     /// Rules before the Namespace tier; ranks below are the head of the list (see [`names`](crate::names)).
     pub head_rules: u32,
-    /// Pool of the table's tries.
-    pub pool: u32,
     /// Root of the IPv4 trie, with [`flag::TRIE4`].
     pub root4: u32,
     /// Root of the IPv6 trie, with [`flag::TRIE6`].
     pub root6: u32,
     /// Prefixes, both families together.
     pub prefixes: u32,
-    /// Padding.
-    pub padding: u32,
 }
-const _: () = assert!(size_of::<TableInfo>() == 40);
+const _: () = assert!(size_of::<TableInfo>() == 32);
 
 /// Packets and bytes, on one CPU.
 #[repr(C)]

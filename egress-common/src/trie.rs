@@ -25,8 +25,13 @@ pub const NODE_BITS: u32 = 6;
 pub const SKIP_BITS: u32 = 63;
 /// Leaves that stand in the node itself.
 pub const OWN_LEAVES: usize = 3;
-/// Greatest index of a unit, plus one: a pool of 16 GiB.
+/// Greatest index of a unit, plus one: 16 GiB.
 pub const MAX_UNITS: u32 = 1 << 29;
+/// Units of a chunk, 128 KiB: all arrays of units have this length, so that the JIT compiles a lookup to a few instructions
+/// (`array_map_gen_lookup`, which leaves arrays of different lengths to a call). No page, and no children of a node, are in two chunks.
+pub const CHUNK_UNITS: u32 = 4096;
+/// The root of no trie: whoever walks from here finds nothing.
+pub const NOWHERE: u32 = MAX_UNITS;
 
 /// 32 bytes of a trie: a node, or eight words of a page or of leaves.
 #[repr(C)]

@@ -12,7 +12,6 @@ use egress_common::event::Stat;
 use egress_common::flow::{Flow, FlowKey, origin, timeout};
 use egress_common::packet::{Packet, Quoted, flag, protocol};
 
-use self::recent::Recent;
 use crate::endpoint::Judged;
 use crate::maps::FLOWS;
 use crate::names::Named;
@@ -113,14 +112,14 @@ pub fn lives_on(key: &FlowKey, endpoint: &Judged, class_key: u32) -> bool {
 /// Remembers that the pod began this connection, where the protocol does not show it or only a name allows it. Returns whether it
 /// begins with this packet.
 #[inline(always)]
-pub fn remember_sent(endpoint: u32, packet: &Packet, named: &Named, recent: Recent) -> bool {
+pub fn remember_sent(endpoint: u32, packet: &Packet, named: &Named) -> bool {
     let key = sent(endpoint, packet);
     if !shows_opening(packet.protocol) {
         if named.grants != 0 {
             return remember(&key, origin::NAME, named.id);
         }
         let begins = remember(&key, origin::INSIDE, 0);
-        recent.note(&key);
+        recent::note(&key);
         return begins;
     }
     let opens = packet.has(flag::OPENS);
@@ -137,13 +136,13 @@ fn is_icmp(protocol: u8) -> bool {
 
 /// Remembers a connection that a remote opens.
 #[inline(always)]
-pub fn remember_received(endpoint: u32, packet: &Packet, recent: Recent) {
+pub fn remember_received(endpoint: u32, packet: &Packet) {
     let key = received(endpoint, packet);
     if packet.has(flag::OPENS) {
         insert(&key, origin::OUTSIDE, 0, now());
     } else if !shows_opening(packet.protocol) {
         remember(&key, origin::OUTSIDE, 0);
-        recent.note(&key);
+        recent::note(&key);
     }
 }
 

@@ -9,7 +9,7 @@ use egress_common::reason::DropReason;
 use egress_common::table::{Decision, flag};
 
 use crate::endpoint::Judged;
-use crate::flow::recent::Recent;
+use crate::flow::recent;
 use crate::fragment::{self, First};
 use crate::names::Named;
 use crate::report::{self, Told};
@@ -191,8 +191,7 @@ impl Case<'_> {
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "as in `remember`")]
     #[inline(always)]
     fn may_begin(&self, named: &Named) -> bool {
-        let recent = Recent::of(self.hook);
-        flow::may_begin(self.packet) && !(named.grants == 0 && recent.is_sent(self.endpoint.id, self.packet))
+        flow::may_begin(self.packet) && !(named.grants == 0 && recent::is_sent(self.endpoint.id, self.packet))
     }
 
     /// Remembers a packet that passes; whether it is the first of its connection. A call: with its key on the stack of the caller 6.1
@@ -203,7 +202,7 @@ impl Case<'_> {
     )]
     #[inline(never)]
     fn remember(&self, named: &Named) -> bool {
-        flow::remember_sent(self.endpoint.id, self.packet, named, Recent::of(self.hook))
+        flow::remember_sent(self.endpoint.id, self.packet, named)
     }
 
     /// One call for every kind of event: another one between would be too much for 6.1's stack.
@@ -236,7 +235,7 @@ pub fn to_pod(skb: Skb, endpoint: &Judged, hook: Hook) {
         return;
     };
     forget(&mut packet, endpoint);
-    remember_opening(endpoint, &packet, Recent::of(hook));
+    remember_opening(endpoint, &packet);
     // Last, and with nothing behind it that the verifier would have to follow for every kind of message.
     if has_ethernet(hook) {
         dns::received(skb, endpoint, &packet, start);
@@ -244,16 +243,16 @@ pub fn to_pod(skb: Skb, endpoint: &Judged, hook: Hook) {
 }
 
 #[inline(always)]
-fn remember_opening(endpoint: &Judged, packet: &Packet, recent: Recent) {
+fn remember_opening(endpoint: &Judged, packet: &Packet) {
     let opens = packet.has(packet::flag::OPENS);
     if packet.has(packet::flag::LATER_FRAGMENT) || (!opens && flow::shows_opening(packet.protocol)) {
         return;
     }
-    if !opens && recent.is_received(endpoint.id, packet) {
+    if !opens && recent::is_received(endpoint.id, packet) {
         return;
     }
     let answer = table::ask(endpoint, &packet.source, packet.reply_key(), &mut Named::default());
     if answer.decision().is_some_and(|decision| !decision.is_internal()) {
-        flow::remember_received(endpoint.id, packet, recent);
+        flow::remember_received(endpoint.id, packet);
     }
 }

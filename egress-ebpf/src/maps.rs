@@ -12,7 +12,7 @@ use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey, RecentFlow};
 use egress_common::names::{AddressNames, KEY_BYTES, NameEntry, NameLeaf};
 use egress_common::reason::DropReason;
 use egress_common::table::{Counter, Leaf, TableInfo};
-use egress_common::trie::Unit;
+use egress_common::trie::{CHUNK_UNITS, Unit};
 
 /// Inner map of a table: prefixes of one family.
 pub type Prefixes<const BYTES: usize> = LpmTrie<[u8; BYTES], Leaf, 1>;
@@ -21,8 +21,8 @@ pub type Classes = Array<Block, 1, { BPF_F_INNER_MAP as usize }>;
 /// Inner map of a table: what it says of name ids.
 pub type NameLeaves = Array<NameLeaf, 1, { BPF_F_INNER_MAP as usize }>;
 
-/// Inner map of a pool of tries, of its own length.
-pub type Pool = Array<Unit, 1, { (BPF_F_INNER_MAP | BPF_F_MMAPABLE) as usize }>;
+/// Inner map of the tries: all of one length, see [`CHUNK_UNITS`].
+pub type Chunk = Array<Unit, { CHUNK_UNITS as usize }, { BPF_F_MMAPABLE as usize }>;
 
 /// Interface, namespace or cgroup → slot in [`ENDPOINTS`].
 #[btf_map(name = "endpoint_ids")]
@@ -48,9 +48,9 @@ pub static TABLES4: ArrayOfMaps<Prefixes<4>, { capacity::TABLES as usize }> = Ar
 #[btf_map(name = "tables6")]
 pub static TABLES6: ArrayOfMaps<Prefixes<16>, { capacity::TABLES as usize }> = ArrayOfMaps::new();
 
-/// Pool → units of tries.
+/// Chunk → units of tries.
 #[btf_map(name = "tries")]
-pub static TRIES: ArrayOfMaps<Pool, { capacity::POOLS as usize }> = ArrayOfMaps::new();
+pub static TRIES: ArrayOfMaps<Chunk, { capacity::CHUNKS as usize }> = ArrayOfMaps::new();
 
 /// Table slot → classes.
 #[btf_map(name = "classes")]
@@ -72,9 +72,9 @@ pub static STATS: PerCpuArray<u64, { Stat::ALL.len() }> = PerCpuArray::new();
 #[btf_map(name = "flows")]
 pub static FLOWS: LruHashMap<FlowKey, Flow, { capacity::FLOWS as usize }> = LruHashMap::new();
 
-/// Connections that this CPU has just found in [`FLOWS`].
+/// Connections that were just found in [`FLOWS`], two by two.
 #[btf_map(name = "recent_flows")]
-pub static RECENT_FLOWS: PerCpuArray<RecentFlow, { capacity::RECENT_FLOWS as usize }> = PerCpuArray::new();
+pub static RECENT_FLOWS: Array<[RecentFlow; 2], { capacity::RECENT_FLOWS as usize / 2 }> = Array::new();
 
 /// First fragments; least recently used first out.
 #[btf_map(name = "fragments")]

@@ -5,10 +5,10 @@ use egress_common::class::{self, BLOCK, ClassEntries, ClassEntry, ClassVerdict};
 use egress_common::names::{State, prefix_state};
 use egress_common::packet::unmapped;
 use egress_common::table::{Decision, Leaf, flag};
-use egress_common::trie::{self, Unit, Units};
+use egress_common::trie::{self, CHUNK_UNITS, Unit, Units};
 
 use crate::endpoint::Judged;
-use crate::maps::{CLASSES, Classes, Pool, TABLE_INFO, TABLES4, TABLES6, TRIES};
+use crate::maps::{CLASSES, Classes, TABLE_INFO, TABLES4, TABLES6, TRIES};
 use crate::names::{self, Named};
 
 /// The classes of the table in a slot.
@@ -245,13 +245,13 @@ fn leaf(endpoint: &Judged, address: &[u8; 16]) -> Option<Leaf> {
     }
 }
 
-/// The units of a pool.
-struct PoolUnits<'a>(&'a Pool);
+/// The units of all tries.
+struct TrieUnits;
 
-impl Units for PoolUnits<'_> {
+impl Units for TrieUnits {
     #[inline(always)]
     fn unit(&self, index: u32) -> Option<&Unit> {
-        self.0.get(index)
+        TRIES.get(index / CHUNK_UNITS)?.get(index % CHUNK_UNITS)
     }
 }
 
@@ -275,14 +275,13 @@ extern "C" fn trie_leaf4(slot: u32, address: u32) -> u64 {
 #[inline(always)]
 fn walk4(slot: u32, address: u32) -> Option<Leaf> {
     let info = TABLE_INFO.get(slot)?;
-    trie::lookup4(&PoolUnits(TRIES.get(info.pool)?), info.root4, address.to_be_bytes())
+    trie::lookup4(&TrieUnits, info.root4, address.to_be_bytes())
 }
 
 /// The same of an IPv6 address, whose halves are in host order.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn trie_leaf6(slot: u32, high: u64, low: u64) -> u64 {
-    let leaf =
-        TABLE_INFO.get(slot).and_then(|info| trie::lookup6(&PoolUnits(TRIES.get(info.pool)?), info.root6, high, low));
+    let leaf = TABLE_INFO.get(slot).and_then(|info| trie::lookup6(&TrieUnits, info.root6, high, low));
     leaf.map_or(0, |leaf| FOUND | u64::from(leaf.0))
 }

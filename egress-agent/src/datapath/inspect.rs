@@ -23,10 +23,11 @@ use egress_policy::ports::KeyRange;
 use egress_policy::trie::{self, Item};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::chunks::Chunks;
 use super::error::DatapathError;
 use super::maps::{self, Counters, EndpointIds, Flows, Stats, TableInfos};
 use super::pins::Pins;
-use super::{endpoints, tables, tries};
+use super::{endpoints, tables};
 
 pub use raw::{RawEntry, RawMap};
 
@@ -193,10 +194,10 @@ impl Inspector {
         let address = address.to_canonical();
         let tried: Option<Vec<(IpNet, Leaf)>> = match address {
             IpAddr::V4(_) if info.flags & flag::TRIE4 != 0 => {
-                Some(self.trie(info, info.root4, 32)?.iter().map(net4).collect())
+                Some(self.trie(info.root4, 32)?.iter().map(net4).collect())
             }
             IpAddr::V6(_) if info.flags & flag::TRIE6 != 0 => {
-                Some(self.trie(info, info.root6, 128)?.iter().map(net6).collect())
+                Some(self.trie(info.root6, 128)?.iter().map(net6).collect())
             }
             IpAddr::V4(_) | IpAddr::V6(_) => None,
         };
@@ -286,12 +287,12 @@ impl Inspector {
     /// The prefixes of a table, sorted; of tries, the fewest that say the same.
     fn prefixes(&self, slot: u32, info: &TableInfo) -> Result<Vec<(IpNet, Leaf)>, DatapathError> {
         let mut prefixes = if info.flags & flag::TRIE4 != 0 {
-            self.trie(info, info.root4, 32)?.iter().map(net4).collect()
+            self.trie(info.root4, 32)?.iter().map(net4).collect()
         } else {
             self.prefixes4(slot)?
         };
         prefixes.extend(if info.flags & flag::TRIE6 != 0 {
-            self.trie(info, info.root6, 128)?.iter().map(net6).collect()
+            self.trie(info.root6, 128)?.iter().map(net6).collect()
         } else {
             self.prefixes6(slot)?
         });
@@ -324,9 +325,8 @@ impl Inspector {
     }
 
     /// The fewest prefixes that say what the trie at `root` says.
-    fn trie(&self, info: &TableInfo, root: u32, bits: u8) -> Result<Vec<Item>, DatapathError> {
-        let array = maps::inner(&self.pins, map::TRIES, info.pool)?;
-        trie::prefixes(&tries::units(&array)?, root, bits).map_err(|damaged| DatapathError::Syscall {
+    fn trie(&self, root: u32, bits: u8) -> Result<Vec<Item>, DatapathError> {
+        trie::prefixes(&Chunks::open(&self.pins)?, root, bits).map_err(|damaged| DatapathError::Syscall {
             call: "reading a trie, which may be replaced meanwhile",
             source: std::io::Error::other(damaged),
         })

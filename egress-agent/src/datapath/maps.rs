@@ -2,7 +2,7 @@
 //!
 //! Map values cross aya's interface as byte arrays; the layouts are `egress_common`'s and are read and written with zerocopy.
 
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use egress_common::abi::{Config, map};
 use egress_common::endpoint::EndpointKey;
 use egress_common::flow::{Flow, FlowKey};
@@ -49,12 +49,6 @@ pub(super) fn create(
     let size = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
     let map = aya_obj::Map::new_from_params(kind as u32, size(key), size(value), entries, flags);
     MapData::create(map, name, None).map_err(DatapathError::map(name))
-}
-
-/// Opens the map in `slot` of a map of maps.
-pub(super) fn inner(pins: &Pins, outer: &'static str, slot: u32) -> Result<MapData, DatapathError> {
-    let outer_map: ArrayOfMaps<MapData> = open(pins, outer)?;
-    outer_map.get(&slot, 0).map_err(DatapathError::map(outer))
 }
 
 /// Opens the endpoint names, making the map if it is not there.

@@ -5,6 +5,7 @@
 //! unguarded meanwhile (§6.5). Called by reconcile, by tests and by benchmarks.
 
 pub mod census;
+mod chunks;
 mod counters;
 mod endpoints;
 mod error;

@@ -1,17 +1,12 @@
-//! The few `bpf(2)` commands that aya does not offer. All `unsafe` of the agent's datapath is here and in `mapped`.
+//! The few `bpf(2)` commands that aya does not offer. All `unsafe` of the agent's datapath is here, in `mapped` and in `chunks`.
 
 use std::ffi::CString;
 use std::io;
-use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::ptr::NonNull;
 
 use aya::maps::MapData;
-use egress_common::trie::{Unit, Units};
-use egress_policy::trie::Store;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::error::DatapathError;
@@ -378,56 +373,4 @@ where
         return Err(failed(source));
     }
     Ok(values)
-}
-
-/// The units of a pool of tries, mapped.
-#[derive(Debug)]
-pub(super) struct UnitArray {
-    start: NonNull<Unit>,
-    length: u32,
-}
-
-// SAFETY: the mapping is plain shared memory. Other processes only read it, and only units that are not written while they can be reached.
-unsafe impl Send for UnitArray {}
-
-impl UnitArray {
-    /// Maps an array of `length` units.
-    pub(super) fn map(map: impl AsFd, length: u32) -> Result<Self, DatapathError> {
-        let failed = |source| DatapathError::Syscall { call: "mmap of a pool of tries", source };
-        let bytes = NonZeroUsize::new(length as usize * size_of::<Unit>())
-            .ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
-        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a fresh mapping of a BPF_F_MMAPABLE array; nothing else in this process knows its address.
-        let start = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, map, 0) };
-        Ok(Self { start: start.map_err(|error| failed(error.into()))?.cast(), length })
-    }
-}
-
-impl Units for UnitArray {
-    fn unit(&self, index: u32) -> Option<&Unit> {
-        // SAFETY: the index is inside the mapping, which lives as long as `self`; only `write` changes it, which borrows `self` alone.
-        (index < self.length).then(|| unsafe { self.start.add(index as usize).as_ref() })
-    }
-}
-
-impl Store for UnitArray {
-    fn length(&self) -> u32 {
-        self.length
-    }
-
-    fn write(&mut self, index: u32, units: &[Unit]) {
-        if (index as usize).checked_add(units.len()).is_some_and(|end| end <= self.length as usize) {
-            // SAFETY: the range is inside the mapping and does not overlap the caller's slice; no reference into it exists meanwhile.
-            unsafe {
-                self.start.add(index as usize).copy_from_nonoverlapping(NonNull::from(units).cast(), units.len());
-            }
-        }
-    }
-}
-
-impl Drop for UnitArray {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made by `map` with this length, and no reference into it outlives `self`.
-        let _ = unsafe { munmap(self.start.cast(), self.length as usize * size_of::<Unit>()) };
-    }
 }

@@ -20,6 +20,7 @@ use egress_policy::trie::{Item, items4, items6};
 use serde::{Deserialize, Serialize};
 use zerocopy::{Immutable, IntoBytes, Unaligned};
 
+use super::chunks;
 use super::counters::CounterRegions;
 use super::error::DatapathError;
 use super::grace::Grace;
@@ -201,7 +202,25 @@ impl Tables {
                 self.remove(slot)?;
             }
         }
-        self.tries.adopt(self.realized.values().map(|table| &table.info).chain(self.unknown.values()))
+        let known = self.realized.values().map(|table| &table.info).chain(self.unknown.values());
+        let damaged = self.tries.adopt(known);
+        self.withdraw(&damaged)
+    }
+
+    /// Lets nothing lead any more to tries that are damaged: what they are made of is free.
+    fn withdraw(&mut self, damaged: &BTreeSet<u32>) -> Result<(), DatapathError> {
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        let realized = self.realized.values_mut().map(|table| (table.reference.slot, &mut table.info));
+        let unknown = self.unknown.iter_mut().map(|((slot, _), info)| (*slot, info));
+        for (slot, info) in realized.chain(unknown) {
+            if tries::withdraw(info, damaged) {
+                let bytes: [u8; size_of::<TableInfo>()] = zerocopy::transmute!(*info);
+                self.infos.set(slot, bytes, 0).map_err(DatapathError::map(map::TABLE_INFO))?;
+            }
+        }
+        self.grace.wait()
     }
 
     /// Lets the first packet of every allowed connection be told, or not, also by the tables that are there.
@@ -284,7 +303,7 @@ impl Tables {
             Ok(installed) => installed,
             Err(error) => {
                 self.counters.release(&info);
-                let _ = self.tries.free(&info);
+                self.tries.free(&info);
                 let _ = self.remove(slot);
                 return Err(error);
             }
@@ -391,7 +410,7 @@ impl Tables {
         }
         for ((slot, _), info) in unknown {
             self.remove(slot)?;
-            self.tries.free(&info)?;
+            self.tries.free(&info);
             self.counters.release(&info);
             self.free.insert(slot);
         }
@@ -399,7 +418,7 @@ impl Tables {
         for key in &unused {
             if let Some(table) = self.realized.remove(key) {
                 self.remove(table.reference.slot)?;
-                self.tries.free(&table.info)?;
+                self.tries.free(&table.info);
                 // No packet reads the table any more, so this is its last word.
                 retired.push(self.counted(&table)?);
                 self.counters.release(&table.info);
@@ -441,11 +460,11 @@ pub(super) fn create_outer_maps(pins: &Pins, entries: u32) -> Result<(), Datapat
         (map::TABLES6, trie::<16>(map::TABLES6, &[], &[])?),
         (map::CLASSES, class_array(1)?),
         (map::NAME_LEAVES, leaves::array(1)?),
-        (map::TRIES, tries::array(1)?),
+        (map::TRIES, chunks::array()?),
     ] {
         let path = pins.map(name);
         if !path.exists() {
-            let entries = if name == map::TRIES { capacity::POOLS } else { entries };
+            let entries = if name == map::TRIES { capacity::CHUNKS } else { entries };
             syscall::pin(&syscall::create_array_of_maps(name, &inner, entries)?, &path)?;
         }
     }

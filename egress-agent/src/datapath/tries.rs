@@ -1,34 +1,23 @@
-//! The array tries of large tables, in pools that the kernel walks and this process has mapped.
+//! The array tries of large tables, in one pool of units that the kernel walks and this process has mapped.
 //!
-//! A pool is an array of its own length in the map of maps `tries`; tables share what they have in common while they fit into one. What is
-//! in use is known from the roots of the tables alone, so an agent that died at any point has only left units that nobody leads to.
-//! Units are freed after a grace period: [`Tables::retire`](super::tables::Tables::retire) has waited.
+//! Tables share what they have in common. What is in use is known from the roots of the tables alone, so an agent that died at any point has
+//! only left units that nobody leads to. Units are freed after a grace period: [`Tables::retire`](super::tables::Tables::retire) has waited.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use aya::maps::MapData;
-use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
-use egress_common::abi::{capacity, map};
+use egress_common::abi::capacity;
 use egress_common::table::{TableInfo, flag};
-use egress_common::trie::Unit;
+use egress_common::trie::NOWHERE;
 use egress_policy::compile::Table;
-use egress_policy::trie::{self, Growing, Item, Pool, Store};
+use egress_policy::trie::{self, Item, Pool};
 
+use super::chunks::Chunks;
 use super::error::DatapathError;
-use super::maps;
-use super::outer::Outer;
 use super::pins::Pins;
-use super::syscall::UnitArray;
-
-const BPF_F_INNER_MAP: u32 = 0x1000;
-const BPF_F_MMAPABLE: u32 = 0x400;
-/// Units that a pool has beside a quarter of its first table, for the changes to come.
-const SPARE: u32 = 512;
 
 /// Where the tries of a table are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Placed {
-    pool: u32,
     roots: [Option<u32>; 2],
 }
 
@@ -36,7 +25,6 @@ impl Placed {
     /// Writes it into the constants of a table.
     pub(super) fn note(self, info: &mut TableInfo) {
         let [root4, root6] = self.roots;
-        info.pool = self.pool;
         info.flags |= root4.map_or(0, |_| flag::TRIE4) | root6.map_or(0, |_| flag::TRIE6);
         (info.root4, info.root6) = (root4.unwrap_or(0), root6.unwrap_or(0));
     }
@@ -45,8 +33,17 @@ impl Placed {
     fn of(info: &TableInfo) -> Option<Self> {
         let root = |bit, root| (info.flags & bit != 0).then_some(root);
         let roots = [root(flag::TRIE4, info.root4), root(flag::TRIE6, info.root6)];
-        roots.iter().any(Option::is_some).then_some(Self { pool: info.pool, roots })
+        roots.iter().any(Option::is_some).then_some(Self { roots })
     }
+}
+
+/// Takes a table's tries away that are among `damaged`: its packets are dropped until it is replaced. Whether there are any.
+pub(super) fn withdraw(info: &mut TableInfo, damaged: &BTreeSet<u32>) -> bool {
+    let Some(Placed { roots }) = Placed::of(info) else { return false };
+    let whole = |root: Option<u32>| root.map(|root| if damaged.contains(&root) { NOWHERE } else { root });
+    let left = roots.map(whole);
+    Placed { roots: left }.note(info);
+    left != roots
 }
 
 /// A table that has tries already, of which another one is the next version.
@@ -62,57 +59,24 @@ impl<'t> Like<'t> {
     }
 }
 
-/// A pool, and how many tables are in it.
-struct Slot {
-    /// `None`: it is missing, or what is in it makes no sense; nothing is added, and it goes with its last table.
-    pool: Option<Pool<UnitArray>>,
-    length: u32,
-    tables: usize,
-}
-
-/// Every pool.
-pub(super) struct Tries {
-    outer: Outer,
-    /// Slots of the map of maps.
-    entries: u32,
-    slots: BTreeMap<u32, Slot>,
-}
+/// The tries of all tables.
+pub(super) struct Tries(Pool<Chunks>);
 
 impl Tries {
+    /// Opens the pool, of which nothing is known yet: [`adopt`](Self::adopt) comes before the first table.
     pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
-        let (outer, entries) = (Outer::open(pins, map::TRIES)?, maps::entries(pins, map::TRIES)?);
-        Ok(Self { outer, entries, slots: BTreeMap::new() })
+        Ok(Self(Pool::new(Chunks::open(pins)?)))
     }
 
-    /// Takes over the pools of the tables that the kernel holds, and takes out the others.
-    pub(super) fn adopt<'i>(&mut self, tables: impl Iterator<Item = &'i TableInfo>) -> Result<(), DatapathError> {
-        let mut roots: BTreeMap<u32, (Vec<u32>, usize)> = BTreeMap::new();
-        for placed in tables.filter_map(Placed::of) {
-            let (found, tables) = roots.entry(placed.pool).or_default();
-            found.extend(placed.roots.iter().flatten());
-            *tables += 1;
-        }
-        for slot in 0..self.entries {
-            let Some((roots, tables)) = roots.get(&slot) else {
-                self.outer.remove(slot)?;
-                continue;
-            };
-            let Some(data) = self.outer.get(slot)? else {
-                tracing::error!(
-                    pool = slot,
-                    "a pool of tries is missing; its tables drop what they judge until they are replaced"
-                );
-                self.slots.insert(slot, Slot { pool: None, length: 0, tables: *tables });
-                continue;
-            };
-            let units = units(&data)?;
-            let (length, pool) = (units.length(), Pool::adopt(units, roots));
-            if let Err(damaged) = &pool {
-                tracing::error!(pool = slot, error = %damaged, "the tables of this pool drop what they judge until they are replaced");
-            }
-            self.slots.insert(slot, Slot { pool: pool.ok(), length, tables: *tables });
-        }
-        Ok(())
+    /// Takes over the tries of the tables that the kernel holds; what else there is goes. Returns the roots of damaged ones, for
+    /// [`withdraw`].
+    pub(super) fn adopt<'i>(&mut self, tables: impl Iterator<Item = &'i TableInfo>) -> BTreeSet<u32> {
+        let roots: Vec<u32> = tables.filter_map(Placed::of).flat_map(|placed| placed.roots).flatten().collect();
+        let damaged = self.0.adopt(&roots).into_iter();
+        damaged
+            .inspect(|error| tracing::error!(%error, "its tables drop what they judge until they are replaced"))
+            .map(|damaged| damaged.root)
+            .collect()
     }
 
     /// Stores the tries of a table, where there are any. Nothing leads to them yet. What they have in common with `like` is not built again.
@@ -121,75 +85,27 @@ impl Tries {
         items: &[Option<Vec<Item>>; 2],
         like: Option<&Like<'_>>,
     ) -> Result<Placed, DatapathError> {
-        let count: usize = items.iter().flatten().map(Vec::len).sum();
-        if count == 0 {
-            return Ok(Placed::default());
-        }
-        if let Some(like) = like
-            && let Some(Slot { pool: Some(pool), tables, .. }) = self.slots.get_mut(&like.placed.pool)
-            && let Some(roots) = insert(pool, items, Some(like))
-        {
-            *tables += 1;
-            return Ok(Placed { pool: like.placed.pool, roots });
-        }
-        for (index, slot) in &mut self.slots {
-            let Some(pool) = &mut slot.pool else { continue };
-            // A pool without room for an eighth of it would have to have nearly the same table already.
-            let free = usize::try_from(slot.length - pool.used()).unwrap_or(0);
-            if free.saturating_mul(8) < count {
-                continue;
-            }
-            if let Some(roots) = insert(pool, items, None) {
-                slot.tables += 1;
-                return Ok(Placed { pool: *index, roots });
-            }
-        }
-        self.place_apart(items)
-    }
-
-    /// Makes a pool for a table.
-    fn place_apart(&mut self, items: &[Option<Vec<Item>>; 2]) -> Result<Placed, DatapathError> {
-        let full = |needed: u64, limit: u32| DatapathError::Full {
-            what: "the pool of prefix tries",
-            needed,
-            limit: limit.into(),
-            advice: "fewer distinct rule lists, or fewer prefixes",
-        };
-        let index = (0..capacity::POOLS).find(|index| !self.slots.contains_key(index));
-        let index = index.ok_or(full(u64::from(capacity::POOLS) + 1, capacity::POOLS))?;
-        let mut pool = Pool::new(Growing::default());
-        let roots = insert(&mut pool, items, None).ok_or(full(u64::from(u32::MAX), capacity::UNITS))?;
-        let length = pool.used().saturating_add(pool.used() / 4).saturating_add(SPARE);
-        let taken: u64 = self.slots.values().map(|slot| u64::from(slot.length)).sum();
-        if taken + u64::from(length) > u64::from(capacity::UNITS) {
-            return Err(full(taken + u64::from(length), capacity::UNITS));
-        }
-        let array = array(length)?;
-        let pool = pool.move_to(units(&array)?);
-        self.outer.set(index, &array)?;
-        self.slots.insert(index, Slot { pool: Some(pool), length, tables: 1 });
-        Ok(Placed { pool: index, roots })
+        let roots = insert(&mut self.0, items, like).ok_or_else(|| {
+            self.0.store_mut().take_error().unwrap_or(DatapathError::Full {
+                what: "the pool of prefix tries",
+                needed: u64::from(capacity::UNITS) + 1,
+                limit: capacity::UNITS.into(),
+                advice: "fewer distinct rule lists, or fewer prefixes",
+            })
+        })?;
+        Ok(Placed { roots })
     }
 
     /// Frees the tries of a table that no packet is judged by any more.
-    pub(super) fn free(&mut self, info: &TableInfo) -> Result<(), DatapathError> {
-        let Some(placed) = Placed::of(info) else { return Ok(()) };
-        let Some(slot) = self.slots.get_mut(&placed.pool) else { return Ok(()) };
-        slot.tables = slot.tables.saturating_sub(1);
-        if slot.tables == 0 {
-            self.slots.remove(&placed.pool);
-            return self.outer.remove(placed.pool);
-        }
-        if let Some(pool) = &mut slot.pool {
-            placed.roots.iter().flatten().for_each(|root| pool.remove(*root));
-        }
-        Ok(())
+    pub(super) fn free(&mut self, info: &TableInfo) {
+        let roots = Placed::of(info).unwrap_or_default().roots;
+        roots.into_iter().flatten().for_each(|root| self.0.remove(root));
     }
 }
 
 /// Inserts what is there of both families, or nothing.
-fn insert<S: Store>(
-    pool: &mut Pool<S>,
+fn insert(
+    pool: &mut Pool<Chunks>,
     items: &[Option<Vec<Item>>; 2],
     like: Option<&Like<'_>>,
 ) -> Option<[Option<u32>; 2]> {
@@ -209,16 +125,4 @@ fn insert<S: Store>(
         pool.remove(root4);
     }
     Some([root4, root6.ok()?])
-}
-
-/// An array for a pool of `length` units.
-pub(super) fn array(length: u32) -> Result<MapData, DatapathError> {
-    let sizes = (size_of::<u32>(), size_of::<Unit>());
-    maps::create(BPF_MAP_TYPE_ARRAY, map::TRIES, sizes, length, BPF_F_INNER_MAP | BPF_F_MMAPABLE)
-}
-
-/// The units of a pool, mapped.
-pub(super) fn units(array: &MapData) -> Result<UnitArray, DatapathError> {
-    let length = array.info().map_err(DatapathError::map(map::TRIES))?.max_entries();
-    UnitArray::map(array.fd(), length)
 }

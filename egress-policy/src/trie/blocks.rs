@@ -1,10 +1,13 @@
 //! Blocks of units: which are in use, how often each is led to, and which has which content.
 //!
-//! Invariant: two blocks in use never have the same content and shape, and the units behind a block in use are never written.
+//! Invariant: two blocks in use never have the same content and shape, and the units of a block in use are never written. No block is in two
+//! chunks.
 
+use std::collections::BTreeSet;
 use std::hash::BuildHasher as _;
+use std::ops::Range;
 
-use egress_common::trie::{Base, Entry, PAGE_UNITS, Unit};
+use egress_common::trie::{Base, CHUNK_UNITS, Entry, PAGE_UNITS, Unit};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::Store;
@@ -39,10 +42,14 @@ pub(super) struct Blocks {
     /// First units of the blocks in use, by content.
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
-    /// First units of free blocks, by length.
-    free: Vec<Vec<u32>>,
-    /// Everything from here on is free.
-    top: u32,
+    /// First units of free blocks, by length. The lowest are taken first, so that chunks far up fall vacant.
+    free: Vec<BTreeSet<u32>>,
+    /// What new blocks are taken from: the rest of a chunk.
+    fresh: Range<u32>,
+    /// Units in use, by chunk. Chunks of which none is in use are not in `free`.
+    live: Vec<u32>,
+    /// Chunks that may have been in use and no longer are.
+    vacant: Vec<u32>,
     length: u32,
     used: u32,
     written: u64,
@@ -54,22 +61,14 @@ impl Blocks {
             starts: Vec::new(),
             index: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
-            free: vec![Vec::new(); LONGEST + 1],
-            top: 0,
+            free: vec![BTreeSet::new(); LONGEST + 1],
+            fresh: 0..0,
+            live: Vec::new(),
+            vacant: Vec::new(),
             length,
             used: 0,
             written: 0,
         }
-    }
-
-    /// Everything from here on is free.
-    pub(super) fn top(&self) -> u32 {
-        self.top
-    }
-
-    /// The same blocks among `length` units.
-    pub(super) fn of_length(self, length: u32) -> Self {
-        Self { length, ..self }
     }
 
     pub(super) fn used(&self) -> u32 {
@@ -97,7 +96,7 @@ impl Blocks {
             return Some(start);
         }
         let start = self.take(units.len())?;
-        store.write(start, units);
+        store.write(start, units)?;
         self.written += u64::try_from(units.len()).unwrap_or(0);
         self.register(store, start, Block { references: 1, units: u8::try_from(units.len()).ok()?, nodes }, hash);
         Some(start)
@@ -126,6 +125,12 @@ impl Blocks {
             found.remove();
         }
         self.used -= u32::from(length);
+        if let Some(live) = at(&mut self.live, chunk(start)) {
+            *live -= u32::from(length);
+            if *live == 0 {
+                self.vacant.push(chunk(start));
+            }
+        }
         self.give(start, usize::from(length));
         for reference in references(&units, nodes) {
             self.release(store, reference);
@@ -138,7 +143,8 @@ impl Blocks {
             Reference::Page(start) => (start, u8::try_from(PAGE_UNITS).ok()?, PAGE),
             Reference::Nodes(start, nodes, leaves) => (start, nodes + leaves, nodes),
         };
-        if depth > DEEPEST || start.checked_add(u32::from(length)).is_none_or(|end| end > self.length) {
+        let end = start.checked_add(u32::from(length))?;
+        if depth > DEEPEST || end > self.length || end > chunk_end(start) {
             return None;
         }
         if let Some(block) = at(&mut self.starts, start).filter(|block| block.references > 0) {
@@ -146,25 +152,56 @@ impl Blocks {
             return (block.units == length && block.nodes == nodes).then_some(());
         }
         let units = content(store, start, length);
+        if units.len() != usize::from(length) {
+            return None;
+        }
         let hash = self.hasher.hash_one((nodes, units.as_slice()));
-        self.top = self.top.max(start + u32::from(length));
         self.register(store, start, Block { references: 1, units: length, nodes }, hash);
         references(&units, nodes).into_iter().try_for_each(|reference| self.hold(store, reference, depth + 1))
     }
 
-    /// After [`hold`](Self::hold): what lies between the blocks is free.
+    /// After [`hold`](Self::hold): what lies between the blocks of a chunk is free.
     pub(super) fn close_gaps(&mut self) {
-        let (mut unit, mut gap) = (0, 0);
-        while unit < self.top {
-            let length = at(&mut self.starts, unit).filter(|block| block.references > 0).map_or(0, |block| block.units);
-            if length == 0 {
-                unit += 1;
-                continue;
+        for chunk in (0..).zip(self.live.clone()).filter(|(_, live)| *live > 0).map(|(chunk, _)| chunk) {
+            let Range { start, end } = self.units_of(chunk);
+            let (mut unit, mut gap) = (start, start);
+            while unit < end {
+                let block = at(&mut self.starts, unit).filter(|block| block.references > 0);
+                let length = block.map_or(0, |block| u32::from(block.units));
+                if length > 0 {
+                    self.give_all(gap..unit);
+                    gap = unit + length;
+                }
+                unit += length.max(1);
             }
-            self.give_all(gap, unit);
-            unit += u32::from(length);
-            gap = unit;
+            self.give_all(gap..end);
         }
+    }
+
+    /// Whether units of a chunk are in use.
+    pub(super) fn is_needed(&self, chunk: u32) -> bool {
+        usize::try_from(chunk).ok().and_then(|chunk| self.live.get(chunk)).is_some_and(|live| *live > 0)
+    }
+
+    /// Chunks of which nothing is in use any more, since this was last asked. Their units are fresh again.
+    pub(super) fn take_vacant(&mut self) -> Vec<u32> {
+        let mut vacant = std::mem::take(&mut self.vacant);
+        vacant.retain(|chunk| !self.is_needed(*chunk));
+        vacant.sort_unstable();
+        vacant.dedup();
+        if !vacant.is_empty() {
+            let is_vacant = |start: u32| vacant.binary_search(&chunk(start)).is_ok();
+            self.free.iter_mut().for_each(|free| free.retain(|start| !is_vacant(*start)));
+            if is_vacant(self.fresh.start) {
+                self.fresh = 0..0;
+            }
+        }
+        vacant
+    }
+
+    fn units_of(&self, chunk: u32) -> Range<u32> {
+        let start = chunk * CHUNK_UNITS;
+        start..chunk_end(start).min(self.length)
     }
 
     fn register<S: Store>(&mut self, store: &S, start: u32, block: Block, hash: u64) {
@@ -176,6 +213,13 @@ impl Blocks {
             *place = block;
         }
         self.used += u32::from(block.units);
+        let in_chunk = usize::try_from(chunk(start)).unwrap_or(usize::MAX);
+        if self.live.len() <= in_chunk {
+            self.live.resize(in_chunk + 1, 0);
+        }
+        if let Some(live) = self.live.get_mut(in_chunk) {
+            *live += u32::from(block.units);
+        }
         let Self { index, starts, hasher, .. } = self;
         index.insert_unique(hash, start, |start| {
             let block = usize::try_from(*start).ok().and_then(|start| starts.get(start)).copied().unwrap_or_default();
@@ -188,31 +232,43 @@ impl Blocks {
         (usize::from(block.units), block.nodes)
     }
 
-    /// The first unit of `length` free ones: what was freed before what was never used, and a piece of a longer block last.
+    /// The first unit of `length` free ones: what was freed, else of a chunk that is begun, else a piece of what was freed, else of another
+    /// chunk.
     fn take(&mut self, length: usize) -> Option<u32> {
-        if let Some(start) = self.free.get_mut(length)?.pop() {
+        if let Some(start) = self.free.get_mut(length)?.pop_first() {
             return Some(start);
         }
         let needed = u32::try_from(length).ok()?;
-        if self.length - self.top >= needed {
-            let start = self.top;
-            self.top += needed;
-            return Some(start);
+        if self.fresh.end - self.fresh.start < needed {
+            let is_there = |longer: &usize| self.free.get(*longer).is_some_and(|free| !free.is_empty());
+            if let Some(longer) = (length + 1..=LONGEST).find(is_there) {
+                let start = self.free.get_mut(longer)?.pop_first()?;
+                self.give(start + needed, longer - length);
+                return Some(start);
+            }
+            let rest = std::mem::take(&mut self.fresh);
+            self.fresh = self.fresh_chunk(&rest).filter(|fresh| fresh.end - fresh.start >= needed)?;
+            self.give_all(rest);
         }
-        let longer =
-            (length + 1..=LONGEST).find(|longer| self.free.get(*longer).is_some_and(|free| !free.is_empty()))?;
-        let start = self.free.get_mut(longer)?.pop()?;
-        self.give(start + needed, longer - length);
+        let start = self.fresh.start;
+        self.fresh.start += needed;
         Some(start)
+    }
+
+    /// The first chunk of which nothing is in use, and that `begun` is not the rest of.
+    fn fresh_chunk(&self, begun: &Range<u32>) -> Option<Range<u32>> {
+        let is_free =
+            |chunk: &u32| !self.is_needed(*chunk) && (begun.is_empty() || *chunk != begun.start / CHUNK_UNITS);
+        (0..self.length.div_ceil(CHUNK_UNITS)).find(is_free).map(|chunk| self.units_of(chunk))
     }
 
     fn give(&mut self, start: u32, length: usize) {
         if let Some(free) = self.free.get_mut(length) {
-            free.push(start);
+            free.insert(start);
         }
     }
 
-    fn give_all(&mut self, mut start: u32, end: u32) {
+    fn give_all(&mut self, Range { mut start, end }: Range<u32>) {
         while start < end {
             let length = usize::try_from(end - start).unwrap_or(LONGEST).min(LONGEST);
             self.give(start, length);
@@ -221,8 +277,18 @@ impl Blocks {
     }
 }
 
-fn at(blocks: &mut [Block], start: u32) -> Option<&mut Block> {
-    blocks.get_mut(usize::try_from(start).ok()?)
+fn at<T>(all: &mut [T], index: u32) -> Option<&mut T> {
+    all.get_mut(usize::try_from(index).ok()?)
+}
+
+/// The chunk that a unit is in.
+fn chunk(unit: u32) -> u32 {
+    unit / CHUNK_UNITS
+}
+
+/// Where the chunk of a unit ends.
+fn chunk_end(unit: u32) -> u32 {
+    unit - unit % CHUNK_UNITS + CHUNK_UNITS
 }
 
 fn content<S: Store>(store: &S, start: u32, length: u8) -> Vec<Unit> {

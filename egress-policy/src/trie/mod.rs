@@ -1,4 +1,4 @@
-//! Builds the array tries that the kernel walks (`egress_common::trie`): several tables in one pool of units.
+//! Builds the array tries that the kernel walks (`egress_common::trie`): all tables in one pool of units.
 //!
 //! Equal parts are stored once, whichever table they belong to (`blocks`). So the next version of a table takes, of what it has in
 //! common with the last one, nothing: a rule that changes in place rewrites the units on the way to its prefixes. Units that a root
@@ -16,7 +16,7 @@ mod prefixes;
 use std::collections::BTreeMap;
 
 use egress_common::table::Leaf;
-use egress_common::trie::{MAX_UNITS, Unit, Units};
+use egress_common::trie::{CHUNK_UNITS, MAX_UNITS, Unit, Units};
 
 use self::blocks::{Blocks, Reference};
 use self::build::Like;
@@ -29,8 +29,11 @@ pub trait Store: Units {
     /// Number of units, at most [`MAX_UNITS`].
     fn length(&self) -> u32;
 
-    /// Writes `units` from `index` on, which is inside.
-    fn write(&mut self, index: u32, units: &[Unit]);
+    /// Writes `units` from `index` on, which is inside; all into one chunk of [`CHUNK_UNITS`]. `None`: there is no memory for the chunk.
+    fn write(&mut self, index: u32, units: &[Unit]) -> Option<()>;
+
+    /// Nothing leads to the units of a chunk any more: its memory is not needed until one of them is written again.
+    fn vacate(&mut self, _chunk: u32) {}
 }
 
 /// Units in the caller's memory, as many as are written: to see how large a pool must be.
@@ -48,15 +51,14 @@ impl Store for Growing {
         MAX_UNITS
     }
 
-    fn write(&mut self, index: u32, units: &[Unit]) {
-        let start = usize::try_from(index).unwrap_or(usize::MAX);
-        let end = start.saturating_add(units.len());
+    fn write(&mut self, index: u32, units: &[Unit]) -> Option<()> {
+        let start = usize::try_from(index).ok()?;
+        let end = start.checked_add(units.len())?;
         if self.0.len() < end {
             self.0.resize(end, Unit::default());
         }
-        if let Some(to) = self.0.get_mut(start..end) {
-            to.copy_from_slice(units);
-        }
+        self.0.get_mut(start..end)?.copy_from_slice(units);
+        Some(())
     }
 }
 
@@ -123,14 +125,18 @@ impl<S: Store> Pool<S> {
         Self { store, blocks, roots: BTreeMap::new() }
     }
 
-    /// A pool whose tables begin at `roots`, once for each time that one is held; everything else in it is free.
-    pub fn adopt(store: S, roots: &[u32]) -> Result<Self, Damaged> {
-        let mut pool = Self::new(store);
+    /// Takes over the tables that begin at `roots`, once for each time that one is held; everything else is free. Returns the roots that
+    /// are damaged: before the next table is stored nothing may lead to them any more.
+    pub fn adopt(&mut self, roots: &[u32]) -> Vec<Damaged> {
         for root in roots {
-            *pool.roots.entry(*root).or_default() += 1;
+            *self.roots.entry(*root).or_default() += 1;
         }
-        pool.recount()?;
-        Ok(pool)
+        let mut damaged = Vec::new();
+        while let Err(found) = self.recount() {
+            self.roots.remove(&found.root);
+            damaged.push(found);
+        }
+        damaged
     }
 
     /// Stores the trie of sorted `items`, which begin with the /0, and returns its root: nothing leads to it yet. If there is no room,
@@ -164,6 +170,9 @@ impl<S: Store> Pool<S> {
                 self.roots.remove(&root);
             }
             self.blocks.release(&self.store, Reference::Page(root));
+            for chunk in self.blocks.take_vacant() {
+                self.store.vacate(chunk);
+            }
         }
     }
 
@@ -175,6 +184,9 @@ impl<S: Store> Pool<S> {
             }
         }
         self.blocks.close_gaps();
+        for chunk in (0..self.store.length().div_ceil(CHUNK_UNITS)).filter(|chunk| !self.blocks.is_needed(*chunk)) {
+            self.store.vacate(chunk);
+        }
         Ok(())
     }
 
@@ -201,17 +213,6 @@ impl<S: Store> Pool<S> {
     /// The units, for a caller that changes how they are written.
     pub fn store_mut(&mut self) -> &mut S {
         &mut self.store
-    }
-
-    /// The same pool in another store, which is long enough.
-    pub fn move_to<T: Store>(self, mut store: T) -> Pool<T> {
-        for index in 0..self.blocks.top() {
-            if let Some(unit) = self.store.unit(index) {
-                store.write(index, &[*unit]);
-            }
-        }
-        let blocks = self.blocks.of_length(store.length());
-        Pool { store, blocks, roots: self.roots }
     }
 
     /// Gives the units back.

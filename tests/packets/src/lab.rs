@@ -7,10 +7,11 @@ use std::os::unix::fs::MetadataExt as _;
 use anyhow::Context as _;
 use aya::programs::Program;
 use egress_agent::datapath::{Applied, Capacity, Cgroup, Datapath, Desired, DesiredEndpoint, Interface, NameMaps};
+use egress_common::abi::Config;
 use egress_common::dns::{Answer, Outcome};
 use egress_common::endpoint::TableRef;
 use egress_common::event::Hook;
-use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey, RecentFlow};
+use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey};
 use egress_common::reason::DropReason;
 use egress_policy::model::{NodeContext, PodIdentity};
 
@@ -375,12 +376,13 @@ impl Lab {
         for key in flows {
             let _ = self.maps.flows.remove(&key);
         }
-        let mut recent: aya::maps::PerCpuArray<aya::maps::MapData, [u8; size_of::<RecentFlow>()]> =
-            self.map(egress_common::abi::map::RECENT_FLOWS);
-        for index in 0..recent.len() {
-            let nothing = vec![[0; size_of::<RecentFlow>()]; aya::util::nr_cpus().expect("processors")];
-            recent.set(index, nothing.try_into().expect("a value for each processor"), 0).expect("written");
-        }
+        // Recent connections are known by hashes, which are others under another secret.
+        let mut configs: aya::maps::Array<aya::maps::MapData, [u8; size_of::<Config>()]> =
+            self.map(egress_common::abi::map::CONFIG);
+        let mut config: Config = zerocopy::transmute!(configs.get(&0, 0).expect("settings"));
+        config.secret = config.secret.map(|word| word.wrapping_add(0x9e37_79b9_7f4a_7c15));
+        let bytes: [u8; size_of::<Config>()] = zerocopy::transmute!(config);
+        configs.set(0, bytes, 0).expect("written");
         let fragments: Vec<_> = self.maps.fragments.keys().flatten().collect();
         for key in fragments {
             let _ = self.maps.fragments.remove(&key);

@@ -227,15 +227,18 @@ impl Egress {
         let view = Inspector::open(&self.options.bpffs)?.table(reference)?.context("the table is gone")?;
         let has = |bit| view.info.flags & bit != 0;
         let maps = [
-            (map::TABLES4, slot, !has(flag::TRIE4)),
-            (map::TABLES6, slot, !has(flag::TRIE6)),
-            (map::TRIES, view.info.pool, has(flag::TRIE4 | flag::TRIE6)),
-            (map::CLASSES, slot, true),
+            (map::TABLES4, slot..slot + 1, !has(flag::TRIE4)),
+            (map::TABLES6, slot..slot + 1, !has(flag::TRIE6)),
+            // There are no other tries.
+            (map::TRIES, 0..abi::capacity::CHUNKS, true),
+            (map::CLASSES, slot..slot + 1, true),
         ];
         let mut table = 0;
-        for (name, index, _) in maps.into_iter().filter(|(_, _, there)| *there) {
+        for (name, slots, _) in maps.into_iter().filter(|(_, _, there)| *there) {
             let outer = kernel::open_pin(&self.pins().join("maps").join(name))?;
-            table += kernel::map_memory(kernel::inner_map(outer.as_fd(), index)?.as_fd())?;
+            for inner in slots.filter_map(|slot| kernel::inner_map(outer.as_fd(), slot).ok()) {
+                table += kernel::map_memory(inner.as_fd())?;
+            }
         }
         let description = kernel::open_pin(&self.pins().join("tables").join(slot.to_string()))?;
         Ok(Memory { table, description: kernel::map_memory(description.as_fd())? })

@@ -6,6 +6,7 @@ mod audit;
 mod bounds;
 #[path = "../kernel/capacity.rs"]
 mod capacity;
+mod chunks;
 #[path = "../kernel/extensions.rs"]
 mod extensions;
 #[path = "../kernel/fragments.rs"]
@@ -24,7 +25,6 @@ mod oracle;
 mod parser;
 #[path = "../kernel/parsing.rs"]
 mod parsing;
-mod pools;
 #[path = "../kernel/reject.rs"]
 mod reject;
 #[path = "../kernel/replies.rs"]
