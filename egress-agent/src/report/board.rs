@@ -78,6 +78,11 @@ pub(super) struct Due {
     pub(super) differs: bool,
 }
 
+/// How long a new version is given until every node has reported on it.
+fn settling(tally: &Tally) -> Duration {
+    writer::spread(tally.nodes()) + MARGIN
+}
+
 /// The name of the policy with this key.
 fn named(source: Source, key: &str) -> PolicyName {
     let (namespace, name) = key.split_once('/').map_or((None, key), |(namespace, name)| (Some(namespace), name));
@@ -147,7 +152,7 @@ impl Board {
     /// The statuses of policies that are to be looked at, at this time by both clocks. They are not due any more.
     pub(super) fn due(&mut self, now: Instant, time: Timestamp) -> Vec<Due> {
         let changed = self.tally.changed(time);
-        let settling = writer::spread(self.tally.nodes()) + MARGIN;
+        let settling = settling(&self.tally);
         let audit = self.config.as_ref().is_some_and(|config| config.enforcement == Mode::Audit);
         let all = audit != std::mem::replace(&mut self.audit, audit);
         let mut due = Vec::new();
@@ -163,6 +168,12 @@ impl Board {
             }
         }
         due
+    }
+
+    /// When the next version will have had its time to be reported, if nothing else happens; none if all have had it.
+    pub(super) fn settles(&self) -> Option<Instant> {
+        let first = self.policies.values().filter(|entry| !entry.facts.settled).map(|entry| entry.since).min();
+        first.map(|first| first + settling(&self.tally))
     }
 
     /// The API server has this status now.

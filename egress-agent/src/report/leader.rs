@@ -89,7 +89,9 @@ pub(super) async fn lead(client: Client, reporter: &Reporter, rounds: &watch::Re
         let mut announcer = Announcer::new(client.clone(), &reporter.node);
         let mut next = Instant::now();
         loop {
-            let due = if board.is_whole() { next.max(Instant::now()) + REVIEW } else { Instant::now() + REVIEW };
+            let review = next.max(Instant::now()) + REVIEW;
+            let due =
+                board.settles().filter(|_| board.is_whole()).map_or(review, |settles| settles.clamp(next, review));
             match timeout_at(due, changes.recv()).await {
                 Ok(Some(change)) => board.apply(change, Instant::now()),
                 Ok(None) => return,
