@@ -24,14 +24,13 @@ pub(crate) fn start(format: Option<LogFormat>) {
     };
 }
 
-/// The Kubernetes client says every failed request; the watches that made it say it once, with what follows.
+/// The Kubernetes client says every failed request, again and again; the watches that made it say it once, with what follows.
 fn without_repeats(filter: EnvFilter) -> EnvFilter {
-    const CLIENT: &str = "kube_client";
-    let asked_for = std::env::var("EGRESS_LOG").is_ok_and(|directives| directives.contains(CLIENT));
-    match format!("{CLIENT}=off").parse() {
-        Ok(directive) if !asked_for => filter.add_directive(directive),
-        Ok(_) | Err(_) => filter,
-    }
+    const CLIENT: [&str; 2] = ["kube_client", "kube_runtime"];
+    let asked_for = std::env::var("EGRESS_LOG").unwrap_or_default();
+    let quiet =
+        CLIENT.iter().filter(|name| !asked_for.contains(**name)).filter_map(|name| format!("{name}=off").parse().ok());
+    quiet.fold(filter, EnvFilter::add_directive)
 }
 
 /// <https://no-color.org>.

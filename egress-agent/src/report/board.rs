@@ -32,6 +32,19 @@ pub(super) enum Source {
 const SOURCES: [Source; 5] =
     [Source::Policies, Source::ClusterPolicies, Source::Configs, Source::Nodes, Source::States];
 
+impl Source {
+    /// What messages call it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Policies => "egressnetworkpolicies",
+            Self::ClusterPolicies => "clusteregresspolicies",
+            Self::Configs => "egressconfigs",
+            Self::Nodes => "nodes",
+            Self::States => "egressnodestates",
+        }
+    }
+}
+
 /// Something that a watch said; objects by source and `namespace/name`.
 #[derive(Debug)]
 pub(super) enum Change {

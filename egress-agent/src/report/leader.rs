@@ -10,12 +10,11 @@ use egress_policy::status::{Condition, ConditionKind, Truth};
 use futures_util::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::api::{Api, DynamicObject};
-use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Resource, ResourceExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::announce::Announcer;
 use super::api::{self, kind_name, resource};
@@ -23,6 +22,7 @@ use super::board::{Board, Change, Due, Source};
 use super::fold::PolicyName;
 use super::lease::Election;
 use super::node::shortened;
+use super::patient::patient;
 use super::seen::{self, Seen};
 use super::{Reporter, Round};
 
@@ -36,8 +36,6 @@ const REQUEST: Duration = Duration::from_secs(10);
 const QUEUE: usize = 1024;
 /// States that are listed at once: each is large where many policies are.
 const PAGE: u32 = 100;
-/// A watch that failed this often without a success in between is told of in the log.
-const TOLD: u32 = 4;
 
 /// Stands for leader, leads, and stands again, until `stopped`; then another one may begin at once.
 pub(super) async fn run(
@@ -117,7 +115,7 @@ pub(super) async fn lead(client: Client, reporter: &Reporter, rounds: &watch::Re
     }
 }
 
-/// Passes what a watch says on; a failed watch is begun again, later and later.
+/// Passes what a watch says on.
 async fn feed<K>(
     source: Source,
     watch: impl Stream<Item = watcher::Result<Event<K>>>,
@@ -126,25 +124,15 @@ async fn feed<K>(
 ) where
     K: Resource + Clone,
 {
-    let mut watch = std::pin::pin!(watch.default_backoff());
-    let mut failures: u32 = 0;
-    while let Some(event) = watch.next().await {
-        failures = if event.is_err() { failures.saturating_add(1) } else { 0 };
+    let mut events = std::pin::pin!(patient(watch, source.name()));
+    while let Some(event) = events.next().await {
         let change = match event {
-            Ok(Event::Init) => Change::Begun(source),
-            Ok(Event::InitApply(object) | Event::Apply(object)) => {
+            Event::Init => Change::Begun(source),
+            Event::InitApply(object) | Event::Apply(object) => {
                 Change::Put(source, key(&object), Box::new(read(&object)))
             }
-            Ok(Event::Delete(object)) => Change::Gone(source, key(&object)),
-            Ok(Event::InitDone) => Change::Done(source),
-            Err(error) if failures == TOLD => {
-                warn!(%error, ?source, "the leader cannot watch these: until it can, statuses stay what they are");
-                continue;
-            }
-            Err(error) => {
-                debug!(%error, ?source, "a watch of the leader failed");
-                continue;
-            }
+            Event::Delete(object) => Change::Gone(source, key(&object)),
+            Event::InitDone => Change::Done(source),
         };
         if told.send(change).await.is_err() {
             return;

@@ -18,6 +18,7 @@ mod fold;
 mod leader;
 mod lease;
 mod node;
+mod patient;
 pub mod rbac;
 mod seen;
 mod taint;

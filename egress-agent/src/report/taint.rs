@@ -7,7 +7,6 @@
 use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use kube::api::{Api, Patch, PatchParams};
-use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Error, ResourceExt as _};
 use serde_json::json;
@@ -17,6 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::Round;
 use super::api::{Backoff, MANAGER};
+use super::patient::patient;
 
 /// Key of the taint; its value and effect are for whoever puts it there.
 pub const TAINT: &str = "egress.rs/agent-not-ready";
@@ -30,12 +30,11 @@ pub(super) async fn remove(client: Client, node: &str, mut rounds: watch::Receiv
     }
     let nodes: Api<Node> = Api::all(client);
     let own = watcher::Config::default().any_semantic().fields(&format!("metadata.name={node}"));
-    let mut events = std::pin::pin!(watcher(nodes.clone(), own).default_backoff());
+    let mut events = std::pin::pin!(patient(watcher(nodes.clone(), own), "the own node, for its taint"));
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::InitApply(node) | Event::Apply(node)) => take_off(&nodes, node).await,
-            Ok(Event::Init | Event::InitDone | Event::Delete(_)) => {}
-            Err(error) => debug!(%error, "the own node cannot be watched; tried again"),
+            Event::InitApply(node) | Event::Apply(node) => take_off(&nodes, node).await,
+            Event::Init | Event::InitDone | Event::Delete(_) => {}
         }
     }
 }

@@ -283,6 +283,26 @@ async fn statuses_that_cannot_be_written_are_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_that_may_not_watch_everything_writes_nothing_until_it_may() {
+    for kind in ["egressnodestates", "nodes", "egressconfigs"] {
+        let lab = lab(&["a"]);
+        // The agent's own Node is read by its name when its state is made.
+        lab.server.fail_listing(kind, 403, 20);
+        let (uid, generation) = lab.put(&rules());
+        lab.say(0, &uid, generation, 2);
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(lab.policy().get("status"), None, "{kind}: half of what there is would make a wrong count");
+        lab.server.counts();
+        sleep(Duration::from_mins(5)).await;
+        let asked = lab.server.counts()[&("GET".to_owned(), kind.to_owned())].requests;
+        assert!(asked < 300 / 10, "{kind}: {asked} in 300 s: who is refused asks ever less often");
+        sleep(Duration::from_mins(15)).await;
+        assert_eq!(lab.condition("Enforced"), pair("True", "Enforced"), "{kind}");
+        assert_eq!(lab.policy()["status"]["enforced"], "1/1", "{kind}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_that_lead_at_once_write_the_same() {
     let lab = lab(&["a"]);
     let (uid, generation) = lab.put(&rules());

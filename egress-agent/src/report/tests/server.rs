@@ -92,6 +92,11 @@ impl Server {
         self.state().failures.push((method, part.to_owned(), code, times));
     }
 
+    /// The next `times` listings of this collection are answered with `code`.
+    pub(super) fn fail_listing(&self, collection: &str, code: u16, times: usize) {
+        self.state().failures.push((Method::GET, format!("/{collection}?"), code, times));
+    }
+
     /// Somebody else puts an object there while a request of `method` for it is on its way.
     pub(super) fn surprise(&self, method: Method, path: &str, object: Value) {
         self.state().surprises.push((method, path.to_owned(), object));
@@ -124,7 +129,7 @@ impl Server {
         let sent = u64::try_from(body.len()).unwrap();
         let count = state.counts.entry(kind.clone()).or_default();
         (count.requests, count.sent) = (count.requests + 1, count.sent + sent);
-        if let Some(code) = state.failure(&parts.method, &path) {
+        if let Some(code) = state.failure(&parts.method, &format!("{path}?")) {
             return failed(code);
         }
         if query.contains("watch=true") {
