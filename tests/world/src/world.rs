@@ -102,7 +102,7 @@ impl World {
         let network = Arc::new(Namespace::new(full_name));
         network.sysctl(&[&EVERYWHERE[..], &POD].concat());
         let pod = Pod::new(full_name, network, Some(self.pods_made), self.place.cgroup());
-        self.plug(&pod, self.pods_made);
+        self.plug(&pod, self.pods_made, None);
         self.pods.push(pod);
         self.pods.last().expect("just added")
     }
@@ -113,7 +113,7 @@ impl World {
         let network = Arc::new(Namespace::new(full_name));
         network.sysctl(&[&EVERYWHERE[..], &POD].concat());
         let pod = Pod::in_cgroup(full_name, network, Some(self.pods_made), self.place.cgroup().join(cgroup));
-        self.plug(&pod, self.pods_made);
+        self.plug(&pod, self.pods_made, None);
         self.pods.push(pod);
         self.pods.last().expect("just added")
     }
@@ -171,17 +171,31 @@ impl World {
     pub fn replug(&self, pod: &Pod) {
         let interface = pod.interface();
         self.node.ip(&format!("link del {interface}\n"));
-        self.plug(pod, pod_number(pod));
+        self.plug(pod, pod_number(pod), None);
     }
 
-    /// Connects a pod's namespace with the node.
-    fn plug(&self, pod: &Pod, number: u8) {
+    /// Removes the interfaces of two pods and makes them anew, each with the index that the other's had, as the kernel may give it again.
+    pub fn exchange_indices(&self, one: &Pod, other: &Pod) {
+        let index = |pod: &Pod| {
+            let interface = pod.interface();
+            self.node.enter(move || nix::net::if_::if_nametoindex(interface.as_str()).expect("the pod's interface"))
+        };
+        let indices = (index(one), index(other));
+        self.node.ip(&format!("link del {}\nlink del {}\n", one.interface(), other.interface()));
+        self.plug(one, pod_number(one), Some(indices.1));
+        self.plug(other, pod_number(other), Some(indices.0));
+        assert_eq!((index(other), index(one)), indices);
+    }
+
+    /// Connects a pod's namespace with the node, by an interface with this index on the node's side.
+    fn plug(&self, pod: &Pod, number: u8, index: Option<u32>) {
         let (node_mac, pod_mac) = (mac(node_mac(number)), mac(pod_mac(number)));
         let (address4, address6) = (pod.address4(), pod.address6());
         let interface = pod.interface();
         let path = pod.network().path();
+        let index = index.map(|index| format!("index {index}")).unwrap_or_default();
         self.node.ip(&format!(
-            "link add {interface} address {node_mac} type veth peer name eth0 address {pod_mac} netns {}\n\
+            "link add {interface} address {node_mac} {index} type veth peer name eth0 address {pod_mac} netns {}\n\
              addr add 10.244.0.1/32 dev {interface}\n\
              addr add fe80::1/64 dev {interface} nodad\n\
              link set {interface} up\n\

@@ -132,6 +132,24 @@ async fn what_is_refused_says_why_and_is_announced_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_broken_policies_make_no_storm_of_events_and_none_is_forgotten() {
+    let lab = lab(&["a"]);
+    for number in 0..60 {
+        let broken = policy("shop", &format!("broken-{number}"), &json!([{"type": "Perhaps"}]));
+        lab.server.put(&policy_path("shop", &format!("broken-{number}")), broken);
+    }
+    let events = || lab.server.below("/apis/events.k8s.io/v1/namespaces/shop/events/").len();
+    sleep(Duration::from_secs(30)).await;
+    let at_once = events();
+    assert!((25..=31).contains(&at_once), "{at_once}: 25, and one more in five seconds");
+    sleep(Duration::from_mins(4)).await;
+    assert_eq!(events(), 60);
+    lab.server.counts();
+    sleep(Duration::from_mins(30)).await;
+    assert!(!lab.server.counts().keys().any(|(_, resource)| resource == "events"), "each is said once");
+}
+
+#[tokio::test(start_paused = true)]
 async fn foreign_objects_that_are_refused_or_mean_something_else_get_an_event_each() {
     let lab = lab(&["a", "b"]);
     let object = |name: &str, generation| Reference {

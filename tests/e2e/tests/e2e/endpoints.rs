@@ -148,6 +148,43 @@ fn an_interface_that_comes_back_under_its_name_is_guarded_again() {
     }
 }
 
+/// The kernel gives indices of interfaces again, and what a map says of one must not outlive it.
+#[test]
+fn pods_that_get_each_others_interface_index_are_judged_by_their_own_rules() {
+    let Some(world) = world(&["default/client", "default/other"]) else {
+        return;
+    };
+    let selector = |name: &str| format!("podSelector: {{matchLabels: {{app: {name}}}}}");
+    let policies = [
+        config(&[]),
+        document("office", &[&selector("client")], &OFFICE),
+        document(
+            "reverse",
+            &[&selector("other")],
+            &["Allow 5.6.7.0/24", "Allow 2001:db8:2::/48", "Deny 0.0.0.0/0", "Deny ::/0"],
+        ),
+    ];
+    let mut lab = Lab::new(&world, &policies.concat());
+    let is_right = |lab: &mut Lab<'_>| {
+        [0, 1].iter().all(|&family| {
+            frame_passes(lab, "client", ALLOWED[family])
+                && !frame_passes(lab, "client", DENIED[family])
+                && frame_passes(lab, "other", DENIED[family])
+                && !frame_passes(lab, "other", ALLOWED[family])
+        })
+    };
+    assert!(is_right(&mut lab));
+    for _ in 0..3 {
+        world.exchange_indices(world.pod("client"), world.pod("other"));
+        assert!(eventually(|| is_right(&mut lab)), "{}", lab.agent.log());
+    }
+    // While nobody was there who could have noticed.
+    lab.agent.kill();
+    world.exchange_indices(world.pod("client"), world.pod("other"));
+    lab.agent.start();
+    assert!(is_right(&mut lab), "{}", lab.agent.log());
+}
+
 #[test]
 fn a_pod_that_is_added_to_the_file_is_judged_and_one_that_leaves_it_is_not() {
     let Some(world) = world(&["default/client", "default/other"]) else {
