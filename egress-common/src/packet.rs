@@ -10,7 +10,7 @@
 
 mod plain;
 
-pub use self::plain::{LinearBytes, plain4, plain6};
+pub use self::plain::{LinearBytes, plain};
 use crate::class;
 use crate::reason::DropReason;
 

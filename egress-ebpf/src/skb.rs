@@ -112,21 +112,10 @@ fn network(skb: Skb, hook: Hook) -> Result<Network, DropReason> {
     }
 }
 
-/// Reads a packet of the most frequent form, as [`packet::plain4`] and [`packet::plain6`] say. The offset of the IP header; `None` if it has
-/// another form, or other hooks ask, for which the verifier's time is not worth it.
+/// Reads a packet of the most frequent form ([`packet::plain`]). `None` too for other hooks, for which the verifier's time is not worth it.
 #[inline(always)]
 fn plain(skb: Skb, hook: Hook, packet: &mut Packet) -> Option<u32> {
-    const ETHERTYPE: u32 = 12;
-    const BEHIND: u32 = 14;
-    if !has_ethernet(hook) {
-        return None;
-    }
-    let is_plain = match u16::from_be_bytes(*skb.linear(ETHERTYPE)?) {
-        packet::ETHERTYPE_IPV4 => packet::plain4(&skb, BEHIND, packet),
-        packet::ETHERTYPE_IPV6 => packet::plain6(&skb, BEHIND, packet),
-        _ => false,
-    };
-    if is_plain { Some(skb.hidden(BEHIND)) } else { None }
+    if has_ethernet(hook) { packet::plain(&skb, packet).map(|start| skb.hidden(start)) } else { None }
 }
 
 /// Reads the headers. `Ok(None)` is ARP; otherwise the offset of the IP header.

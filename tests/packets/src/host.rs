@@ -36,15 +36,11 @@ pub fn read(hook: Hook, frame: &[u8]) -> Reading {
         Ok(Network::V4(start)) => (packet::ipv4(view, start, &mut packet).map(Some), start),
         Ok(Network::V6(start)) => (packet::ipv6(view, start, &mut packet).map(Some), start),
     };
-    // The shorter way, which the programs try first, reads the same or nothing.
+    // The shorter way, which the programs of interfaces try first, reads the same or nothing.
     let mut plain = Packet::EMPTY;
-    let is_plain = match network(hook, frame, view) {
-        Ok(Network::V4(start)) => packet::plain4(view, start, &mut plain),
-        Ok(Network::V6(start)) => packet::plain6(view, start, &mut plain),
-        _ => false,
-    };
+    let plain_start = packet::plain(frame, &mut plain).filter(|_| is_tc(hook));
     assert!(
-        !is_plain || (result, packet) == (Ok(Some(())), plain),
+        plain_start.is_none_or(|from| (result, start, packet) == (Ok(Some(())), from, plain)),
         "{result:?} {packet:?}, not {plain:?}: {frame:02x?}"
     );
     let length = if result.is_ok() { whole - start } else { whole };
