@@ -169,7 +169,7 @@ pub struct DesiredTable {
 impl DesiredTable {
     /// The table that `list`, which has this fingerprint, was compiled to.
     pub fn new(list: Arc<RuleList>, fingerprint: [u8; 32], table: Table, reject: bool) -> Self {
-        let patterns = list.patterns();
+        let patterns = if table.has_names() { list.patterns() } else { BTreeSet::new() };
         let description = Arc::new(TableDescription::later(list, fingerprint));
         Self { fingerprint, table, patterns, description, reject }
     }

@@ -59,6 +59,11 @@ impl Outer {
 
     /// Puts a map into `slot`. Programs that start from now on find it there.
     pub(super) fn set(&self, slot: u32, inner: &MapData) -> Result<(), DatapathError> {
+        self.begin(slot, inner)?.see()
+    }
+
+    /// The same, begun: see [`Change::see`].
+    pub(super) fn begin(&self, slot: u32, inner: &MapData) -> Result<Change<'_>, DatapathError> {
         let id = inner.info().map_err(DatapathError::map(self.name))?.id();
         let inner = self.duplicate(inner)?;
         self.change(slot, Some(id), move |outer| syscall::update(outer.as_fd(), &slot, &syscall::raw(inner.as_fd())))
@@ -69,7 +74,7 @@ impl Outer {
         if self.id(slot)?.is_none() {
             return Ok(());
         }
-        self.change(slot, None, move |outer| syscall::delete(outer.as_fd(), &slot).map(|_| ()))
+        self.change(slot, None, move |outer| syscall::delete(outer.as_fd(), &slot).map(|_| ()))?.see()
     }
 
     fn duplicate(&self, map: &MapData) -> Result<OwnedFd, DatapathError> {
@@ -77,18 +82,18 @@ impl Outer {
         duplicate.map_err(|source| DatapathError::Syscall { call: self.name, source })
     }
 
-    /// Makes a call, and returns when `slot` has `wanted` or the call has failed.
+    /// Begins a call after which `slot` has `wanted`.
     fn change(
         &self,
         slot: u32,
         wanted: Option<u32>,
         call: impl Fn(&OwnedFd) -> Result<(), DatapathError> + Send + Sync + 'static,
-    ) -> Result<(), DatapathError> {
+    ) -> Result<Change<'_>, DatapathError> {
         let outer = self.duplicate(&self.data)?;
         let call = Arc::new(move || call(&outer));
         if WAITING.fetch_add(1, Ordering::Relaxed) >= MOST_WAITING {
             WAITING.fetch_sub(1, Ordering::Relaxed);
-            return call();
+            return call().map(|()| Change::done(self));
         }
         let (done, outcome) = channel();
         let theirs = Arc::clone(&call);
@@ -100,19 +105,33 @@ impl Outer {
         };
         if thread::Builder::new().name("egress-maps".to_owned()).spawn(run).is_err() {
             WAITING.fetch_sub(1, Ordering::Relaxed);
-            return call();
+            return call().map(|()| Change::done(self));
         }
-        self.see(slot, wanted, &outcome)
+        Ok(Change { outer: self, under_way: Some((slot, wanted, outcome)) })
+    }
+}
+
+/// How a call went that another thread makes.
+type Outcome = Receiver<Result<(), DatapathError>>;
+
+/// A change that another thread makes.
+#[must_use = "nobody may rely on it before it was seen"]
+pub(super) struct Change<'o> {
+    outer: &'o Outer,
+    /// Which slot shall have which map, and how the call went; `None`: that is over.
+    under_way: Option<(u32, Option<u32>, Outcome)>,
+}
+
+impl<'o> Change<'o> {
+    const fn done(outer: &'o Outer) -> Self {
+        Self { outer, under_way: None }
     }
 
-    fn see(
-        &self,
-        slot: u32,
-        wanted: Option<u32>,
-        outcome: &Receiver<Result<(), DatapathError>>,
-    ) -> Result<(), DatapathError> {
+    /// Returns when programs find the change, or the call has failed.
+    pub(super) fn see(self) -> Result<(), DatapathError> {
+        let Some((slot, wanted, outcome)) = self.under_way else { return Ok(()) };
         for look in 0_usize.. {
-            if self.id(slot)? == wanted {
+            if self.outer.id(slot)? == wanted {
                 return Ok(());
             }
             if look < LOOKS {
@@ -125,6 +144,6 @@ impl Outer {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        Err(DatapathError::Syscall { call: self.name, source: io::ErrorKind::Interrupted.into() })
+        Err(DatapathError::Syscall { call: self.outer.name, source: io::ErrorKind::Interrupted.into() })
     }
 }

@@ -14,7 +14,7 @@ use egress_common::class::{Block, ClassEntry};
 use egress_common::endpoint::TableRef;
 use egress_common::names::NameLeaf;
 use egress_common::table::{Counter, Leaf, TableInfo, flag};
-use egress_policy::compile::Table;
+use egress_policy::compile::{Entries, Table};
 use egress_policy::describe::{Describing, TableDescription};
 use egress_policy::trie::{Item, items4, items6};
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ use super::error::DatapathError;
 use super::grace::Grace;
 use super::leaves::{self, NameLeaves};
 use super::maps::{self, TableInfos};
-use super::outer::Outer;
+use super::outer::{Change, Outer};
 use super::pins::{self, Pins};
 use super::syscall;
 use super::tries::{self, Like, Tries};
@@ -360,13 +360,11 @@ impl Tables {
         let prefixes6 = (!trie6).then(|| prefixes6(&desired.table)).transpose()?;
         let (classes, array) = self.class_array(&desired.table, before)?;
         pins::unpin(&self.pins.table(slot))?;
-        if let Some(prefixes4) = prefixes4 {
-            self.tables4.set(slot, &prefixes4)?;
-        }
-        if let Some(prefixes6) = prefixes6 {
-            self.tables6.set(slot, &prefixes6)?;
-        }
-        self.classes.set(slot, &array)?;
+        // Together, because each of them is a thread that has to come to its turn.
+        let maps = [(&self.tables4, &prefixes4), (&self.tables6, &prefixes6), (&self.classes, &Some(array))];
+        let maps = maps.into_iter().filter_map(|(outer, map)| Some((outer, map.as_ref()?)));
+        let changes = maps.map(|(outer, map)| outer.begin(slot, map)).collect::<Result<Vec<_>, _>>()?;
+        changes.into_iter().try_for_each(Change::see)?;
         let leaves =
             desired.table.has_names().then(|| self.leaves.update(slot, None, &desired.table, names)).transpose()?;
         let bytes: [u8; size_of::<TableInfo>()] = zerocopy::transmute!(info);
@@ -378,7 +376,7 @@ impl Tables {
     fn class_array(&self, table: &Table, before: Option<TableRef>) -> Result<(ClassArray, MapData), DatapathError> {
         if let Some(before) = of_reference(&self.realized, before)
             && let (Some(known), Some(made_from)) = (&before.classes, &before.made_from)
-            && table.classes.starts_with(&made_from.table.classes)
+            && table.classes.begins_with(&made_from.table.classes)
             && table.classes.len() <= known.room
             && known.filled.load(Ordering::Relaxed) == made_from.table.classes.len()
             && let Some(array) = self.classes.get(before.reference.slot)?
@@ -522,14 +520,15 @@ fn trie<const BYTES: usize>(
 }
 
 /// Writes the blocks of classes that entries from `first` on are in. Those before it in the first block are written as they are.
-fn write_classes(array: &MapData, first: usize, classes: &[ClassEntry]) -> Result<(), DatapathError> {
+fn write_classes(array: &MapData, first: usize, classes: &Entries) -> Result<(), DatapathError> {
     let first = first / BLOCK_LENGTH;
-    let block = |entries: &[ClassEntry]| {
+    let mut entries = classes.iter().skip(first * BLOCK_LENGTH).peekable();
+    let mut blocks: Vec<Block> = Vec::new();
+    while entries.peek().is_some() {
         let mut block: Block = Default::default();
-        block.iter_mut().zip(entries).for_each(|(to, from)| *to = *from);
-        block
-    };
-    let blocks: Vec<Block> = classes.chunks(BLOCK_LENGTH).skip(first).map(block).collect();
+        block.iter_mut().zip(&mut entries).for_each(|(to, from)| *to = *from);
+        blocks.push(block);
+    }
     let indices: Vec<u32> = (u32::try_from(first).unwrap_or(u32::MAX)..).take(blocks.len()).collect();
     syscall::update_batch(array.fd().as_fd(), &indices, &blocks)
 }

@@ -45,7 +45,7 @@ fn views() -> (TableView, EndpointView) {
         info: TableInfo { generation: 17, rules: table.rules, ..TableInfo::default() },
         description: Some(Arc::new(TableDescription::new(&list))),
         prefixes: table.entries().collect(),
-        classes: table.classes,
+        classes: table.classes.iter().copied().collect(),
     };
     let endpoint = EndpointView {
         name: "default/curl".into(),

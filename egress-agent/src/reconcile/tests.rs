@@ -272,8 +272,9 @@ fn of_a_long_list_what_changed_is_compiled_and_its_warnings_come_after() {
     assert_eq!((lab.allows("20.0.0.1"), lab.allows("198.51.100.7")), (Some(false), Some(true)));
     assert_ne!(first.fingerprint, second.fingerprint);
     // New classes stand behind those that were there: nothing else was compiled.
-    let added = second.table.classes.strip_prefix(first.table.classes.as_slice()).unwrap();
-    assert!((1..10).contains(&added.len()), "{added:?}");
+    assert!(second.table.classes.begins_with(&first.table.classes));
+    let added = second.table.classes.len() - first.table.classes.len();
+    assert!((1..10).contains(&added), "{added}");
     // An agent that starts now compiles all of it, under the same name.
     lab.restart(Limits::default());
     assert!(shadowed(&lab.round()));

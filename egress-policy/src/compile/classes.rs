@@ -5,16 +5,16 @@
 
 use std::hash::BuildHasher;
 
-use egress_common::class::{BLOCK, ClassEntry, MAX_INTERVALS};
+use egress_common::class::{BLOCK, ClassEntries as _, ClassEntry, MAX_INTERVALS};
 use egress_common::names::State;
 use hashbrown::hash_map::Entry;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
-use super::{CompileError, Resource};
+use super::{CompileError, Entries, Resource};
 
 #[derive(Debug)]
 pub(super) struct Classes {
-    entries: Vec<ClassEntry>,
+    entries: Entries,
     /// Indexes of the headers, found by the content behind them.
     index: HashTable<u32>,
     /// Indexes of the states.
@@ -25,7 +25,7 @@ pub(super) struct Classes {
 
 impl Classes {
     pub(super) fn new(limit: usize) -> Self {
-        let (entries, index, states) = (Vec::new(), HashTable::new(), HashMap::new());
+        let (entries, index, states) = (Entries::default(), HashTable::new(), HashMap::new());
         Self { entries, index, states, hasher: DefaultHashBuilder::default(), limit }
     }
 
@@ -46,9 +46,9 @@ impl Classes {
         let (used, length) = (entries.len() % block, 1 + intervals.len());
         let gap = if length <= block && used + length > block { block - used } else { 0 };
         let base = room(entries, gap + length, *limit)? + u32::try_from(gap).unwrap_or(0);
-        entries.resize(entries.len() + gap, ClassEntry::default());
+        (0..gap).for_each(|_| entries.push(ClassEntry::default()));
         entries.push(ClassEntry { from: header, ..ClassEntry::default() });
-        entries.extend_from_slice(intervals);
+        entries.extend(intervals);
         index.insert_unique(hash, base, |base| hasher.hash_one(class_at(entries, *base).unwrap_or_default()));
         Ok(base)
     }
@@ -70,17 +70,22 @@ impl Classes {
         Ok(*vacant.insert(at))
     }
 
-    pub(super) fn entries(&self) -> &[ClassEntry] {
+    pub(super) fn entries(&self) -> &Entries {
         &self.entries
     }
 
-    pub(super) fn into_entries(self) -> Vec<ClassEntry> {
+    /// Shares what there is with the tables of all versions to come.
+    pub(super) fn settle(&mut self) {
+        self.entries.settle();
+    }
+
+    pub(super) fn into_entries(self) -> Entries {
         self.entries
     }
 }
 
 /// The index of the next entry, if `more` fit.
-fn room(entries: &[ClassEntry], more: usize, limit: usize) -> Result<u32, CompileError> {
+fn room(entries: &Entries, more: usize, limit: usize) -> Result<u32, CompileError> {
     let needed = entries.len() + more;
     let full = CompileError::Capacity { what: Resource::ClassEntries, needed, limit };
     if needed > limit {
@@ -89,7 +94,7 @@ fn room(entries: &[ClassEntry], more: usize, limit: usize) -> Result<u32, Compil
     u32::try_from(entries.len()).map_err(|_| full)
 }
 
-fn class_at(entries: &[ClassEntry], base: u32) -> Option<&[ClassEntry]> {
-    let (header, rest) = entries.get(usize::try_from(base).ok()?..)?.split_first()?;
-    rest.get(..usize::try_from(header.from).ok()?)
+fn class_at(entries: &Entries, base: u32) -> Option<&[ClassEntry]> {
+    let first = usize::try_from(base).ok()? + 1;
+    entries.slice(first..first + usize::try_from(entries.entry(base)?.from).ok()?)
 }

@@ -46,7 +46,8 @@ pub type Exchange = (u32, RankedRule);
 impl Editable {
     /// Compiles `list`.
     pub fn new(list: Arc<RuleList>, limits: &Limits) -> Result<(Self, Coverage), CompileError> {
-        let (Whole { mentions, verdicts, classes, table }, coverage) = whole(&list, limits)?;
+        let (Whole { mentions, verdicts, mut classes, table }, coverage) = whole(&list, limits)?;
+        classes.settle();
         let most_entries = (classes.entries().len() * 2 + CLASSES).min(limits.class_entries);
         Ok((Self { list, limits: *limits, verdicts, mentions, classes, most_entries, table }, coverage))
     }
@@ -58,7 +59,7 @@ impl Editable {
 
     /// What they say.
     pub fn table(&self) -> Table {
-        Table { classes: self.classes.entries().to_vec(), ..self.table.clone() }
+        Table { classes: self.classes.entries().clone(), ..self.table.clone() }
     }
 
     /// Exchanges rules. `None`: that is not local, or does not fit, and everything is to be compiled.
@@ -175,7 +176,7 @@ fn replace(mentions: &mut Vec<Mention>, removed: &[Mention], added: &[Mention]) 
 
 /// Replaces the entries inside of `parts` by those of `new`. All are sorted.
 fn splice<N: Copy>(
-    entries: &mut Vec<(N, Leaf)>,
+    entries: &mut Arc<Vec<(N, Leaf)>>,
     new: Vec<(N, Leaf)>,
     parts: &[Prefix],
     prefix: impl Fn(&N) -> Option<Prefix>,
@@ -194,7 +195,7 @@ fn splice<N: Copy>(
         spliced.extend(std::iter::from_fn(|| new.next_if(is_inside)));
     }
     spliced.extend_from_slice(rest);
-    *entries = spliced;
+    *entries = Arc::new(spliced);
 }
 
 #[cfg(test)]

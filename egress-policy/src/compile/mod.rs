@@ -10,11 +10,14 @@
 mod classes;
 mod coverage;
 mod edit;
+mod entries;
 mod fold;
 mod names;
 mod table;
 mod verdicts;
 mod walk;
+
+use std::sync::Arc;
 
 use egress_common::abi::capacity;
 use egress_common::table::MAX_RANK;
@@ -23,6 +26,7 @@ use self::classes::Classes;
 pub use self::coverage::Coverage;
 use self::coverage::Open;
 pub use self::edit::{Editable, Exchange};
+pub use self::entries::Entries;
 use self::names::Names;
 pub use self::table::{Lookup, Table};
 use self::verdicts::Verdicts;
@@ -138,7 +142,9 @@ fn whole(list: &RuleList, limits: &Limits) -> Result<(Whole, Coverage), CompileE
     open.finish();
     let names = names.leaves(&verdicts, &mut classes, &open, &mut coverage)?;
     let rules = u32::try_from(list.rules.len()).unwrap_or(u32::MAX);
-    let table = Table { prefixes4, prefixes6, classes: Vec::new(), names, rules, head_rules: verdicts.head_rules };
+    let (prefixes4, prefixes6) = (Arc::new(prefixes4), Arc::new(prefixes6));
+    let table =
+        Table { prefixes4, prefixes6, classes: Entries::default(), names, rules, head_rules: verdicts.head_rules };
     Ok((Whole { mentions, verdicts, classes, table }, coverage))
 }
 

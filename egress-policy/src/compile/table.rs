@@ -4,6 +4,7 @@
 //! and each suffix has at least one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use egress_common::abi::capacity;
 use egress_common::class::{self, ClassEntry, ClassVerdict};
@@ -11,17 +12,18 @@ use egress_common::names::{self, Bounds, NameLeaf, State};
 use egress_common::table::{Decision, Leaf, MAX_RANK};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::entries::Entries;
 use crate::places::{Place, inside};
 
 /// What one rule list says for every address, protocol and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     /// IPv4 prefixes, sorted.
-    pub prefixes4: Vec<(Ipv4Net, Leaf)>,
+    pub prefixes4: Arc<Vec<(Ipv4Net, Leaf)>>,
     /// IPv6 prefixes, sorted.
-    pub prefixes6: Vec<(Ipv6Net, Leaf)>,
+    pub prefixes6: Arc<Vec<(Ipv6Net, Leaf)>>,
     /// The class array that leaves point into.
-    pub classes: Vec<ClassEntry>,
+    pub classes: Entries,
     /// The places that rules about DNS names tell apart, those that no rule is about left out, sorted.
     pub names: Vec<(Place, NameLeaf)>,
     /// Number of ranks.
@@ -77,7 +79,7 @@ impl Table {
     pub fn lookup_any_port(&self, address: IpAddr, protocol: u8) -> Option<Lookup> {
         match self.leaf(address)?.open() {
             Ok(decision) => Some(Lookup { decision, audit: None }),
-            Err(base) => class::search_any_port(self.classes.as_slice(), base, protocol).map(Lookup::from),
+            Err(base) => class::search_any_port(&self.classes, base, protocol).map(Lookup::from),
         }
     }
 
@@ -103,7 +105,7 @@ impl Table {
         let starts = [allowed, refused].into_iter().flat_map(|leaf| self.starts(leaf));
         starts.chain([0]).any(|key| {
             let denies = |leaf| {
-                let state = names::name_state(self.classes.as_slice(), leaf, key, self.head_rules)?;
+                let state = names::name_state(&self.classes, leaf, key, self.head_rules)?;
                 state.verdict().map(|verdict| verdict.decision.is_deny())
             };
             denies(allowed) == Some(false) && denies(refused) == Some(true)
@@ -128,7 +130,7 @@ impl Table {
     }
 
     fn open_with(&self, leaf: Leaf, key: u32, leaves: &[NameLeaf]) -> Lookup {
-        let (classes, head_rules) = (self.classes.as_slice(), self.head_rules);
+        let (classes, head_rules) = (&self.classes, self.head_rules);
         let merge =
             |state: State, leaf: &NameLeaf| Some(state.merge(names::name_state(classes, *leaf, key, head_rules)?));
         let own = names::prefix_state(classes, leaf, key, head_rules);
@@ -141,7 +143,7 @@ impl Table {
         if leaves.iter().all(|leaf| *leaf == NameLeaf::NOTHING) {
             return self.lookup_any_port(address, protocol);
         }
-        let (classes, head_rules) = (self.classes.as_slice(), self.head_rules);
+        let (classes, head_rules) = (&self.classes, self.head_rules);
         let own = names::prefix_bounds(classes, self.leaf(address)?, Some(protocol), head_rules)?;
         let bounds = leaves.iter().try_fold(own, |bounds: Bounds, leaf| {
             Some(bounds.merge(names::name_bounds(classes, *leaf, Some(protocol), head_rules)?))
@@ -165,7 +167,7 @@ impl Table {
     pub fn open(&self, leaf: Leaf, key: u32) -> Option<Lookup> {
         match leaf.open() {
             Ok(decision) => Some(Lookup { decision, audit: None }),
-            Err(base) => class::search(self.classes.as_slice(), base, key).map(Lookup::from),
+            Err(base) => class::search(&self.classes, base, key).map(Lookup::from),
         }
     }
 

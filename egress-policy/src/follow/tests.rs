@@ -60,7 +60,7 @@ fn said(table: &Table, rules: &[RankedRule]) -> Vec<String> {
         format!("{net}: {:?}", intervals.collect::<Vec<_>>())
     });
     let state = |leaf| {
-        let state = egress_common::names::name_state(table.classes.as_slice(), leaf, 0, table.head_rules);
+        let state = egress_common::names::name_state(&table.classes, leaf, 0, table.head_rules);
         state.map(|state| [state.head, state.tail].map(|effect| (!effect.is_none()).then(|| rule(effect.rank()))))
     };
     let names = table.names.iter().map(|(place, leaf)| format!("{place:?}: {:?}", state(*leaf)));

@@ -246,7 +246,7 @@ pub(crate) fn allowed_intervals(table: &Table) -> Vec<(Ipv4Addr, Ipv4Addr)> {
         }
         *position = to;
     };
-    for (prefix, leaf) in &table.prefixes4 {
+    for (prefix, leaf) in table.prefixes4.iter() {
         while let Some((around, allowed)) = open.last().copied().filter(|(around, _)| !around.contains(prefix)) {
             emit(u64::from(u32::from(around.broadcast())) + 1, &mut position, allowed);
             open.pop();

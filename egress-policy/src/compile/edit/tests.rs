@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use egress_common::class::ClassEntry;
+use egress_common::class::{ClassEntries as _, ClassEntry};
 use egress_common::names::State;
 use egress_common::table::Leaf;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -128,9 +128,9 @@ fn content(table: &Table, leaf: Leaf) -> Vec<(ClassEntry, Option<State>)> {
 
 fn class(table: &Table, base: u32) -> Vec<(ClassEntry, Option<State>)> {
     let base = usize::try_from(base).unwrap();
-    let count = usize::try_from(table.classes[base].from).unwrap();
-    let entries = table.classes[base + 1..=base + count].iter().copied();
-    let state = |index: u32| (index != 0).then(|| State::from_entry(table.classes[usize::try_from(index).unwrap()]));
+    let count = usize::try_from(table.classes.get(base).unwrap().from).unwrap();
+    let entries = table.classes.iter().copied().skip(base + 1).take(count);
+    let state = |index: u32| (index != 0).then(|| State::from_entry(table.classes.entry(index).unwrap()));
     entries.map(|entry| (ClassEntry { state: 0, ..entry }, state(entry.state))).collect()
 }
 

@@ -1,5 +1,7 @@
 //! How a table is laid out: prefixes, classes, limits, and what is shadowed.
 
+use std::sync::Arc;
+
 use super::*;
 
 #[test]
@@ -66,7 +68,7 @@ fn a_leaf_without_ports_is_inline_and_one_with_audit_is_a_class() {
     let world = World::new(&policy("p", "mode: Audit", &[&rule("Deny", "1.2.3.0/24")]));
     let leaf = world.table.leaf("1.2.3.4".parse().unwrap()).unwrap();
     let base = leaf.open().unwrap_err() as usize;
-    assert_eq!(world.table.classes[base], ClassEntry { from: 1, ..ClassEntry::default() });
+    assert_eq!(world.table.classes.get(base), Some(&ClassEntry { from: 1, ..ClassEntry::default() }));
 }
 
 #[test]
@@ -125,9 +127,9 @@ fn a_class_with_too_many_intervals_is_refused() {
 #[test]
 fn a_damaged_table_denies() {
     let mut table = World::new(&one(&[port_rule("Allow", "0.0.0.0/0", "protocol: TCP")])).table;
-    table.classes.clear();
+    table.classes = Entries::default();
     assert!(table.lookup("1.2.3.4".parse().unwrap(), 6, 1).decision.is_deny());
-    table.prefixes6.clear();
+    table.prefixes6 = Arc::default();
     assert!(table.lookup("2001:db8::1".parse().unwrap(), 6, 1).decision.is_deny());
 }
 
