@@ -1,7 +1,7 @@
 //! What the pure compiler costs as lists grow: instructions, which no other load on the machine changes, beside time and memory.
 //!
 //! A second process of this program makes the rules and takes them through the stages; alone it is asked how long and with how much memory.
-//! Under callgrind it stops after each stage in turn: what a stage takes is what the run takes more. No kernel is involved.
+//! Under callgrind the count is written down after each stage. No kernel is involved.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -44,8 +44,7 @@ struct Said {
 /// Measures one size. `files`: a folder for what callgrind writes.
 pub(crate) fn measure(label: &str, size: usize, files: &Path) -> anyhow::Result<Compiler> {
     let program = std::env::current_exe()?;
-    let arguments = [ARGUMENT, &size.to_string(), &STAGES.len().to_string()];
-    let alone = Command::new(&program).args(arguments).stderr(Stdio::inherit()).output()?;
+    let alone = Command::new(&program).args([ARGUMENT, &size.to_string()]).stderr(Stdio::inherit()).output()?;
     anyhow::ensure!(alone.status.success(), "the compiler failed");
     let said: Said = serde_json::from_slice(&alone.stdout).context("the compiler answered nonsense")?;
     let instructions = instructions(&program, size, files)?;
@@ -63,38 +62,39 @@ pub(crate) fn measure(label: &str, size: usize, files: &Path) -> anyhow::Result<
 
 /// Instructions of each stage; none where the machine has no valgrind.
 fn instructions(program: &Path, size: usize, files: &Path) -> anyhow::Result<[Option<u64>; STAGES.len()]> {
+    let file = files.join("callgrind");
+    let mut valgrind = Command::new("valgrind");
+    valgrind.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}", file.display()));
+    // A file with a number behind its name each time that the function ends; the counts begin anew.
+    valgrind.arg("--dump-after=*stage_ends*").arg(program).args([ARGUMENT, &size.to_string()]);
+    match valgrind.stdout(Stdio::null()).stderr(Stdio::null()).status() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok([None; STAGES.len()]),
+        status => anyhow::ensure!(status?.success(), "valgrind failed"),
+    }
     let mut counts = [None; STAGES.len()];
-    let Some(mut before) = run_of(program, size, 0, files)? else { return Ok(counts) };
-    for (count, stages) in counts.iter_mut().zip(1..) {
-        let now = run_of(program, size, stages, files)?.context("valgrind is gone")?;
-        *count = Some(now.saturating_sub(before));
-        before = now;
+    // The first one is what comes before the first stage.
+    for (count, number) in counts.iter_mut().zip(2..) {
+        let file = format!("{}.{number}", file.display());
+        let text = std::fs::read_to_string(&file).with_context(|| format!("callgrind did not write {file}"))?;
+        let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
+        *count = Some(total.context("callgrind wrote no total")?.trim().parse()?);
     }
     Ok(counts)
 }
 
-/// Instructions of a process that stops after so many stages. `None` without valgrind.
-fn run_of(program: &Path, size: usize, stages: usize, files: &Path) -> anyhow::Result<Option<u64>> {
-    let file = files.join("callgrind");
-    let mut valgrind = Command::new("valgrind");
-    valgrind.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}", file.display())).arg(program);
-    valgrind.args([ARGUMENT, &size.to_string(), &stages.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
-    match valgrind.status() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        status => anyhow::ensure!(status?.success(), "valgrind failed"),
-    }
-    let text = std::fs::read_to_string(file)?;
-    let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
-    Ok(Some(total.context("callgrind wrote no total")?.trim().parse()?))
+/// Callgrind is told to look for it.
+#[inline(never)]
+fn stage_ends(number: usize) {
+    black_box(number);
 }
 
-/// What the second process does: so many of the stages.
-pub(crate) fn alone(size: &str, stages: &str) -> anyhow::Result<()> {
+/// What the second process does.
+pub(crate) fn alone(size: &str) -> anyhow::Result<()> {
     let (set, pod, node) = (policies(size.parse()?), pod(), NodeContext::default());
-    let stages: usize = stages.parse()?;
     let mut said = Said { milliseconds: [0.0; STAGES.len()], peak_kib: 0, prefixes: 0, class_entries: 0 };
     let (mut list, mut table) = (None, None);
-    for (stage, milliseconds) in said.milliseconds.iter_mut().enumerate().take(stages) {
+    stage_ends(0);
+    for (stage, milliseconds) in said.milliseconds.iter_mut().enumerate() {
         let started = Instant::now();
         match (stage, &list, &table) {
             (0, ..) => list = Some(set.rule_list(&pod, &node)),
@@ -105,13 +105,14 @@ pub(crate) fn alone(size: &str, stages: &str) -> anyhow::Result<()> {
             _ => {}
         }
         *milliseconds = started.elapsed().as_secs_f64() * 1e3;
+        stage_ends(stage + 1);
     }
     said.peak_kib = peak_kib();
     if let Some(table) = &table {
         (said.prefixes, said.class_entries) = (Table::prefixes(table), table.classes.len());
     }
     println!("{}", serde_json::to_string(&said)?);
-    // What was made is not taken apart: that would count as a part of the last stage.
+    // What was made is not taken apart: nobody waits for that.
     std::mem::forget((set, list, table));
     Ok(())
 }

@@ -175,7 +175,8 @@ pub(crate) fn all(results: &Results) -> Vec<Goal> {
         |found: &Sharing| Figure::new(format!("of {} KiB", found.few >> 10), found.many as f64 / found.few as f64);
     let sharing = results.sharing.iter().map(shared).collect();
     let traffic = |part: fn(&Traffic) -> &Compared| {
-        results.traffic.iter().map(part).map(|found| Figure::new("least", found.judged[0] / found.free[0])).collect()
+        let of = |found: &Compared| format!("median of pairs; {:.3} of two without rules", found.control);
+        results.traffic.iter().map(part).map(|found| Figure::new(of(found), found.ratio)).collect()
     };
     let prefix = "m(ours) / m(kernel LPM), cold";
     vec![

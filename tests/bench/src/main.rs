@@ -3,8 +3,10 @@
 //! place (pins, cgroup) ▶ labs (network namespaces with a sink) ▶ sizes (fill, compare verdicts, cold, hot, update) ▶ goals ▶ table and
 //! JSON. Invariant: no time is asserted, a wrong verdict is shown beside every figure, and nothing is left behind.
 
+mod chart;
 mod compiler;
 mod connect;
+mod control;
 mod dns;
 mod goals;
 mod kernel;
@@ -63,7 +65,7 @@ struct Args {
     /// Where the figures are written.
     #[arg(long, default_value = "target/bench/results.json")]
     json: PathBuf,
-    /// Also write the tables into this page of the documentation.
+    /// Also write the tables into this page of the documentation, and the chart beside it.
     #[arg(long, value_name = "FILE")]
     page: Option<PathBuf>,
 }
@@ -73,6 +75,8 @@ struct Args {
 enum Only {
     /// The pure compiler: instructions, time and memory.
     Compiler,
+    /// The agent: from files to packets, many pods, bursts, and what it takes at rest.
+    Control,
     /// Names.
     Dns,
     /// Everything else.
@@ -103,9 +107,7 @@ impl Args {
 fn main() -> ExitCode {
     let outcome = match std::env::args_os().collect::<Vec<_>>().as_slice() {
         [_, name, cgroup] if name == connect::ARGUMENT => connect::call(cgroup.as_ref()),
-        [_, name, size, stages] if name == compiler::ARGUMENT => {
-            compiler::alone(&size.to_string_lossy(), &stages.to_string_lossy())
-        }
+        [_, name, size] if name == compiler::ARGUMENT => compiler::alone(&size.to_string_lossy()),
         _ => run(&Args::parse()),
     };
     match outcome {
@@ -132,7 +134,10 @@ fn run(args: &Args) -> anyhow::Result<()> {
     write(args, &results)?;
     // A closed pipe (`| head`) is no reason to fail.
     let _ = std::io::stdout().lock().write_all(show::text(&results).as_bytes());
-    args.page.iter().try_for_each(|page| show::write_page(page, &results))?;
+    if let Some(page) = &args.page {
+        show::write_page(page, &results)?;
+        chart::write(&page.with_extension("svg"), &results)?;
+    }
     eprintln!("\n{:.0} s; figures in {}", results.host.seconds, args.json.display());
     Ok(())
 }
@@ -185,6 +190,7 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
         lookups: None,
         race: None,
         sharing: None,
+        control: None,
         compiler: Vec::new(),
         goals: Vec::new(),
     };
@@ -212,8 +218,11 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
     }
     if args.only.is_none_or(|only| only == Only::Traffic) {
         progress::heading("a pod's traffic");
-        let rounds = if args.quick { 10 } else { 40 };
+        let rounds = if args.quick { 20 } else { 80 };
         results.traffic = Some(step("UDP, connections and a stream through the node", || traffic::measure(rounds))?);
+    }
+    if args.only.is_none_or(|only| only == Only::Control) {
+        results.control = Some(control::measure(sizes, control::Effort::of(args.quick), place.memory())?);
     }
     if args.only.is_some_and(|only| !matches!(only, Only::Packets | Only::Policies)) {
         return Ok(results);

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use egress_agent::datapath::{self, Capacity, Options};
@@ -93,7 +94,7 @@ impl Place {
         self.folders.pod()
     }
 
-    /// Where [`kernel_memory`] is read.
+    /// Where [`settled_memory`] is read.
     pub(crate) fn memory(&self) -> &Path {
         &self.folders.memory
     }
@@ -114,8 +115,23 @@ fn memory_mount() -> Option<PathBuf> {
     })
 }
 
+/// [`kernel_memory`], once what was removed before is gone.
+pub(crate) fn settled_memory(cgroup: &Path) -> Option<u64> {
+    const STEP: Duration = Duration::from_millis(20);
+    const SAME: usize = 10;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let (mut last, mut same) = (kernel_memory(cgroup)?, 0);
+    while same < SAME && Instant::now() < deadline {
+        std::thread::sleep(STEP);
+        let now = kernel_memory(cgroup)?;
+        same = if now.abs_diff(last) < 1 << 16 { same + 1 } else { 0 };
+        last = now;
+    }
+    Some(last)
+}
+
 /// Bytes of kernel memory that the processes of a cgroup asked for and that still exist; `None` where the kernel does not say.
-pub(crate) fn kernel_memory(cgroup: &Path) -> Option<u64> {
+fn kernel_memory(cgroup: &Path) -> Option<u64> {
     let v1 = fs::read_to_string(cgroup.join("memory.kmem.usage_in_bytes")).ok();
     let v2 = || {
         let stat = fs::read_to_string(cgroup.join("memory.stat")).ok()?;

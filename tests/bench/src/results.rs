@@ -43,6 +43,8 @@ pub(crate) struct Results {
     pub(crate) lookups: Option<Lookups>,
     /// Connections right after a lookup.
     pub(crate) race: Option<Race>,
+    /// The control path.
+    pub(crate) control: Option<Control>,
     /// The pure compiler, by size.
     pub(crate) compiler: Vec<Compiler>,
     /// Pods that share policies.
@@ -192,13 +194,17 @@ pub(crate) struct Traffic {
     pub(crate) stream: Compared,
 }
 
-/// Nanoseconds: least and median of all rounds.
+/// Nanoseconds: least and median of all rounds; and ratios.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Compared {
     /// Of a pod that no policy is about.
     pub(crate) free: [f64; 2],
     /// Of one under a policy.
     pub(crate) judged: [f64; 2],
+    /// Median of judged over free, round by round.
+    pub(crate) ratio: f64,
+    /// The same of a second pod that no policy is about: what it differs from 1 is chance.
+    pub(crate) control: f64,
 }
 
 /// Nanoseconds of single packets: least and median.
@@ -267,4 +273,116 @@ pub(crate) struct Race {
     pub(crate) refused: u64,
     /// Of these, failed in another way.
     pub(crate) failed: u64,
+}
+
+/// The control path, through the real agent.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Control {
+    /// Policies from files, by size.
+    pub(crate) files: Vec<FilesApplied>,
+    /// Many pods under several policies.
+    pub(crate) many: Option<Many>,
+    /// Pods that start.
+    pub(crate) bursts: Vec<Burst>,
+    /// What the agent takes.
+    pub(crate) loads: Vec<Load>,
+}
+
+/// Policies from files.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct FilesApplied {
+    /// `1k`.
+    pub(crate) label: String,
+    /// Prefixes, one rule each.
+    pub(crate) cidrs: usize,
+    /// Files.
+    pub(crate) files: usize,
+    /// Milliseconds from the first renaming of all files to the first packet.
+    pub(crate) whole_ms: f64,
+    /// Processor time of the agent for all of it, what follows the first packet included.
+    pub(crate) processor_ms: f64,
+    /// From the renaming of one small file to the first packet.
+    pub(crate) change: Timing,
+    /// Memory of the agent afterwards.
+    pub(crate) rss_kib: u64,
+}
+
+/// Many pods under several policies.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Many {
+    /// Pods.
+    pub(crate) pods: usize,
+    /// Policies, each about as many of the pods.
+    pub(crate) policies: usize,
+    /// Prefixes of each.
+    pub(crate) prefixes: usize,
+    /// Milliseconds from the start of an agent that finds nothing in the kernel until the last pod is judged: its calls, and its packets.
+    pub(crate) start_ms: [f64; 2],
+    /// From a change of the policy about all of them until the last one is judged by it.
+    pub(crate) change: Timing,
+    /// Bytes of kernel memory of an agent without pods.
+    pub(crate) idle: Option<u64>,
+    /// Of one with all of them.
+    pub(crate) kernel: Option<u64>,
+}
+
+/// Pods that start one after the other as fast as they can be started.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Burst {
+    /// How many.
+    pub(crate) pods: usize,
+    /// Whether the API server told of each before it started, or of all after the last one had.
+    pub(crate) told_before: bool,
+    /// Milliseconds from the first start to the last.
+    pub(crate) starting_ms: f64,
+    /// What its processes send by calls.
+    pub(crate) calls: Window,
+    /// What comes by its interface without a call that is judged, such as by a raw socket.
+    pub(crate) packets: Window,
+}
+
+/// The first moments of pods.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Window {
+    /// From the first process of a pod until something is stopped, by its policies or because it is held.
+    pub(crate) unjudged: Spread,
+    /// From when it ran and was told of until it is judged by its policies.
+    pub(crate) judged: Spread,
+}
+
+/// Milliseconds of many.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Spread {
+    /// The median,
+    pub(crate) p50: f64,
+    /// what 99 of 100 take at most,
+    pub(crate) p99: f64,
+    /// and the longest.
+    pub(crate) max: f64,
+}
+
+impl Spread {
+    /// Of single durations.
+    pub(crate) fn of(mut all: Vec<f64>) -> Self {
+        all.sort_by(f64::total_cmp);
+        let at = |percent: usize| all.get(all.len() * percent / 100).or(all.last()).copied().unwrap_or(f64::NAN);
+        Self { p50: at(50), p99: at(99), max: at(100) }
+    }
+}
+
+/// What the agent takes of the machine.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Load {
+    /// When.
+    pub(crate) what: String,
+    /// How long it was looked at.
+    pub(crate) seconds: f64,
+    /// Processor time, in percent of one processor.
+    pub(crate) percent: f64,
+    /// Memory.
+    pub(crate) rss_kib: u64,
+    /// DNS lookups of the agent.
+    pub(crate) lookups_per_second: Option<f64>,
+    /// Names whose address was refused, and packets that were sent to find out.
+    pub(crate) stale: Option<[u64; 2]>,
 }

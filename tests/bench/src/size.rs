@@ -14,7 +14,7 @@ use crate::mix::{self, Destinations, Mix};
 use crate::peers::egress::{self, Egress, Stages};
 use crate::peers::lpm::Lpm;
 use crate::peers::{ipset, nft};
-use crate::place::kernel_memory;
+use crate::place::settled_memory;
 use crate::progress::{self, step};
 use crate::results::{Peer, Size, Timing};
 use crate::rounds::{self, Effort, Entrant};
@@ -146,17 +146,7 @@ impl Bench<'_> {
 
     /// Kernel memory, once what was removed before is gone.
     pub(crate) fn settled(&self) -> Option<u64> {
-        const STEP: Duration = Duration::from_millis(20);
-        const SAME: usize = 10;
-        let deadline = Instant::now() + Duration::from_secs(5);
-        let (mut last, mut same) = (kernel_memory(self.memory)?, 0);
-        while same < SAME && Instant::now() < deadline {
-            std::thread::sleep(STEP);
-            let now = kernel_memory(self.memory)?;
-            same = if now.abs_diff(last) < 1 << 16 { same + 1 } else { 0 };
-            last = now;
-        }
-        Some(last)
+        settled_memory(self.memory)
     }
 
     fn grown(&self, before: Option<u64>) -> Option<u64> {

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -133,6 +134,11 @@ impl<'a> Agent<'a> {
         self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("a running agent").id()
+    }
+
     /// Kills it, as the kernel would for want of memory.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -200,6 +206,19 @@ impl<'a> Agent<'a> {
     /// Writes a policy file, all at once, and does not wait.
     pub fn write(&self, name: &str, text: &str) {
         replace(&self.file("aside"), &self.policies().join(name), text);
+    }
+
+    /// Writes policy files aside, then renames all of them into the folder. Returns when the first one was, and does not wait.
+    pub fn write_together(&self, files: &[(&str, &str)]) -> Instant {
+        let aside = self.file("aside");
+        for (name, text) in files {
+            fs::write(aside.join(name), text).expect("a file of the world");
+        }
+        let begun = Instant::now();
+        for (name, _) in files {
+            fs::rename(aside.join(name), self.policies().join(name)).expect("a policy file");
+        }
+        begun
     }
 
     /// Removes a policy file and does not wait.

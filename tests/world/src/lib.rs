@@ -6,6 +6,7 @@
 
 pub mod agent;
 mod api;
+mod crowd;
 mod echo;
 mod namespace;
 mod outside;
@@ -20,6 +21,7 @@ mod world;
 
 pub use agent::Agent;
 pub use api::Api;
+pub use crowd::{Crowd, Member};
 pub use namespace::Namespace;
 pub use outside::{Outside, Wire};
 pub use place::{cgroup2_mount, clean_up_when_interrupted};

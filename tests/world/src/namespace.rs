@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::SigSet;
 
 /// A network namespace of ours.
 #[derive(Debug)]
@@ -62,6 +63,8 @@ impl Namespace {
         let descriptor = self.descriptor.as_raw_fd();
         let mut command = Command::new(program);
         let enter = move || {
+            // A process of ours that cleans up when it is interrupted has blocked signals, which the new one is to hear.
+            SigSet::empty().thread_set_mask()?;
             // SAFETY: plain system calls, one on a descriptor that the parent keeps open until the child has run exec.
             match unsafe {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);

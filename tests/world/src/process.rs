@@ -113,6 +113,32 @@ where
     T: Serialize + DeserializeOwned,
     W: FnOnce(&Shared) -> (T, Option<OwnedFd>),
 {
+    launch(namespace, cgroup, name, work, || {})
+}
+
+/// Starts a process that hands over what `make` made in it, and then sleeps until it is dropped.
+pub(crate) fn start_and_stay(
+    namespace: &Namespace,
+    cgroup: Option<&Path>,
+    name: &str,
+    make: impl FnOnce() -> OwnedFd,
+) -> (Process<()>, OwnedFd) {
+    let sleep = || {
+        loop {
+            nix::unistd::pause();
+        }
+    };
+    let mut process: Process<()> = launch(namespace, cgroup, name, |_| ((), Some(make())), sleep);
+    let ((), descriptor) = process.answer();
+    (process, descriptor.expect("a descriptor"))
+}
+
+/// `then`: what the child does once its result is sent.
+fn launch<T, W>(namespace: &Namespace, cgroup: Option<&Path>, name: &str, work: W, then: impl FnOnce()) -> Process<T>
+where
+    T: Serialize + DeserializeOwned,
+    W: FnOnce(&Shared) -> (T, Option<OwnedFd>),
+{
     let (ours, theirs) = UnixStream::pair().expect("a socket pair");
     let shared = SharedPage::new();
     let procs = cgroup.map(|cgroup| cgroup.join("cgroup.procs"));
@@ -128,6 +154,7 @@ where
                 work(&shared)
             }));
             reply(answer);
+            then();
             // SAFETY: ends the child without running what belongs to the parent.
             unsafe { libc::_exit(0) }
         }
@@ -200,6 +227,11 @@ impl<T: DeserializeOwned> Process<T> {
     }
 
     pub(crate) fn wait_with_descriptor(mut self) -> (T, Option<OwnedFd>) {
+        self.answer()
+    }
+
+    /// The result, of a process that may live on.
+    fn answer(&mut self) -> (T, Option<OwnedFd>) {
         let deadline = Instant::now() + PATIENCE;
         self.channel.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
         let (length, descriptor) = loop {

@@ -20,8 +20,8 @@ pub(crate) struct Args {
     /// Sizes, such as 1k,10k,100k,1M.
     #[arg(long, value_delimiter = ',')]
     sizes: Vec<String>,
-    /// Only a part: `compiler`, `dns`, `packets`, `policies` or `traffic`.
-    #[arg(long, value_parser = ["compiler", "dns", "packets", "policies", "traffic"])]
+    /// Only a part: `compiler`, `control`, `dns`, `packets`, `policies` or `traffic`.
+    #[arg(long, value_parser = ["compiler", "control", "dns", "packets", "policies", "traffic"])]
     only: Option<String>,
     /// Only what each stage of a program costs, packet by packet: half a minute.
     #[arg(long, conflicts_with_all = ["only", "sizes"])]

@@ -1,5 +1,7 @@
 //! The tables that a person reads: aligned, coloured where standard output is a terminal that has colours.
 
+mod control;
+
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -96,6 +98,9 @@ fn all(page: &mut Page, results: &Results) {
     compiler(page, results);
     if !results.sizes.is_empty() {
         packets_and_policies(page, results);
+    }
+    if let Some(control) = &results.control {
+        control::tables(page, control);
     }
     single(page, results);
     goals(page, &results.goals);
@@ -299,7 +304,9 @@ fn single(page: &mut Page, results: &Results) {
         let row = |name: &str, unit: &str, found: &Compared| {
             let ([free, free_median], [judged, judged_median]) = (found.free, found.judged);
             format!(
-                "  {name:<30} free {free_median:.0} ns {unit} (least {free:.0}), 10k rules {judged_median:.0} (least {judged:.0})"
+                "  {name:<30} free {free_median:.0} ns {unit} (least {free:.0}), 10k rules {judged_median:.0} (least {judged:.0}), \
+                 pair by pair {:.3}; two without rules {:.3}",
+                found.ratio, found.control
             )
         };
         page.line(&row("a pod sends UDP", "a packet", &traffic.udp));
