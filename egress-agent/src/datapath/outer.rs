@@ -65,6 +65,9 @@ impl Outer {
     /// The same, begun: see [`Change::see`].
     pub(super) fn begin(&self, slot: u32, inner: &MapData) -> Result<Change<'_>, DatapathError> {
         let id = inner.info().map_err(DatapathError::map(self.name))?.id();
+        if self.id(slot)? == Some(id) {
+            return Ok(Change::done(self));
+        }
         let inner = self.duplicate(inner)?;
         self.change(slot, Some(id), move |outer| syscall::update(outer.as_fd(), &slot, &syscall::raw(inner.as_fd())))
     }

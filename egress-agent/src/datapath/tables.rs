@@ -76,6 +76,18 @@ struct ClassArray {
     filled: Arc<AtomicUsize>,
 }
 
+impl ClassArray {
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.filled, &other.filled)
+    }
+}
+
+impl RealizedTable {
+    fn has(&self, classes: &ClassArray) -> bool {
+        self.classes.as_ref().is_some_and(|own| own.is(classes))
+    }
+}
+
 /// What a table counted.
 #[derive(Clone, Debug)]
 pub struct Counted {
@@ -111,6 +123,8 @@ pub(super) struct Tables {
     realized: BTreeMap<TableKey, RealizedTable>,
     /// Slots whose contents cannot be trusted: left by a crash, cleared before they are used.
     free: BTreeSet<u32>,
+    /// Free slots that still have the maps of a table, because they are also those of the next version of a table that is in use.
+    ready: BTreeMap<u32, ClassArray>,
     /// Tables that endpoints have and nobody can describe: see [`keep`](Self::keep).
     unknown: BTreeMap<SlotGeneration, TableInfo>,
     next_generation: u32,
@@ -134,6 +148,7 @@ impl Tables {
             free: (0..infos.len()).collect(),
             infos,
             realized: BTreeMap::new(),
+            ready: BTreeMap::new(),
             unknown: BTreeMap::new(),
             next_generation: 1,
             tell_allowed: false,
@@ -196,9 +211,10 @@ impl Tables {
                 self.unknown.insert((slot, generation), info);
             }
         }
-        // What an agent left that died between a table and its first endpoint.
+        // What an agent left that died between a table and its first endpoint, or had ready.
+        let taken: BTreeSet<u32> = self.classes.taken()?.into_iter().collect();
         for slot in self.free.clone() {
-            if self.info(slot)?.rules > 0 {
+            if self.info(slot)?.rules > 0 || taken.contains(&slot) {
                 self.remove(slot)?;
             }
         }
@@ -265,7 +281,7 @@ impl Tables {
             }
             return Ok(table.reference);
         }
-        let slot = self.free.first().copied().ok_or(DatapathError::Full {
+        let slot = self.slot_for(before).ok_or(DatapathError::Full {
             what: "the table map",
             needed: self.realized.len() as u64 + 1,
             limit: u64::from(self.infos.len()),
@@ -309,6 +325,7 @@ impl Tables {
             }
         };
         self.free.remove(&slot);
+        self.ready.remove(&slot);
         self.next_generation += 1;
         let table = RealizedTable {
             reference,
@@ -322,6 +339,13 @@ impl Tables {
         };
         self.realized.insert(key, table);
         Ok(reference)
+    }
+
+    /// A free slot, which has the maps of the next version of `before` already if there is one.
+    fn slot_for(&self, before: Option<TableRef>) -> Option<u32> {
+        let classes = of_reference(&self.realized, before).and_then(|before| before.classes.as_ref());
+        let ready = self.ready.iter().find(|(_, ready)| classes.is_some_and(|classes| classes.is(ready)));
+        ready.map(|(slot, _)| *slot).or_else(|| self.free.first().copied())
     }
 
     /// Pins the descriptions of the tables that have none yet. Returns those where that failed.
@@ -356,8 +380,16 @@ impl Tables {
         names: &DesiredNames,
         before: Option<TableRef>,
     ) -> Result<(ClassArray, Option<Vec<NameLeaf>>), DatapathError> {
-        let prefixes4 = (!trie4).then(|| prefixes4(&desired.table)).transpose()?;
-        let prefixes6 = (!trie6).then(|| prefixes6(&desired.table)).transpose()?;
+        let (table, like) = (&desired.table, of_reference(&self.realized, before));
+        let like = like.and_then(|like| Some((like.reference.slot, &like.made_from.as_ref()?.table)));
+        let same4 = like.filter(|(_, like)| like.prefixes4 == table.prefixes4);
+        let same6 = like.filter(|(_, like)| like.prefixes6 == table.prefixes6);
+        let shared =
+            |outer: &Outer, same: Option<(u32, &Table)>| same.and_then(|(slot, _)| outer.get(slot).transpose());
+        let prefixes4 =
+            (!trie4).then(|| shared(&self.tables4, same4).unwrap_or_else(|| prefixes4(table))).transpose()?;
+        let prefixes6 =
+            (!trie6).then(|| shared(&self.tables6, same6).unwrap_or_else(|| prefixes6(table))).transpose()?;
         let (classes, array) = self.class_array(&desired.table, before)?;
         pins::unpin(&self.pins.table(slot))?;
         // Together, because each of them is a thread that has to come to its turn.
@@ -415,7 +447,14 @@ impl Tables {
         let mut retired = Vec::new();
         for key in &unused {
             if let Some(table) = self.realized.remove(key) {
-                self.remove(table.reference.slot)?;
+                let slot = table.reference.slot;
+                match table.classes.clone().filter(|classes| self.is_used(classes)) {
+                    Some(classes) => {
+                        self.clear(slot)?;
+                        self.ready.insert(slot, classes);
+                    }
+                    None => self.remove(slot)?,
+                }
                 self.tries.free(&table.info);
                 // No packet reads the table any more, so this is its last word.
                 retired.push(self.counted(&table)?);
@@ -423,7 +462,17 @@ impl Tables {
                 self.free.insert(table.reference.slot);
             }
         }
+        let stale = self.ready.iter().filter(|(_, ready)| !self.is_used(ready));
+        let stale: Vec<u32> = stale.map(|(slot, _)| *slot).collect();
+        for slot in stale {
+            self.ready.remove(&slot);
+            self.remove(slot)?;
+        }
         Ok(retired)
+    }
+
+    fn is_used(&self, classes: &ClassArray) -> bool {
+        self.realized.values().any(|table| table.has(classes))
     }
 
     /// What the tables in the kernel have counted so far.
@@ -443,6 +492,11 @@ impl Tables {
         for outer in [&self.tables4, &self.tables6, &self.classes] {
             outer.remove(slot)?;
         }
+        self.clear(slot)
+    }
+
+    /// The same, but for the maps that the next version of another table has too.
+    fn clear(&mut self, slot: u32) -> Result<(), DatapathError> {
         self.leaves.remove(slot)?;
         let info = TableInfo { generation: self.info(slot)?.generation, ..TableInfo::default() };
         let bytes: [u8; size_of::<TableInfo>()] = zerocopy::transmute!(info);

@@ -68,6 +68,12 @@ fn class_array(lab: &Lab) -> u32 {
     array.info().expect("its constants").id()
 }
 
+/// Slots with a class array.
+fn taken(lab: &Lab) -> usize {
+    let outer: ArrayOfMaps<MapData> = lab.map(map::CLASSES);
+    (0..64).filter(|slot| outer.get(slot, 0).is_ok()).count()
+}
+
 #[test]
 fn rules_that_are_exchanged_one_after_another_are_in_force_one_after_another() {
     if !is_root() {
@@ -107,12 +113,16 @@ fn rules_that_are_exchanged_one_after_another_are_in_force_one_after_another() {
         lab.check("gone", Hooks::Both, &Frame::syn(gone.into(), port).bytes(), Expect::Deny(DEFAULT));
         if version == 6 {
             lab.reopen();
+            assert_eq!(taken(&lab), 1, "another agent does not know what is ready");
         }
     }
     // The next agent does not know what is behind the classes in use, and makes an array of its own.
     assert!(shared >= 8, "{arrays:?}");
+    // The one in force, and one that is ready for its next version.
+    assert_eq!(taken(&lab), 2);
     // Back to something small, and to the start.
     lab.apply(POLICY);
+    assert_eq!(taken(&lab), 1);
     lab.check("small", Hooks::Both, &Frame::syn(SIDES[0].open, 1).bytes(), Expect::Allow(SIDES[0].open_rule));
     applied(&mut lab, &start(&policies(0)));
     let (address, port) = rules(0)[0];
