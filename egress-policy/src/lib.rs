@@ -18,6 +18,7 @@ pub mod model;
 pub mod name;
 pub mod places;
 pub mod ports;
+pub mod ranges;
 pub mod rules;
 pub mod selector;
 pub mod spec;

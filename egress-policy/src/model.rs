@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::NamePattern;
 use crate::ports::Ports;
+use crate::ranges::Ranges;
 use crate::selector::{LabelSelector, Labels};
 pub use crate::spec::{Action, DefaultAction, DenyResponse, HostNetworkPods, Mode, UnknownPods};
 use crate::warnings::Warning;
@@ -246,9 +247,8 @@ pub struct ServicePort {
 
 impl ServicePort {
     /// Whether an endpoint is outside of `internal`.
-    pub fn leads_outside(&self, internal: &[IpNet]) -> bool {
-        let inside = |address: IpAddr| internal.iter().any(|network| network.contains(&address));
-        self.endpoints.iter().any(|endpoint| !inside(endpoint.ip().to_canonical()))
+    pub fn leads_outside(&self, internal: &Ranges) -> bool {
+        self.endpoints.iter().any(|endpoint| !internal.contains(endpoint.ip()))
     }
 }
 

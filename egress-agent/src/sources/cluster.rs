@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use egress_policy::model::{DefaultAction, HostNetworkPods, NodeInfo, PolicySet, ServicePort};
+use egress_policy::ranges::Ranges;
 use tracing::info;
 
 use crate::discovery::kubepods::{Kubepods, PodCgroup, Sighting};
@@ -128,7 +129,7 @@ impl ClusterSource {
         problems.retain(|read| read.object.is_some() || !is_said(read));
         problems.extend(foreign.problems);
         problems.extend(know_internal(&mut policies.set, &view));
-        let internal = policies.set.config.internal_cidrs.clone().unwrap_or_default();
+        let internal: Ranges = policies.set.config.internal_cidrs.iter().flatten().collect();
         Said {
             set: policies.set,
             dns: view.dns.clone(),

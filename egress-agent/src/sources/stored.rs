@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use egress_policy::model::{NodeInfo, ServicePort};
+use egress_policy::ranges::Ranges;
 use egress_policy::selector::Labels;
 use serde::{Deserialize, Serialize};
 
@@ -76,7 +77,7 @@ fn read(texts: Vec<(String, String)>) -> Vec<FileText> {
 
 impl File {
     fn of(view: &View) -> Self {
-        let internal = view.internal.all().unwrap_or_default();
+        let internal: Ranges = view.internal.all().iter().flatten().collect();
         Self {
             version: VERSION,
             texts: written(&view.texts),

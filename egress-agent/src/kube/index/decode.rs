@@ -51,8 +51,20 @@ pub(crate) struct Policy {
     pub(crate) kind: String,
     /// Whether it may be about nodes.
     pub(crate) selects_nodes: bool,
-    /// Whether it is the configuration, valid, and says what is internal.
-    pub(crate) lists_internal: bool,
+    /// What is internal, if it is the configuration.
+    pub(crate) internal: Listed,
+}
+
+/// What a configuration says of the internal CIDRs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum Listed {
+    /// It is not valid, so that an earlier version is in force.
+    #[default]
+    Unknown,
+    /// Nothing: what the cluster tells is internal.
+    Nothing,
+    /// These are.
+    Networks(Vec<IpNet>),
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -166,7 +178,7 @@ fn policy(watched: &Watched, metadata: ObjectMeta, data: Value) -> Object {
     let text = Value::Object(object).to_string();
     Object::Policy(Policy {
         selects_nodes: text.contains("nodeSelector"),
-        lists_internal: watched.kind == Kind::Config && lists_internal(&text),
+        internal: if watched.kind == Kind::Config { listed(&text) } else { Listed::Unknown },
         text: Text::new(text),
         generation: metadata.generation.unwrap_or_default(),
         uid: metadata.uid.unwrap_or_default(),
@@ -175,10 +187,14 @@ fn policy(watched: &Watched, metadata: ObjectMeta, data: Value) -> Object {
     })
 }
 
-fn lists_internal(config: &str) -> bool {
+fn listed(config: &str) -> Listed {
     let documents = document::read_in_cluster(config);
-    let lists = |object: &document::Object| matches!(object, document::Object::Config(config) if config.internal_cidrs.is_some());
-    documents.problems.is_empty() && documents.objects.iter().any(lists)
+    match documents.objects.as_slice() {
+        [document::Object::Config(config)] if documents.problems.is_empty() => {
+            config.internal_cidrs.clone().map_or(Listed::Nothing, Listed::Networks)
+        }
+        _ => Listed::Unknown,
+    }
 }
 
 fn read<T: DeserializeOwned>(data: Value) -> Result<T, String> {

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use egress_policy::model::ServicePort;
+use egress_policy::ranges::Ranges;
 
 use super::decode::{Service, Slice};
 use super::{Index, Object};
 use crate::kube::resource::Kind;
 
-/// Every port of every service with addresses and endpoints.
-pub(super) fn service_ports(index: &Index) -> Vec<ServicePort> {
+/// Every port of every service with addresses and endpoints, but those whose endpoints are all `internal`.
+pub(super) fn service_ports(index: &Index, internal: &Ranges) -> Vec<ServicePort> {
     let mut slices: BTreeMap<&str, Vec<&Slice>> = BTreeMap::new();
     // A slice that two watches tell of is there twice, which changes nothing.
     for (_, object) in index.objects(&Kind::EndpointSlice).chain(index.objects(&Kind::NamedSlice)) {
@@ -30,12 +31,14 @@ pub(super) fn service_ports(index: &Index) -> Vec<ServicePort> {
         | Object::Kubeadm(_)
         | Object::Definition(_) => None,
     });
-    services.flat_map(|(key, service, slices)| ports(key, service, slices)).collect()
+    let ports = services.flat_map(|(key, service, slices)| ports(key, service, slices, internal));
+    ports.collect()
 }
 
 /// A service's port belongs to the slices' ports of the same name and protocol, as kube-proxy has it.
-fn ports(key: &str, service: &Service, slices: &[&Slice]) -> Vec<ServicePort> {
-    if service.addresses.is_empty() {
+fn ports(key: &str, service: &Service, slices: &[&Slice], internal: &Ranges) -> Vec<ServicePort> {
+    let outside = |slice: &&Slice| slice.addresses.iter().any(|address| !internal.contains(*address));
+    if service.addresses.is_empty() || !slices.iter().any(outside) {
         return Vec::new();
     }
     let name: Arc<str> = key.into();
@@ -49,13 +52,15 @@ fn ports(key: &str, service: &Service, slices: &[&Slice]) -> Vec<ServicePort> {
         }
         endpoints.sort_unstable();
         endpoints.dedup();
-        (!endpoints.is_empty()).then(|| ServicePort {
-            service: Arc::clone(&name),
-            addresses: service.addresses.clone(),
-            protocol: port.protocol,
-            port: port.number,
-            endpoints,
-        })
+        (!endpoints.is_empty())
+            .then(|| ServicePort {
+                service: Arc::clone(&name),
+                addresses: service.addresses.clone(),
+                protocol: port.protocol,
+                port: port.number,
+                endpoints,
+            })
+            .filter(|port| port.leads_outside(internal))
     };
     service.ports.iter().filter_map(one).collect()
 }

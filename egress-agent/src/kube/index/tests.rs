@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use egress_policy::ranges::Ranges;
 use kube::core::DynamicObject;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -313,9 +314,44 @@ fn a_service_leads_to_the_endpoints_of_its_slices_by_the_name_of_the_port() {
     assert_eq!((&*port.service, port.protocol, port.port), ("n/s", 6, 80));
     assert_eq!(port.addresses.len(), 3);
     assert_eq!(port.endpoints, ["203.0.113.1:8080".parse().unwrap()]);
-    let networks = |text: &str| vec![text.parse().unwrap()];
+    let networks = |text: &str| -> Ranges { [text.parse().unwrap()].iter().collect() };
     assert!(port.leads_outside(&networks("10.0.0.0/8")));
     assert!(!port.leads_outside(&networks("203.0.113.0/24")));
+}
+
+/// In a large cluster these change all the time, and nothing follows from them.
+#[test]
+fn what_surely_leads_to_internal_addresses_alone_is_not_told_and_in_doubt_everything_is() {
+    let mut index = Index::default();
+    let mut put = |kind: Kind, body: Value| {
+        let (key, decoded) = object(&kind, body);
+        index.apply(&kind, Change::Put(key, decoded));
+        let mut said: Vec<String> = index.view().services.iter().map(|port| port.service.to_string()).collect();
+        said.dedup();
+        said
+    };
+    let slice = |service: &str, addresses: &Value| {
+        let labels = json!({"kubernetes.io/service-name": service});
+        json!({"metadata": {"name": format!("{service}-1"), "namespace": "n", "labels": labels}, "addressType": "IPv4",
+            "endpoints": [{"addresses": addresses}], "ports": [{"port": 8080}]})
+    };
+    for (service, addresses) in
+        [("in", json!(["10.244.0.7"])), ("half", json!(["10.244.0.7", "5.6.7.8"])), ("out", json!(["5.6.7.8"]))]
+    {
+        let spec = json!({"clusterIP": "10.96.0.7", "ports": [{"port": 80}]});
+        put(Kind::Service, json!({"metadata": {"name": service, "namespace": "n"}, "spec": spec}));
+        put(Kind::EndpointSlice, slice(service, &addresses));
+    }
+    let cidrs = json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/16"]}});
+    assert_eq!(put(Kind::ServiceCidr, cidrs), ["n/half", "n/in", "n/out"], "the pods' CIDRs are not known");
+    let node = json!({"metadata": {"name": "a"}, "spec": {"podCIDRs": ["10.244.0.0/16"]}});
+    assert_eq!(put(Kind::Node, node), ["n/half", "n/out"]);
+    let mut config = |spec: Value| put(Kind::Config, json!({"metadata": {"name": "default"}, "spec": spec}));
+    assert_eq!(config(json!({})), ["n/half", "n/out"]);
+    assert_eq!(config(json!({"internalCIDRs": ["5.6.7.0/24"]})), ["n/half", "n/in"]);
+    assert_eq!(config(json!({"internalCIDRs": ["10.0.0.0/8", "5.6.7.0/24"]})), [""; 0]);
+    // An earlier version is in force, whatever it says.
+    assert_eq!(config(json!({"internalCIDRs": ["5.6.7.0/24"], "nope": 1})), ["n/half", "n/in", "n/out"]);
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use egress_policy::model::{NodeInfo, ServicePort};
+use egress_policy::ranges::Ranges;
 use egress_policy::selector::Labels;
 
-use super::decode::Policy;
+use super::decode::{Listed, Policy};
 use super::{Index, Internal, Object, Pod};
 use crate::kube::resource::Kind;
 use crate::sources::{FileText, Problem};
@@ -30,6 +31,7 @@ pub(crate) struct View {
     pub(crate) internal: Internal,
     /// Addresses of the cluster's DNS service and of its endpoints.
     pub(crate) dns: ServiceDns,
+    /// Without what surely leads to nothing but internal addresses: in a large cluster that changes all the time.
     pub(crate) services: Vec<ServicePort>,
     /// The pods of this node.
     pub(crate) pods: Vec<Pod>,
@@ -79,7 +81,8 @@ impl Index {
         let mut policies =
             self.kinds.keys().flat_map(|kind| self.objects(kind)).filter_map(|(_, object)| policy(object));
         let mut settings = self.objects(&Kind::Config).filter_map(|(_, object)| policy(object));
-        !settings.any(|config| config.lists_internal) || policies.any(|policy| policy.selects_nodes)
+        !settings.any(|config| matches!(config.internal, Listed::Networks(_)))
+            || policies.any(|policy| policy.selects_nodes)
     }
 
     /// Names of the services whose slices count whatever the slices' labels say: those whose endpoints no selector finds, because
@@ -98,8 +101,9 @@ impl Index {
 
     /// What follows from everything that was said.
     pub(crate) fn view(&self) -> View {
-        let mut view =
-            View { internal: Internal::of(self), services: super::services::service_ports(self), ..View::default() };
+        let internal = Internal::of(self);
+        let services = super::services::service_ports(self, &self.surely_internal(&internal));
+        let mut view = View { internal, services, ..View::default() };
         for kind in self.kinds.keys() {
             for (key, object) in self.objects(kind) {
                 view.add(kind, key, object);
@@ -111,6 +115,16 @@ impl Index {
         view.dns.sort_unstable();
         view.dns.dedup();
         view
+    }
+
+    /// What is internal for the reconciler, which knows the version of the settings that is in force; nothing where this is not known here.
+    fn surely_internal(&self, found: &Internal) -> Ranges {
+        let mut settings = self.objects(&Kind::Config).filter_map(|(_, object)| policy(object));
+        match (settings.next().map(|config| &config.internal), settings.next()) {
+            (None | Some(Listed::Nothing), None) => found.pods.iter().chain(&found.services).collect(),
+            (Some(Listed::Networks(networks)), None) => networks.iter().collect(),
+            (_, Some(_)) | (Some(Listed::Unknown), None) => Ranges::default(),
+        }
     }
 
     fn problems(&self, kind: &Kind) -> impl Iterator<Item = Problem> {

@@ -45,16 +45,18 @@ pub(super) fn service(number: usize) -> Value {
     let object = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": format!("service-{number}"), "namespace": "shop", "resourceVersion": "1"},
-        "spec": {"clusterIPs": [format!("10.96.{}.{}", number / 250, number % 250)], "selector": {"app": "web"}, "ports": [{"port": 80}]},
+        "spec": {"clusterIPs": [format!("10.96.{}.{}", number / 250, number % 250)], "selector": {"app": "web"}, "ports": [{"name": "http", "port": 80}]},
     });
     padded(object, SERVICE)
 }
 
-/// The slice of a service, with every field that the controller writes for an endpoint.
+/// The slice of a service, with every field that the controller writes for an endpoint. Each version has other pods,
+/// of the first two nodes.
 pub(super) fn slice(service: usize, endpoints: usize, version: u64) -> Value {
+    let changed = usize::try_from(version % 10).unwrap();
     let endpoint = |number: usize| {
         json!({
-            "addresses": [format!("10.{}.{}.{}", 128 + service % 100, number, service % 250)],
+            "addresses": [format!("10.128.{}.{}", number % 2, (service + number + changed) % 250)],
             "conditions": {"ready": true, "serving": true, "terminating": false},
             "nodeName": format!("ip-172-16-{number}-7.example.internal"),
             "targetRef": {"kind": "Pod", "namespace": "shop", "name": format!("service-{service}-5f7d9c8b6d-{number:05}"),
