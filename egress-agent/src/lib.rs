@@ -26,6 +26,7 @@ mod logs;
 mod metrics;
 mod monitor;
 mod names;
+mod netlink;
 mod output;
 mod pods;
 mod policy_files;

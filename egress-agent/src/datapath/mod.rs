@@ -20,6 +20,7 @@ mod outer;
 mod pins;
 mod programs;
 mod seed;
+mod sockets;
 mod syscall;
 mod tables;
 mod tries;

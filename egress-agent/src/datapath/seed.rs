@@ -2,20 +2,21 @@
 //! outside (§1.4). TCP only: what a UDP socket heard before cannot be told from what it asked for.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::thread;
 
 use egress_common::abi::map;
 use egress_common::flow::{Flow, FlowKey, origin};
-use egress_common::packet::{mapped, protocol};
+use egress_common::packet::protocol;
 use nix::sched::{CloneFlags, setns};
 use nix::time::{ClockId, clock_gettime};
 
 use super::error::DatapathError;
 use super::maps::{self, Flows};
 use super::pins::Pins;
+use super::sockets::{self, TcpSocket, state};
 
 /// A connection that reached a listening port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,84 +49,55 @@ pub(super) fn accepted_connections(pins: &Pins, endpoint: u32, namespace: &Path)
     Ok(connections.len())
 }
 
-/// Reads the namespace's sockets from a thread that enters it and ends there.
+/// Looks at the namespace's sockets from a thread that enters it and ends there.
 fn inside(namespace: &Path) -> io::Result<Vec<Accepted>> {
     let namespace = File::open(namespace)?;
     let read = move || {
         setns(namespace, CloneFlags::CLONE_NEWNET)?;
-        let mut sockets = fs::read_to_string("/proc/thread-self/net/tcp")?;
-        // Absent where IPv6 is off.
-        sockets.push_str(&fs::read_to_string("/proc/thread-self/net/tcp6").unwrap_or_default());
-        Ok(accepted(&sockets))
+        Ok(accepted(&sockets::all()?))
     };
     let thread = thread::Builder::new().name("connections".into()).spawn(read)?;
     thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that entered it died")))
 }
 
-/// The connections in `/proc/net/tcp` and `tcp6` whose local port somebody listens on.
-fn accepted(sockets: &str) -> Vec<Accepted> {
-    const LISTEN: &str = "0A";
-    const TIME_WAIT: &str = "06";
-    const CLOSE: &str = "07";
-    let rows: Vec<(Accepted, &str)> = sockets.lines().filter_map(row).collect();
+/// The connections whose local port somebody listens on.
+fn accepted(sockets: &[TcpSocket]) -> Vec<Accepted> {
     let listening: BTreeSet<u16> =
-        rows.iter().filter(|(_, state)| *state == LISTEN).map(|(socket, _)| socket.local_port).collect();
-    rows.into_iter()
-        .filter(|(socket, state)| ![LISTEN, TIME_WAIT, CLOSE].contains(state) && listening.contains(&socket.local_port))
-        .map(|(socket, _)| socket)
-        .collect()
-}
-
-/// One line: `sl local_address rem_address st …`, addresses as `HEX:PORT`.
-fn row(line: &str) -> Option<(Accepted, &str)> {
-    let mut fields = line.split_whitespace().skip(1);
-    let (local, remote, state) = (fields.next()?, fields.next()?, fields.next()?);
-    let (_, local_port) = local.split_once(':')?;
-    let (remote, remote_port) = remote.split_once(':')?;
-    let port = |hex| u16::from_str_radix(hex, 16).ok();
-    let socket = Accepted { remote: address(remote)?, remote_port: port(remote_port)?, local_port: port(local_port)? };
-    Some((socket, state))
-}
-
-/// An address as the kernel prints it: 32-bit words of network order, each printed in the machine's order.
-fn address(hex: &str) -> Option<[u8; 16]> {
-    let word = |at: usize| u32::from_str_radix(hex.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
-    match hex.len() {
-        8 => Some(mapped(word(0)?)),
-        32 => Some(zerocopy::transmute!([word(0)?, word(8)?, word(16)?, word(24)?])),
-        _ => None,
-    }
+        sockets.iter().filter(|socket| socket.state == state::LISTEN).map(|socket| socket.local_port).collect();
+    let is_connection = |socket: &&TcpSocket| {
+        ![state::LISTEN, state::TIME_WAIT, state::CLOSE].contains(&socket.state)
+            && listening.contains(&socket.local_port)
+    };
+    let accepted = |socket: &TcpSocket| Accepted {
+        remote: socket.remote,
+        remote_port: socket.remote_port,
+        local_port: socket.local_port,
+    };
+    sockets.iter().filter(is_connection).map(accepted).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv6Addr;
+    use egress_common::packet::mapped;
 
     use super::*;
 
-    const HEADER: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n";
-
     #[test]
     fn only_connections_to_a_listening_port_were_accepted() {
-        let sockets = format!(
-            "{HEADER}   0: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0\n\
-                1: 0200F40A:1F90 04030201:C350 01 00000000:00000000 00:00000000 00000000     0\n\
-                2: 0200F40A:C351 08070605:0050 01 00000000:00000000 00:00000000 00000000     0\n\
-                3: 0200F40A:1F90 04030201:C352 06 00000000:00000000 00:00000000 00000000     0\n"
-        );
+        const ESTABLISHED: u8 = 1;
+        let socket = |local_port, remote, remote_port, state| TcpSocket {
+            remote: mapped(remote),
+            remote_port,
+            local_port,
+            state,
+        };
+        let sockets = [
+            socket(8080, [0; 4], 0, state::LISTEN),
+            socket(8080, [1, 2, 3, 4], 50_000, ESTABLISHED),
+            socket(50_001, [5, 6, 7, 8], 80, ESTABLISHED),
+            socket(8080, [1, 2, 3, 4], 50_002, state::TIME_WAIT),
+        ];
         let expected = Accepted { remote: mapped([1, 2, 3, 4]), remote_port: 50_000, local_port: 8080 };
         assert_eq!(accepted(&sockets), [expected]);
-    }
-
-    #[test]
-    fn an_ipv6_socket_gives_ipv6_and_mapped_remotes() {
-        let sockets = format!(
-            "{HEADER}   0: 00000000000000000000000000000000:1F90 00000000000000000000000000000000:0000 0A 0:0 00:0 0\n\
-                1: 00000000000000000000000000000000:1F90 B80D0120010000000000000004000000:C350 01 0:0 00:0 0\n\
-                2: 00000000000000000000000000000000:1F90 0000000000000000FFFF000004030201:C351 08 0:0 00:0 0\n"
-        );
-        let remotes: Vec<[u8; 16]> = accepted(&sockets).iter().map(|connection| connection.remote).collect();
-        let native = "2001:db8:0:1::4".parse::<Ipv6Addr>().unwrap().octets();
-        assert_eq!(remotes, [native, mapped([1, 2, 3, 4])]);
     }
 }

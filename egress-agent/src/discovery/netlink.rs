@@ -2,20 +2,14 @@
 //! notice of link and address changes. Layouts: rtnetlink(7), `linux/if_link.h`, `linux/net_namespace.h`.
 
 use std::ffi::CStr;
-use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _};
 
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendmsg, socket,
-};
+use nix::sys::socket::SockProtocol;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_DUMP: u16 = 0x300;
-/// The links changed while they were listed.
-const NLM_F_DUMP_INTR: u16 = 0x10;
+use crate::netlink::{DUMP, Socket, int};
+
 /// How often a listing that was interrupted is begun again.
 const ATTEMPTS: usize = 8;
 const RTM_NEWLINK: u16 = 16;
@@ -33,19 +27,6 @@ const NETNSA_FD: u16 = 3;
 const CHANGE_GROUPS: u32 = 0x1 | 0x10 | 0x100;
 /// Attribute type bits that are flags.
 const TYPE_MASK: u16 = 0x3fff;
-/// Larger than any message that the kernel sends at once (it uses at most 32 KiB).
-const BUFFER: usize = 1 << 16;
-
-/// `struct nlmsghdr`.
-#[repr(C)]
-#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
-struct Header {
-    length: u32,
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-    port: u32,
-}
 
 /// `struct ifinfomsg`.
 #[repr(C)]
@@ -75,33 +56,22 @@ pub(super) struct Link {
 /// An rtnetlink socket; it belongs to the namespace it was opened in.
 #[derive(Debug)]
 pub(super) struct Netlink {
-    socket: OwnedFd,
+    socket: Socket,
 }
 
 impl Netlink {
     pub(super) fn open() -> io::Result<Self> {
-        Self::open_with_groups(0)
+        Ok(Self { socket: Socket::open(SockProtocol::NetlinkRoute, 0)? })
     }
 
     /// A socket that hears of every change of links and addresses.
     pub(super) fn open_for_changes() -> io::Result<Self> {
-        Self::open_with_groups(CHANGE_GROUPS)
+        Ok(Self { socket: Socket::open(SockProtocol::NetlinkRoute, CHANGE_GROUPS)? })
     }
 
-    fn open_with_groups(groups: u32) -> io::Result<Self> {
-        let (family, flags) = (AddressFamily::Netlink, SockFlag::SOCK_CLOEXEC);
-        let socket = socket(family, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
-        Ok(Self { socket })
-    }
-
-    /// Waits for a message and throws it away. A full buffer (ENOBUFS) is a change too.
+    /// Waits for a change and does not say which.
     pub(super) fn wait(&self) -> io::Result<()> {
-        let mut buffer = [0_u8; 8192];
-        match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            Ok(_) | Err(nix::errno::Errno::ENOBUFS | nix::errno::Errno::EINTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.socket.wait()
     }
 
     /// Every link of the namespace.
@@ -109,7 +79,7 @@ impl Netlink {
         let mut attempts = 1;
         loop {
             let mut links = Vec::new();
-            let listed = self.ask(RTM_GETLINK, NLM_F_DUMP, LinkHeader::default().as_bytes(), |kind, payload| {
+            let listed = self.socket.ask(RTM_GETLINK, DUMP, LinkHeader::default().as_bytes(), |kind, payload| {
                 if kind == RTM_NEWLINK {
                     links.extend(link(payload));
                 }
@@ -127,61 +97,12 @@ impl Netlink {
         let mut body = vec![0; 4];
         push_attribute(&mut body, NETNSA_FD, &namespace.as_fd().as_raw_fd().to_ne_bytes());
         let mut number = None;
-        self.ask(RTM_GETNSID, 0, &body, |kind, payload| {
+        self.socket.ask(RTM_GETNSID, 0, &body, |kind, payload| {
             if kind == RTM_NEWNSID {
                 number = attribute(payload.get(4..).unwrap_or_default(), NETNSA_NSID).and_then(int);
             }
         })?;
         Ok(number.filter(|&number| number >= 0))
-    }
-
-    /// Sends one request and hands every message of the answer to `each`.
-    fn ask(&self, kind: u16, flags: u16, body: &[u8], mut each: impl FnMut(u16, &[u8])) -> io::Result<()> {
-        let header = Header {
-            length: u32::try_from(size_of::<Header>() + body.len()).map_err(io::Error::other)?,
-            kind,
-            flags: NLM_F_REQUEST | flags,
-            sequence: 1,
-            port: 0,
-        };
-        let parts = [IoSlice::new(header.as_bytes()), IoSlice::new(body)];
-        sendmsg::<NetlinkAddr>(self.socket.as_raw_fd(), &parts, &[], MsgFlags::empty(), None)?;
-        let mut buffer = vec![0; BUFFER];
-        let mut interrupted = false;
-        loop {
-            let length = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-            let mut rest = buffer.get(..length).unwrap_or_default();
-            while let Some((header, payload, next)) = message(rest) {
-                interrupted |= header.flags & NLM_F_DUMP_INTR != 0;
-                match header.kind {
-                    NLMSG_DONE if interrupted => return Err(io::ErrorKind::Interrupted.into()),
-                    NLMSG_DONE => return Ok(()),
-                    NLMSG_ERROR => return error(payload),
-                    kind => each(kind, payload),
-                }
-                rest = next;
-            }
-            if flags & NLM_F_DUMP == 0 {
-                return Ok(());
-            }
-        }
-    }
-}
-
-/// The first message of a buffer, and what follows it.
-fn message(bytes: &[u8]) -> Option<(Header, &[u8], &[u8])> {
-    let (header, _) = Header::read_from_prefix(bytes).ok()?;
-    let length = usize::try_from(header.length).ok()?;
-    let payload = bytes.get(size_of::<Header>()..length)?;
-    Some((header, payload, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
-}
-
-/// The result that an error message carries; 0 is an acknowledgement.
-fn error(payload: &[u8]) -> io::Result<()> {
-    match payload.get(..4).and_then(int) {
-        Some(0) => Ok(()),
-        Some(negative) => Err(io::Error::from_raw_os_error(negative.saturating_neg())),
-        None => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 
@@ -201,10 +122,6 @@ fn link(payload: &[u8]) -> Option<Link> {
 /// Unlike names, kinds come without a final NUL from some drivers.
 fn kind_name(bytes: &[u8]) -> Option<String> {
     std::str::from_utf8(bytes).ok().map(|kind| kind.trim_end_matches('\0').to_owned())
-}
-
-fn int(bytes: &[u8]) -> Option<i32> {
-    Some(i32::from_ne_bytes(bytes.try_into().ok()?))
 }
 
 /// The payload of the first attribute of `kind`.
