@@ -6,7 +6,7 @@ use crate::compile::{Limits, Table, compile};
 use crate::follow::{Followed, Next};
 use crate::model::{Mode, NodeContext, PolicySet};
 use crate::rules::RankedRule;
-use crate::sample::{pod, policy, port_rule, rule, set};
+use crate::sample::{cluster, pod, policy, port_rule, rule, set};
 
 const NAME: &str = "{type: Allow, to: {dnsName: www.example.com}}";
 
@@ -157,6 +157,21 @@ fn policies_that_come_go_and_move_are_followed() {
 }
 
 #[test]
+fn where_two_tiers_meet_each_has_room() {
+    let admin = |name: &str, rules: &[&str]| cluster(name, "tier: Admin, priority: 5", rules);
+    let pass = "{type: Pass, to: {cidrSelector: 10.0.5.0/24}}";
+    let before =
+        with(policies(|_| {}), &admin("a", &[&rule("Deny", "10.0.7.0/28"), pass, &rule("Deny", "10.0.5.9/32")]));
+    let mut followed = start(&before);
+    let last = with(before.clone(), &admin("b", &[&rule("Deny", "10.0.5.64/26")]));
+    followed = changed("the last one of its tier", followed, &last);
+    let first = with(last.clone(), &policy("first", "priority: 1", &[&rule("Deny", "10.0.5.0/25")]));
+    followed = changed("the first one of its tier", followed, &first);
+    followed = changed("the first one again", followed, &last);
+    changed("the last one again", followed, &before);
+}
+
+#[test]
 fn beside_rules_about_names_others_are_followed_and_no_two_versions_have_one_name() {
     let named = |change: &dyn Fn(&mut Vec<String>)| {
         policies(|rules| {
@@ -182,9 +197,8 @@ fn what_reaches_far_or_finds_no_room_is_compiled_as_a_whole() {
     let before = policies(|_| {});
     let whole = |what: &str, set: &PolicySet| assert!(matches!(next(start(&before), set), Next::Whole), "{what}");
     whole("a rule about everything", &policies(|rules| rules.push(rule("Deny", "0.0.0.0/0"))));
-    let cluster = "apiVersion: egress.rs/v1alpha1\nkind: ClusterEgressPolicy\nmetadata: {name: first}\n\
-                   spec: {tier: Admin, egress: [{type: Deny, to: {cidrSelector: 192.0.2.0/28}}]}\n---\n";
-    whole("the first policy of a tier", &with(before.clone(), cluster));
+    let admin = cluster("first", "tier: Admin", &[&rule("Deny", "192.0.2.0/28")]);
+    whole("the first policy of a tier", &with(before.clone(), &admin));
     let mut audited = before.clone();
     audited.policies.values_mut().for_each(|policy| policy.mode = Mode::Audit);
     whole("another mode of everything", &audited);
