@@ -368,7 +368,7 @@ impl Tables {
         let before = of_reference(&self.realized, before);
         let like = before.and_then(|before| Like::new(&before.info, &before.made_from.as_ref()?.table));
         let items = [items(many4, items4), items(many6, items6)];
-        Ok((self.tries.place(&items, like.as_ref())?, many))
+        Ok((self.tries.place(&items, table, like.as_ref())?, many))
     }
 
     fn install(

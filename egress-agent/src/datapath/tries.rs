@@ -9,7 +9,7 @@ use egress_common::abi::capacity;
 use egress_common::table::{TableInfo, flag};
 use egress_common::trie::NOWHERE;
 use egress_policy::compile::Table;
-use egress_policy::trie::{self, Item, Pool};
+use egress_policy::trie::{Changed, Item, Pool};
 
 use super::chunks::Chunks;
 use super::error::DatapathError;
@@ -83,9 +83,10 @@ impl Tries {
     pub(super) fn place(
         &mut self,
         items: &[Option<Vec<Item>>; 2],
+        table: &Table,
         like: Option<&Like<'_>>,
     ) -> Result<Placed, DatapathError> {
-        let roots = insert(&mut self.0, items, like).ok_or_else(|| {
+        let roots = insert(&mut self.0, items, table, like).ok_or_else(|| {
             self.0.store_mut().take_error().unwrap_or(DatapathError::Full {
                 what: "the pool of prefix tries",
                 needed: u64::from(capacity::UNITS) + 1,
@@ -107,20 +108,23 @@ impl Tries {
 fn insert(
     pool: &mut Pool<Chunks>,
     items: &[Option<Vec<Item>>; 2],
+    table: &Table,
     like: Option<&Like<'_>>,
 ) -> Option<[Option<u32>; 2]> {
-    let mut insert =
-        |items: &Option<Vec<Item>>, family: fn([Option<u32>; 2]) -> Option<u32>, of: fn(&Table) -> Vec<Item>| {
-            let Some(items) = items else { return Ok(None) };
-            match like.and_then(|like| Some((family(like.placed.roots)?, of(like.table)))) {
-                Some((root, before)) => pool.insert_like(items, root, &before),
-                None => pool.insert(items),
-            }
-            .map(Some)
-        };
+    let mut insert = |items: &Option<Vec<Item>>, root: Option<u32>, changed: fn(&Table, &Table) -> Changed| {
+        let Some(items) = items else { return Ok(None) };
+        match like.and_then(|like| Some((root?, changed(like.table, table)))) {
+            Some((root, changed)) => pool.insert_like(items, root, changed),
+            None => pool.insert(items),
+        }
+        .map(Some)
+    };
     let [items4, items6] = items;
-    let root4 = insert(items4, |[root4, _]| root4, trie::items4).ok()?;
-    let root6 = insert(items6, |[_, root6]| root6, trie::items6);
+    let [like4, like6] = like.map_or([None; 2], |like| like.placed.roots);
+    let changed4 = |before: &Table, after: &Table| Changed::between(&before.prefixes4, &after.prefixes4);
+    let changed6 = |before: &Table, after: &Table| Changed::between(&before.prefixes6, &after.prefixes6);
+    let root4 = insert(items4, like4, changed4).ok()?;
+    let root6 = insert(items6, like6, changed6);
     if let (Err(_), Some(root4)) = (&root6, root4) {
         pool.remove(root4);
     }

@@ -6,16 +6,21 @@ use super::Item;
 
 /// Parts of the address space, sorted and apart from each other: outside of them two versions have the same prefixes.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Changed(Vec<(u128, u128)>);
+pub struct Changed(Vec<(u128, u128)>);
 
 impl Changed {
-    /// What differs between two sorted lists.
-    pub(super) fn between(before: &[Item], after: &[Item]) -> Self {
+    /// What differs between two sorted lists of prefixes.
+    pub fn between<P: PartialEq>(before: &[P], after: &[P]) -> Self
+    where
+        for<'p> Item: From<&'p P>,
+    {
         let same = before.iter().zip(after).take_while(|(before, after)| before == after).count();
         let (before, after) = (before.get(same..).unwrap_or_default(), after.get(same..).unwrap_or_default());
         let same = before.iter().rev().zip(after.iter().rev()).take_while(|(before, after)| before == after).count();
-        let mut before = before.get(..before.len() - same).unwrap_or_default().iter().peekable();
-        let mut after = after.get(..after.len() - same).unwrap_or_default().iter().peekable();
+        let before = before.get(..before.len() - same).unwrap_or_default();
+        let after = after.get(..after.len() - same).unwrap_or_default();
+        let mut before = before.iter().map(Item::from).peekable();
+        let mut after = after.iter().map(Item::from).peekable();
         let mut changed = Self::default();
         loop {
             let order = match (before.peek(), after.peek()) {
@@ -31,7 +36,7 @@ impl Changed {
                 Ordering::Equal => before.next().and(after.next()).and(None),
             };
             if let Some(item) = only {
-                changed.add(item);
+                changed.add(&item);
             }
         }
     }

@@ -20,7 +20,7 @@ use egress_common::trie::{CHUNK_UNITS, MAX_UNITS, Unit, Units};
 
 use self::blocks::{Blocks, Reference};
 use self::build::Like;
-use self::changed::Changed;
+pub use self::changed::Changed;
 pub use self::prefixes::prefixes;
 use crate::compile::Table;
 
@@ -73,24 +73,32 @@ pub struct Item {
     pub leaf: u32,
 }
 
+impl From<&Self> for Item {
+    fn from(item: &Self) -> Self {
+        *item
+    }
+}
+
+impl From<&(ipnet::Ipv4Net, Leaf)> for Item {
+    fn from((net, leaf): &(ipnet::Ipv4Net, Leaf)) -> Self {
+        Self { bits: u128::from(net.network().to_bits()) << 96, length: net.prefix_len(), leaf: leaf.0 }
+    }
+}
+
+impl From<&(ipnet::Ipv6Net, Leaf)> for Item {
+    fn from((net, leaf): &(ipnet::Ipv6Net, Leaf)) -> Self {
+        Self { bits: net.network().to_bits(), length: net.prefix_len(), leaf: leaf.0 }
+    }
+}
+
 /// The IPv4 prefixes of a table, as a pool takes them.
 pub fn items4(table: &Table) -> Vec<Item> {
-    let item = |(net, leaf): &(ipnet::Ipv4Net, Leaf)| Item {
-        bits: u128::from(net.network().to_bits()) << 96,
-        length: net.prefix_len(),
-        leaf: leaf.0,
-    };
-    table.prefixes4.iter().map(item).collect()
+    table.prefixes4.iter().map(Item::from).collect()
 }
 
 /// The IPv6 prefixes of a table, as a pool takes them.
 pub fn items6(table: &Table) -> Vec<Item> {
-    let item = |(net, leaf): &(ipnet::Ipv6Net, Leaf)| Item {
-        bits: net.network().to_bits(),
-        length: net.prefix_len(),
-        leaf: leaf.0,
-    };
-    table.prefixes6.iter().map(item).collect()
+    table.prefixes6.iter().map(Item::from).collect()
 }
 
 /// The pool has no room.
@@ -145,10 +153,10 @@ impl<S: Store> Pool<S> {
         self.store_items(items, None)
     }
 
-    /// [`insert`](Self::insert) of the next version of a table that is in the pool: of `before`, at `root`. Gives the same trie; only the
-    /// pages and nodes on the way to what differs are built.
-    pub fn insert_like(&mut self, items: &[Item], root: u32, before: &[Item]) -> Result<u32, Full> {
-        let like = self.roots.contains_key(&root).then(|| Like { root, changed: Changed::between(before, items) });
+    /// [`insert`](Self::insert) of the next version of a table that is in the pool: at `root`, from which it differs where `changed`
+    /// says. Gives the same trie; only the pages and nodes on the way to what differs are built.
+    pub fn insert_like(&mut self, items: &[Item], root: u32, changed: Changed) -> Result<u32, Full> {
+        let like = self.roots.contains_key(&root).then_some(Like { root, changed });
         self.store_items(items, like.as_ref())
     }
 

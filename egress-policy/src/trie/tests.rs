@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use egress_common::table::Leaf;
 use egress_common::trie::{CHUNK_UNITS, Unit, Units, lookup4, lookup6};
 
-use super::{Damaged, Growing, Item, Pool, Store, prefixes};
+use super::{Changed, Damaged, Growing, Item, Pool, Store, prefixes};
 
 /// A generator whose sequence depends on nothing else (`SplitMix64`).
 struct Random(u64);
@@ -360,7 +360,7 @@ fn the_next_version_is_the_trie_that_would_be_built_without_the_last_one() {
         let mut root = pool.insert(&items).expect("room");
         for round in 0..250 {
             let edited = edit(&items, family, random);
-            let next = pool.insert_like(&edited, root, &items).expect("room");
+            let next = pool.insert_like(&edited, root, Changed::between(&items, &edited)).expect("room");
             // Equal parts are stored once, so equal tries have one root.
             assert_eq!(pool.insert(&edited), Ok(next), "{family:?}, round {round}");
             pool.remove(next);
@@ -386,7 +386,7 @@ fn the_next_version_costs_what_is_different_in_it() {
     let mut edited = items.clone();
     edited.push(Item { bits: 0xc633_6401 << 96, length: 32, leaf: 1 << 31 | 7 });
     let (edited, before) = (sorted(edited), pool.written());
-    pool.insert_like(&edited, root, &items).expect("room");
+    pool.insert_like(&edited, root, Changed::between(&items, &edited)).expect("room");
     let written = pool.written() - before;
     // The root, the page behind it, and the nodes on the way.
     assert!((64..=256).contains(&written), "{written} units of {}", pool.used());
@@ -477,7 +477,11 @@ fn a_writer_that_stops_at_any_write_leaves_the_published_version() {
         loop {
             let store = Dying { units: units.clone(), left: writes };
             let mut pool = adopt(store, published);
-            let next = if like { pool.insert_like(&changed, published, &items) } else { pool.insert(&changed) };
+            let next = if like {
+                pool.insert_like(&changed, published, Changed::between(&items, &changed))
+            } else {
+                pool.insert(&changed)
+            };
             let next = next.expect("room");
             let store = pool.into_store();
             let complete = store.left > 0;
@@ -625,7 +629,7 @@ fn chunks_do_not_pile_up_over_many_versions() {
         let mut next = items.clone();
         let at = usize::try_from(1 + random.below(items.len() as u64 - 1)).expect("small");
         next[at].leaf = u32::try_from(random.below(500)).expect("small");
-        let new = pool.insert_like(&next, root, &items).expect("room");
+        let new = pool.insert_like(&next, root, Changed::between(&items, &next)).expect("room");
         pool.remove(root);
         (items, root) = (next, new);
     }
