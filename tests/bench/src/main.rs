@@ -218,7 +218,7 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
     }
     if args.only.is_none_or(|only| only == Only::Traffic) {
         progress::heading("a pod's traffic");
-        let rounds = if args.quick { 20 } else { 80 };
+        let rounds = if args.quick { 12 } else { 80 };
         results.traffic = Some(step("UDP, connections and a stream through the node", || traffic::measure(rounds))?);
     }
     if args.only.is_none_or(|only| only == Only::Control) {
