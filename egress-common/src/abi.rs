@@ -6,11 +6,11 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of every layout in this crate. Pins live in a folder of this number.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Map names, as pinned and as `bpftool` shows them; at most 15 characters.
 pub mod map {
-    /// `HASH` [`EndpointKey`](crate::endpoint::EndpointKey) → slot in [`ENDPOINTS`]. Written by the agent.
+    /// `HASH` [`EndpointKey`](crate::endpoint::EndpointKey) → slot in [`ENDPOINTS`], or [`FREE`](crate::endpoint::FREE). Written by the agent.
     pub const ENDPOINT_IDS: &str = "endpoint_ids";
     /// `ARRAY`, mapped, interface index modulo its length → [`InterfaceSlot`](crate::endpoint::InterfaceSlot). Written by the agent.
     pub const INTERFACES: &str = "interfaces";
@@ -167,8 +167,38 @@ pub struct Config {
     pub flags: u32,
     /// Random, the same as long as the maps live: key of the hashes of questions and of connections.
     pub secret: [u64; 2],
+    /// Cookie of the host's network namespace, whose processes are never held.
+    pub host: u64,
+    /// Id of the cgroup whose processes are held that no key of an endpoint is about: new pods, while nobody knows them (§6.6).
+    pub hold_cgroup: u64,
+    /// [`Hold`] bits. Behind what it depends on, as the kernel copies a value from its start to its end.
+    pub hold: u64,
 }
-const _: () = assert!(size_of::<Config>() == 48);
+const _: () = assert!(size_of::<Config>() == 72);
+
+/// How new pods are held, in one word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hold {
+    /// Depth of [`Config::hold_cgroup`] below the cgroup v2 root; 0: nobody is held.
+    pub level: u32,
+    /// Slot of the endpoint that they are taken for.
+    pub slot: u32,
+}
+
+impl Hold {
+    /// The word.
+    #[inline]
+    pub const fn to_bits(self) -> u64 {
+        ((self.slot as u64) << 32) | self.level as u64
+    }
+
+    /// Reads the word.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "takes the two halves apart")]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self { level: bits as u32, slot: (bits >> 32) as u32 }
+    }
+}
 
 /// Bits of [`Config::flags`]; part of the ABI.
 pub mod config_flag {

@@ -12,6 +12,9 @@ pub mod key_kind {
     pub const CGROUP: u32 = 3;
 }
 
+/// In the place of a slot: a pod that is known and that no policy is about. Only keys of namespaces and cgroups lead there.
+pub const FREE: u32 = u32::MAX;
+
 /// Key of the endpoint index.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, KnownLayout, Immutable)]

@@ -4,6 +4,7 @@ use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_ancestor_cgroup_id, bpf_get_netns_cookie, bpf_skb_ancestor_cgroup_id,
 };
+use egress_common::abi::Hold;
 use egress_common::endpoint::{Endpoint, EndpointKey, InterfaceSlot, TableRef, key_kind};
 use egress_common::table::TableInfo;
 
@@ -62,30 +63,54 @@ pub fn of_interface(skb: Skb) -> Option<Judged> {
     let word: *const u64 = INTERFACES.get_ptr(InterfaceSlot::place(interface))?;
     // SAFETY: the pointer is a live array element; one aligned 64-bit load, which pairs with the agent's one store.
     let found = InterfaceSlot::from_bits(unsafe { word.read_volatile() });
-    if found.interface == interface { judged(found.slot) } else { lookup(key_kind::INTERFACE, u64::from(interface)) }
+    if found.interface == interface {
+        judged(found.slot)
+    } else {
+        judged(lookup(key_kind::INTERFACE, u64::from(interface))?)
+    }
 }
 
 /// The endpoint whose cgroup the packet's socket is in.
 #[inline(always)]
 pub fn of_socket_cgroup(skb: Skb) -> Option<Judged> {
     // SAFETY: the context is valid while the program runs; the helper takes any level.
-    of_cgroup(|level| unsafe { bpf_skb_ancestor_cgroup_id(skb.raw(), level) })
+    judged(of_cgroup(|level| unsafe { bpf_skb_ancestor_cgroup_id(skb.raw(), level) })?)
 }
 
-/// The endpoint of the calling process: by its network namespace, whatever its cgroup, else by its cgroup.
+/// The endpoint of the calling process: by its network namespace, whatever its cgroup, else by its cgroup; of a process of a pod that nobody
+/// knows yet, the one for such (§6.6).
 #[inline(always)]
 pub fn of_caller(ctx: *mut bpf_sock_addr) -> Option<Judged> {
     // SAFETY: the context is valid while the program runs.
     let cookie = unsafe { bpf_get_netns_cookie(ctx.cast()) };
-    if let Some(endpoint) = lookup(key_kind::NETNS, cookie) {
-        return Some(endpoint);
-    }
-    // SAFETY: the helper takes any level.
-    of_cgroup(|level| unsafe { bpf_get_current_ancestor_cgroup_id(level) })
+    let slot = match lookup(key_kind::NETNS, cookie) {
+        Some(slot) => slot,
+        // SAFETY: the helper takes any level.
+        None => match of_cgroup(|level| unsafe { bpf_get_current_ancestor_cgroup_id(level) }) {
+            Some(slot) => slot,
+            None => held(cookie)?,
+        },
+    };
+    judged(slot)
 }
 
+/// The slot for the calling process, which no key is about, if it belongs to a new pod.
 #[inline(always)]
-fn of_cgroup(ancestor: impl Fn(i32) -> u64) -> Option<Judged> {
+fn held(cookie: u64) -> Option<u32> {
+    let config = CONFIG.get(0)?;
+    // SAFETY: a live word; one aligned load, so level and slot belong together.
+    let hold = Hold::from_bits(unsafe { (&raw const config.hold).read_volatile() });
+    if hold.level == 0 || cookie == config.host {
+        return None;
+    }
+    // SAFETY: the helper takes any level.
+    let cgroup = unsafe { bpf_get_current_ancestor_cgroup_id(hold.level as i32) };
+    if cgroup == config.hold_cgroup { Some(hold.slot) } else { None }
+}
+
+/// The slot, or [`FREE`](egress_common::endpoint::FREE), of the first ancestor that is a pod's.
+#[inline(always)]
+fn of_cgroup(ancestor: impl Fn(i32) -> u64) -> Option<u32> {
     let levels = CONFIG.get(0)?.cgroup_levels;
     for level in 1..CGROUP_LEVELS {
         if levels & (1 << level) == 0 {
@@ -95,19 +120,20 @@ fn of_cgroup(ancestor: impl Fn(i32) -> u64) -> Option<Judged> {
         if id == 0 {
             return None;
         }
-        if let Some(endpoint) = lookup(key_kind::CGROUP, id) {
-            return Some(endpoint);
+        if let Some(slot) = lookup(key_kind::CGROUP, id) {
+            return Some(slot);
         }
     }
     None
 }
 
 #[inline(always)]
-fn lookup(kind: u32, id: u64) -> Option<Judged> {
-    // SAFETY: the value is a slot that never changes for a key; an element reused for another key belongs to a pod that is gone.
-    judged(*unsafe { ENDPOINT_IDS.get(EndpointKey::new(kind, id)) }?)
+fn lookup(kind: u32, id: u64) -> Option<u32> {
+    // SAFETY: one word, which is stored at once; an element reused for another key belongs to a pod that is gone.
+    Some(*unsafe { ENDPOINT_IDS.get(EndpointKey::new(kind, id)) }?)
 }
 
+/// What judges the endpoint in a slot now; nothing, if that is [`FREE`](egress_common::endpoint::FREE).
 #[inline(always)]
 fn judged(slot: u32) -> Option<Judged> {
     let endpoint: *const Endpoint = ENDPOINTS.get_ptr(slot)?;

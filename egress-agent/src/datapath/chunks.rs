@@ -83,8 +83,8 @@ impl Chunks {
             return Ok(());
         }
         let array = array()?;
-        self.map(number, &array)?;
-        self.outer.set(number, &array)
+        self.outer.set(number, &array)?;
+        self.map(number, &array)
     }
 
     fn is_there(&self, number: u32) -> bool {

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aya::maps::MapData;
 use egress_common::abi::{Config, map};
-use egress_common::endpoint::{EndpointKey, TableRef, flag, key_kind};
+use egress_common::endpoint::{EndpointKey, FREE, TableRef, flag, key_kind};
 
-use super::DesiredEndpoint;
 use super::error::DatapathError;
 use super::mapped::{EndpointArray, InterfaceArray};
 use super::maps::{self, EndpointIds, EndpointNames, NAME_BYTES};
 use super::pins::Pins;
+use super::{DesiredEndpoint, FreePod, NEW_PODS};
 
 /// One endpoint as the kernel has it.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub(super) struct Endpoints {
     names: EndpointNames,
     realized: BTreeMap<String, RealizedEndpoint>,
     free: BTreeSet<u32>,
+    /// Keys that lead to [`FREE`].
+    free_keys: BTreeSet<EndpointKey>,
     next_id: u32,
 }
 
@@ -50,6 +52,7 @@ impl Endpoints {
             )?,
             names: maps::endpoint_names(pins, entries)?,
             realized: BTreeMap::new(),
+            free_keys: BTreeSet::new(),
             next_id: config.next_endpoint.max(1),
         };
         endpoints.read_slots()?;
@@ -77,6 +80,10 @@ impl Endpoints {
         for entry in &self.ids {
             let (bytes, slot) = entry.map_err(DatapathError::map(map::ENDPOINT_IDS))?;
             let key: EndpointKey = zerocopy::transmute!(bytes);
+            if slot == FREE {
+                self.free_keys.insert(key);
+                continue;
+            }
             match self.realized.values_mut().find(|endpoint| endpoint.slot == slot) {
                 Some(endpoint) => {
                     if let Some(interface) = interface_of(key) {
@@ -199,6 +206,33 @@ impl Endpoints {
         Ok(gone.len())
     }
 
+    /// Makes exactly these pods known as such that no policy is about. Called when all others are published.
+    pub(super) fn set_free(&mut self, pods: &[FreePod]) -> Result<(), DatapathError> {
+        let netns = pods.iter().filter_map(|pod| pod.netns).map(|cookie| EndpointKey::new(key_kind::NETNS, cookie));
+        let cgroups = pods.iter().filter_map(|pod| pod.cgroup.as_ref());
+        let cgroups = cgroups.map(|cgroup| EndpointKey::new(key_kind::CGROUP, cgroup.id));
+        let wanted: BTreeSet<EndpointKey> = netns.chain(cgroups).collect();
+        for key in &wanted {
+            // Also where it was one of another pod's, which no policy is about any more.
+            if self.slot_of(*key)? != Some(FREE) {
+                let bytes: [u8; size_of::<EndpointKey>()] = zerocopy::transmute!(*key);
+                self.ids.insert(bytes, FREE, 0).map_err(DatapathError::map(map::ENDPOINT_IDS))?;
+            }
+        }
+        for key in std::mem::replace(&mut self.free_keys, wanted.clone()).difference(&wanted) {
+            // A key that moved to an endpoint is that one's now.
+            if self.slot_of(*key)? == Some(FREE) {
+                self.remove_key(*key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The slot of an endpoint that has a table.
+    pub(super) fn judged_slot(&self, name: &str) -> Option<u32> {
+        self.realized.get(name).filter(|endpoint| endpoint.table.generation != 0).map(|endpoint| endpoint.slot)
+    }
+
     /// Whether every endpoint of `names` that is new finds a free slot.
     pub(super) fn has_room_for(&self, names: &BTreeSet<String>) -> bool {
         names.iter().filter(|name| !self.realized.contains_key(*name)).count() <= self.free.len()
@@ -214,9 +248,9 @@ impl Endpoints {
         self.realized.values().map(|endpoint| (endpoint.table.slot, endpoint.table.generation)).collect()
     }
 
-    /// Number of endpoints.
+    /// Number of endpoints that are pods.
     pub(super) fn len(&self) -> usize {
-        self.realized.len()
+        self.realized.keys().filter(|name| *name != NEW_PODS).count()
     }
 
     /// A number that is above every endpoint's, also after `more` endpoints are added.

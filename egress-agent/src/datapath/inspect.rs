@@ -27,7 +27,7 @@ use super::chunks::Chunks;
 use super::error::DatapathError;
 use super::maps::{self, Counters, EndpointIds, Flows, Stats, TableInfos};
 use super::pins::Pins;
-use super::{endpoints, tables};
+use super::{NEW_PODS, endpoints, tables};
 
 pub use raw::{RawEntry, RawMap};
 
@@ -83,7 +83,7 @@ impl Inspector {
         Ok(Self { pins })
     }
 
-    /// Every endpoint, sorted by name.
+    /// Every endpoint that is a pod, sorted by name.
     pub fn endpoints(&self) -> Result<Vec<EndpointView>, DatapathError> {
         let entries = maps::entries(&self.pins, map::ENDPOINTS)?;
         let names = maps::endpoint_names(&self.pins, entries)?;
@@ -96,8 +96,12 @@ impl Inspector {
                 continue;
             }
             let name = names.get(&slot, 0).map_err(DatapathError::map(maps::ENDPOINT_NAMES))?;
+            let name = endpoints::read_name(&name);
+            if name == NEW_PODS {
+                continue;
+            }
             found.push(EndpointView {
-                name: endpoints::read_name(&name),
+                name,
                 id: record.id,
                 slot,
                 interface: None,

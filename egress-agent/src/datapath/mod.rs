@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
-use egress_common::abi::{self, Config, capacity, config_flag, map};
+use egress_common::abi::{self, Config, Hold, capacity, config_flag, map};
 use egress_common::endpoint::TableRef;
 use egress_policy::compile::Table;
 use egress_policy::describe::{Describing, TableDescription};
@@ -112,12 +112,54 @@ pub struct Cgroup {
 pub struct Desired {
     /// Every pod that a policy covers.
     pub endpoints: Vec<DesiredEndpoint>,
+    /// Every other pod that is known: those are not held by `hold`.
+    pub free: Vec<FreePod>,
+    /// How pods are held that are not known yet; `None`: they are not.
+    pub hold: Option<DesiredHold>,
     /// Events per second and (endpoint, rule).
     pub events_per_second: u32,
     /// What DNS depends on.
     pub dns: DesiredDns,
     /// What names mean.
     pub names: DesiredNames,
+}
+
+/// A pod that no policy is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FreePod {
+    /// Cookie of its network namespace.
+    pub netns: Option<u64>,
+    /// Its cgroup, for what runs in namespaces that it makes itself.
+    pub cgroup: Option<Cgroup>,
+}
+
+/// How pods are held that the kernel sees before anybody knows them (§6.6): the calls of their processes, by the programs at the root cgroup.
+#[derive(Clone, Debug)]
+pub struct DesiredHold {
+    /// The cgroup that all pods are in.
+    pub cgroup: Cgroup,
+    /// Cookie of the host's network namespace: what is in it is not held.
+    pub host: u64,
+    /// What judges them.
+    pub table: Arc<DesiredTable>,
+}
+
+/// Name of the endpoint that new pods are taken for. No pod has it.
+pub const NEW_PODS: &str = "?/new";
+
+impl DesiredHold {
+    fn endpoint(&self) -> DesiredEndpoint {
+        DesiredEndpoint {
+            name: NEW_PODS.to_owned(),
+            interface: None,
+            netns: None,
+            namespace: None,
+            cgroup: None,
+            is_resolver: false,
+            table: Arc::clone(&self.table),
+            fallback: None,
+        }
+    }
 }
 
 /// DNS settings of the node.
@@ -247,24 +289,31 @@ impl Datapath {
         names::set_resolvers(&self.pins, &desired.dns.resolvers)?;
         names::forget_flows(&self.pins, &desired.names.reused)?;
         let tables_before = self.tables.len();
-        let kept: BTreeSet<String> = desired.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect();
+        let new_pods = desired.hold.as_ref().map(DesiredHold::endpoint);
+        let all = || desired.endpoints.iter().chain(&new_pods);
+        let kept: BTreeSet<String> = all().map(|endpoint| endpoint.name.clone()).collect();
         // Departed endpoints go last, so that a key that moves to another endpoint is never without one; only where the new ones would
         // find no slot do they go first.
         if !self.endpoints.has_room_for(&kept) {
             applied.endpoints_removed = self.endpoints.retain(&kept)?;
         }
         let mut admitted = Vec::new();
-        for endpoint in &desired.endpoints {
+        for endpoint in all() {
             match self.realize(endpoint, &desired.names, &mut admitted) {
                 Ok(true) => applied.endpoints_changed += 1,
                 Ok(false) => {}
                 Err(error) => applied.problem(endpoint, &error),
             }
         }
+        // Everybody who is known is known as such before the others are held.
+        let known = self.endpoints.set_free(if new_pods.is_some() { &desired.free } else { &[] });
         applied.tables_built = self.tables.len() - tables_before;
         // Every table already says what the ids mean that replies are learned under from now on.
         names::set_names(&self.pins, &desired.names.entries)?;
         self.attach(desired, &mut applied)?;
+        if let (Some(hold), Some(new_pods)) = (&desired.hold, &new_pods) {
+            known.and_then(|()| self.hold(hold)).unwrap_or_else(|error| applied.problem(new_pods, &error));
+        }
         // Once more for clients that came between the first look and the attachment.
         for (endpoint, id) in admitted {
             self.remember_accepted(endpoint, id).unwrap_or_else(|error| applied.problem(endpoint, &error));
@@ -321,7 +370,8 @@ impl Datapath {
     fn configure(&mut self, desired: &Desired) -> Result<(), DatapathError> {
         let mut configs: maps::Configs = maps::open(&self.pins, map::CONFIG)?;
         let before: Config = zerocopy::transmute!(configs.get(&0, 0).map_err(DatapathError::map(map::CONFIG))?);
-        let levels = desired.endpoints.iter().filter_map(|endpoint| endpoint.cgroup.as_ref()).filter_map(cgroup_level);
+        let cgroups = desired.endpoints.iter().filter_map(|endpoint| endpoint.cgroup.as_ref());
+        let levels = cgroups.chain(desired.free.iter().filter_map(|pod| pod.cgroup.as_ref())).filter_map(cgroup_level);
         let config = Config {
             abi: abi::VERSION,
             cgroup_levels: levels.fold(0, |levels, level| levels | 1 << level),
@@ -333,9 +383,23 @@ impl Datapath {
             flags: if desired.dns.lifetimes.allow_internal { config_flag::LEARN_INTERNAL } else { 0 },
             // Queries under way stand under the present one.
             secret: if before.secret == [0; 2] { rand::random() } else { before.secret },
+            ..if desired.hold.is_some() { before } else { Config::default() }
         };
-        let bytes: [u8; size_of::<Config>()] = zerocopy::transmute!(config);
-        configs.set(0, bytes, 0).map_err(DatapathError::map(map::CONFIG))
+        store_config(&mut configs, config)
+    }
+
+    /// Holds new pods from now on.
+    fn hold(&self, hold: &DesiredHold) -> Result<(), DatapathError> {
+        let failed =
+            |what: &str| DatapathError::Syscall { call: "holding new pods", source: std::io::Error::other(what) };
+        let level =
+            cgroup_level(&hold.cgroup).ok_or_else(|| failed("their cgroup is not 1 to 15 levels below the root"))?;
+        let slot = self.endpoints.judged_slot(NEW_PODS).ok_or_else(|| failed("there is no table for them"))?;
+        let mut configs: maps::Configs = maps::open(&self.pins, map::CONFIG)?;
+        let before: Config = zerocopy::transmute!(configs.get(&0, 0).map_err(DatapathError::map(map::CONFIG))?);
+        let config =
+            Config { host: hold.host, hold_cgroup: hold.cgroup.id, hold: Hold { level, slot }.to_bits(), ..before };
+        if config == before { Ok(()) } else { store_config(&mut configs, config) }
     }
 
     fn attach(&mut self, desired: &Desired, applied: &mut Applied) -> Result<(), DatapathError> {
@@ -414,6 +478,11 @@ impl Datapath {
     pub fn programs_mut(&mut self) -> &mut Programs {
         &mut self.programs
     }
+}
+
+fn store_config(configs: &mut maps::Configs, config: Config) -> Result<(), DatapathError> {
+    let bytes: [u8; size_of::<Config>()] = zerocopy::transmute!(config);
+    configs.set(0, bytes, 0).map_err(DatapathError::map(map::CONFIG))
 }
 
 fn seconds(duration: Duration) -> u32 {

@@ -36,6 +36,8 @@ pub(crate) struct PodCgroup {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sighting {
     pub(crate) pods: Pods,
+    /// Kubelet's directory in cgroup v2, which all of its pods are in.
+    pub(crate) directory: Option<PathBuf>,
     /// Whether these are known to be the pods of this node. If not, a pod that the API server does not know may be another node's.
     pub(crate) own: bool,
     /// Why nothing, or not enough, could be seen.
@@ -81,7 +83,8 @@ impl Kubepods {
                 }
             }
         }
-        Sighting { pods, own, problem }
+        let directory = roots.into_iter().find(|root| is_version2(root));
+        Sighting { pods, directory, own, problem }
     }
 
     /// Every directory in which something may change when a pod comes, goes, or gets a container.

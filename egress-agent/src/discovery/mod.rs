@@ -13,7 +13,7 @@ pub(crate) mod pod_watch;
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
@@ -54,6 +54,17 @@ pub(crate) struct Survey {
     pub(crate) incomplete: bool,
 }
 
+/// What pods are known by before anything else is known of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NewPods {
+    /// The cgroup that all of them are in.
+    pub(crate) cgroup: cgroup::Found,
+    /// Cookie of the host's network namespace.
+    pub(crate) host: u64,
+    /// Cgroups of pods in the host's network: what namespaces these make is their business.
+    pub(crate) exempt: Vec<cgroup::Found>,
+}
+
 /// Looks for endpoints.
 #[derive(Debug)]
 pub(crate) struct Discovery {
@@ -68,6 +79,13 @@ impl Discovery {
     /// Must be called on a thread in the agent's network namespace.
     pub(crate) fn new(cgroup_root: PathBuf) -> io::Result<Self> {
         Ok(Self { cgroup_root, own_cookie: netns::cookie()?, own: None, last: HashMap::new() })
+    }
+
+    /// What new pods are known by, where `kubepods` is the cgroup of all pods.
+    pub(crate) fn new_pods(&self, kubepods: Option<&Path>, exempt: &[PathBuf]) -> Option<NewPods> {
+        let find = |path: &Path| cgroup::find(path, &self.cgroup_root).ok();
+        let exempt = exempt.iter().filter_map(|path| find(path)).collect();
+        Some(NewPods { cgroup: find(kubepods?)?, host: self.own_cookie, exempt })
     }
 
     /// Looks for every endpoint. `cover_host_network`: whether pods in the host's network are covered too (§1.5).

@@ -7,7 +7,7 @@ use egress_policy::model::{HostNetworkPods, NodeInfo, PolicySet, ServicePort};
 use crate::discovery::Discovery;
 use crate::kube::Version;
 use crate::report::ForeignRound;
-use crate::sources::{ClusterSource, Endpoint, EndpointSource, PolicySource, Problem};
+use crate::sources::{ClusterSource, EndpointSource, PolicySource, Problem, Running};
 
 /// Where everything is read from.
 #[derive(Debug)]
@@ -91,16 +91,13 @@ impl Origin {
     }
 
     /// The endpoints. Those of files change only with the file; which pods run has to be looked at.
-    pub(super) fn endpoints(&mut self, host_network: HostNetworkPods) -> (Vec<Endpoint>, Vec<Problem>) {
+    pub(super) fn endpoints(&mut self, host_network: HostNetworkPods) -> Running {
         match self {
             Self::Files { endpoints, .. } => {
                 let read = endpoints.read();
-                (read.endpoints, read.problems)
+                Running { endpoints: read.endpoints, problems: read.problems, ..Running::default() }
             }
-            Self::Cluster(source) => {
-                let running = source.pods(host_network);
-                (running.endpoints, running.problems)
-            }
+            Self::Cluster(source) => source.pods(host_network),
         }
     }
 

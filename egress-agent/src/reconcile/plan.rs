@@ -14,8 +14,11 @@ use egress_policy::model::{
 use egress_policy::rules::RuleList;
 use egress_policy::warnings::{Warning, shadowed};
 
-use crate::datapath::{Cgroup, Desired, DesiredDns, DesiredEndpoint, DesiredNames, DesiredTable, Interface};
-use crate::discovery::{Located, Survey};
+use crate::datapath::{
+    Cgroup, Desired, DesiredDns, DesiredEndpoint, DesiredHold, DesiredNames, DesiredTable, FreePod, Interface,
+};
+use crate::discovery::cgroup::Found;
+use crate::discovery::{Located, NewPods, Survey};
 use crate::report::Selected;
 use crate::sources::{Endpoint, NetnsRef, Problem};
 
@@ -32,6 +35,8 @@ pub(crate) struct Inputs {
     pub(crate) node: NodeContext,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) survey: Survey,
+    /// What pods are known by that nobody has told of; none where pods are not looked for.
+    pub(crate) new_pods: Option<NewPods>,
 }
 
 /// What should be in force.
@@ -110,6 +115,8 @@ impl Planner {
         let mut plan = Plan {
             desired: Desired {
                 endpoints: Vec::new(),
+                free: Vec::new(),
+                hold: None,
                 events_per_second: self.events_per_second,
                 dns: dns(&inputs.set.config, &inputs.node),
                 names: DesiredNames::default(),
@@ -131,6 +138,11 @@ impl Planner {
             self.followed.clear();
         }
         let hold = self.hold(&inputs.set, &inputs.node);
+        if let (Some(new_pods), Some(table)) = (&inputs.new_pods, hold.clone()) {
+            let NewPods { cgroup: found, host, exempt } = new_pods;
+            plan.desired.hold = Some(DesiredHold { cgroup: cgroup(found), host: *host, table });
+            plan.desired.free.extend(exempt.iter().map(|found| FreePod { netns: None, cgroup: Some(cgroup(found)) }));
+        }
         let mut judged: HashMap<Vec<Arc<PolicyKey>>, Judgement> = HashMap::new();
         for endpoint in &inputs.endpoints {
             let located = inputs.survey.located.get(&endpoint.key()).filter(|located| located.is_known());
@@ -150,7 +162,13 @@ impl Planner {
                 let followed = self.followed.remove(keys);
                 self.follow(followed, &inputs.set, &selection, &inputs.node)
             });
-            let Judgement::List(compiled) = judgement else { continue };
+            let Judgement::List(compiled) = judgement else {
+                plan.desired.free.extend(
+                    located
+                        .map(|located| FreePod { netns: located.netns, cgroup: located.cgroup.as_ref().map(cgroup) }),
+                );
+                continue;
+            };
             match (&compiled.warnings, &compiled.table) {
                 (Some(warnings), _) => plan.warnings.extend(warnings.iter().cloned()),
                 (None, Ok(table)) => drop(plan.unreviewed.insert((table.fingerprint, table.reject))),
@@ -174,6 +192,10 @@ impl Planner {
                 plan.desired.endpoints.push(desired);
             }
         }
+        // Namespaces that such a pod makes lead through its interface, where its packets are judged.
+        let judged_there = |pod: &&DesiredEndpoint| pod.interface.is_some() && pod.netns.is_some();
+        let cgroups = plan.desired.endpoints.iter().filter(judged_there).filter_map(|pod| pod.cgroup.clone());
+        plan.desired.free.extend(cgroups.map(|cgroup| FreePod { netns: None, cgroup: Some(cgroup) }));
         self.forget_unused(&plan.desired);
         self.followed.retain(|keys, _| judged.contains_key(keys));
         [plan.compiled, plan.edited] = self.work;
@@ -311,6 +333,7 @@ impl Planner {
 
     fn forget_unused(&mut self, desired: &Desired) {
         let tables = desired.endpoints.iter().flat_map(|endpoint| [Some(&endpoint.table), endpoint.fallback.as_ref()]);
+        let tables = tables.chain([desired.hold.as_ref().map(|hold| &hold.table)]);
         let used: BTreeSet<TableKey> = tables.flatten().map(|table| (table.fingerprint, table.reject)).collect();
         // Failures are kept until the list changes, so that a policy that is too large is not compiled again and again.
         self.compiled.retain(|key, compiled| used.contains(key) || compiled.table.is_err());
@@ -326,6 +349,10 @@ fn identity(endpoint: &Endpoint) -> PodIdentity {
     }
 }
 
+fn cgroup(found: &Found) -> Cgroup {
+    Cgroup { path: found.path.clone(), id: found.id }
+}
+
 fn desired(
     endpoint: &Endpoint,
     located: &Located,
@@ -337,7 +364,7 @@ fn desired(
         interface: located.interface.clone().map(|(name, index)| Interface { name, index }),
         netns: located.netns,
         namespace: located.netns.and(endpoint.netns.as_ref()).map(NetnsRef::path),
-        cgroup: located.cgroup.clone().map(|found| Cgroup { path: found.path, id: found.id }),
+        cgroup: located.cgroup.as_ref().map(cgroup),
         is_resolver: false,
         table,
         fallback,

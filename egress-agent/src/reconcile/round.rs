@@ -146,12 +146,14 @@ impl<K: Kernel> Reconciler<K> {
             self.said = read;
         }
         if work.files || (discover && self.sources.origin.finds_pods()) {
-            let (endpoints, problems) = self.sources.origin.endpoints(self.inputs.set.config.host_network_pods);
-            let others = self.inputs.endpoints != endpoints;
+            let running = self.sources.origin.endpoints(self.inputs.set.config.host_network_pods);
+            let new_pods = self.sources.discovery.new_pods(running.kubepods.as_deref(), &running.exempt);
+            let others = self.inputs.endpoints != running.endpoints;
             discover |= others;
-            changed |= others || self.endpoint_problems != problems;
-            self.inputs.endpoints = endpoints;
-            self.endpoint_problems = problems;
+            changed |= others || self.endpoint_problems != running.problems || self.inputs.new_pods != new_pods;
+            self.inputs.endpoints = running.endpoints;
+            self.inputs.new_pods = new_pods;
+            self.endpoint_problems = running.problems;
         }
         if discover {
             let cover = self.inputs.set.config.host_network_pods == HostNetworkPods::Enforce;

@@ -75,6 +75,10 @@ pub(crate) struct Said {
 pub(crate) struct Running {
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) problems: Vec<Problem>,
+    /// The cgroup that the pods of this node are in, and no others; none if that is not known.
+    pub(crate) kubepods: Option<PathBuf>,
+    /// The cgroups of pods in the host's network that are not judged.
+    pub(crate) exempt: Vec<PathBuf>,
 }
 
 impl ClusterSource {
@@ -153,6 +157,7 @@ impl ClusterSource {
             running.add(pod, seen.pods.get(&pod.uid), host_network == HostNetworkPods::Enforce);
         }
         running.hold(&seen, &known);
+        running.kubepods = seen.directory.filter(|_| seen.own);
         let hint = "name kubelet's cgroup below the root of the hierarchy with --kubepods";
         running.problems.extend(seen.problem.map(|problem| Problem::new("discovery", problem).hint(hint)));
         running
@@ -179,7 +184,7 @@ impl Running {
         };
         let (netns, path) = if pod.host_network {
             if !cover_host_network {
-                return;
+                return self.exempt.extend(cgroup.path.clone());
             }
             (None, cgroup.path.clone())
         } else {

@@ -16,7 +16,7 @@ mod settle;
 mod stored;
 pub(crate) mod watch;
 
-pub(crate) use cluster::ClusterSource;
+pub(crate) use cluster::{ClusterSource, Running};
 pub(crate) use endpoints::{Endpoint, EndpointSource, NetnsRef, read_once};
 pub(crate) use folder::{FileText, Text, is_policy_file, read_regular};
 pub(crate) use policies::PolicySource;

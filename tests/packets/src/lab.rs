@@ -445,5 +445,6 @@ fn desired(place: &Place, policies: &Policies, events_per_second: u32) -> anyhow
         events_per_second,
         dns: policies.dns.clone(),
         names: policies.names(),
+        ..Desired::default()
     })
 }

@@ -117,20 +117,96 @@ fn a_new_pod_is_held_from_its_first_moments_and_one_of_another_kubelet_never() {
     agent.start();
     assert!(eventually(|| endpoints(&agent).len() == 1), "{:?}\n{}", endpoints(&agent), agent.log());
     assert!(reaches(world.pod("theirs"), at("1.2.3.4", 443)), "another node's pod");
-    // From the first instruction of the first process on: connects until it is refused. The call that is under way when the hold comes
-    // has passed the hook and meets silence on the wire, so none is waited for long.
-    let window = world.pod("late").run(|| {
+    // From the first instruction of the first process on: its calls are refused by the kernel before anybody has noticed it. Then raw
+    // packets, which no call shows, until the agent has found its interface: so long they meet nobody.
+    let (calls, window) = world.pod("late").run(|| {
         let begun = Instant::now();
+        let calls = OUTSIDE.map(|remote| probe::tcp(at(remote, 443), PATIENCE));
         while begun.elapsed() < Duration::from_secs(10) {
-            if probe::tcp(at("1.2.3.4", 443), Duration::from_millis(300)).is_refused() {
-                return Some(begun.elapsed());
+            if !probe::ping_raw(ip("1.2.3.4"), Duration::from_millis(100)).is_answered() {
+                return (calls, Some(begun.elapsed()));
             }
         }
-        None
+        (calls, None)
     });
-    println!("{late} was held {window:?} after its first process ran");
+    assert!(calls.iter().all(probe::Attempt::is_refused), "{calls:?}\n{}", agent.log());
+    println!("{late}: its raw packets were stopped {window:?} after its first process ran");
     assert!(window.is_some_and(|window| window < Duration::from_secs(2)), "{window:?}\n{}", agent.log());
     drop((first, theirs));
+}
+
+/// What a pod reaches: whether each of [`OUTSIDE`], and the pod `inside`.
+fn reached(pod: &Pod, inside: &Pod) -> ([bool; 2], [bool; 2]) {
+    let inside = [inside.address4(), inside.address6()].map(|address| std::net::SocketAddr::new(address, 443));
+    (OUTSIDE.map(|remote| reaches(pod, at(remote, 443))), inside.map(|to| reaches(pod, to)))
+}
+
+/// §6.5, §6.6: nobody is there to notice a new pod, and it is held all the same; who was known stays free.
+#[test]
+fn a_pod_that_comes_while_the_agent_is_down_is_held_by_the_kernel_and_nobody_else_is() {
+    let Some(mut world) = world(&[]) else { return };
+    world.add_pod_in("default/known", &cgroupfs("01"));
+    world.add_pod_in("default/held", &cgroupfs("02"));
+    world.add_pod_in("default/new", &cgroupfs("03"));
+    world.add_pod_in("default/elsewhere", "system.slice/elsewhere");
+    world.add_host_network_pod("default/host-network");
+    let (known, new) = (world.pod("known"), world.pod("new"));
+    known.serve(443);
+    let _running = [known, world.pod("held"), world.pod("host-network"), world.pod("elsewhere")].map(pause);
+    let (api, mut agent) = cluster(&world);
+    api.put(PODS, pod(known, &uid("01")));
+    let metadata = json!({"name": "host-network", "namespace": "default", "uid": "-default-host-network"});
+    let spec = json!({"nodeName": "node-a", "hostNetwork": true});
+    api.put(PODS, json!({"metadata": metadata, "spec": spec, "status": {"phase": "Running"}}));
+    assert!(eventually(|| reached(known, known).0 == [true; 2]), "{}", agent.log());
+    agent.kill();
+    // Whoever was known, and what no kubelet made.
+    for free in ["known", "elsewhere"] {
+        assert_eq!(reached(world.pod(free), known), ([true; 2], [true; 2]), "{free}");
+    }
+    assert!(OUTSIDE.iter().all(|remote| reaches(world.pod("host-network"), at(remote, 443))));
+    for held in [world.pod("held"), new] {
+        let calls = held.run(|| OUTSIDE.map(|remote| probe::tcp(at(remote, 443), PATIENCE)));
+        assert!(calls.iter().all(probe::Attempt::is_refused), "{}: {calls:?}", held.name());
+        let calls = held.run(|| OUTSIDE.map(|remote| probe::udp_unconnected(at(remote, 443), PATIENCE)));
+        assert!(calls.iter().all(probe::Attempt::is_refused), "{}: {calls:?}", held.name());
+        assert_eq!(reached(held, known), ([false; 2], [true; 2]), "{}: what is internal is open", held.name());
+    }
+    // A namespace that a known pod makes is no new pod.
+    let inner = known.run(|| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a namespace");
+        probe::tcp(at(OUTSIDE[0], 443), probe::SILENCE)
+    });
+    assert_eq!(inner.outcome, Outcome::Failed(libc::ENETUNREACH), "there is no way out, and no rule against it");
+    // The next agent knows it when it is told of it.
+    agent.start();
+    let running = pause(new);
+    api.put(PODS, pod(new, &uid("03")));
+    assert!(eventually(|| reached(new, known) == ([true; 2], [true; 2])), "{}", agent.log());
+    let refused =
+        agent.events().iter().any(|event| event["k8s.pod.name"] == "new" && event["k8s.namespace.name"] == "?");
+    assert!(refused, "{:?}", agent.events());
+    drop(running);
+}
+
+/// §6.6: `Allow`.
+#[test]
+fn new_pods_pass_where_the_settings_say_so() {
+    let Some(mut world) = world(&[]) else { return };
+    world.add_pod_in("default/known", &cgroupfs("01"));
+    world.add_pod_in("default/new", &cgroupfs("02"));
+    let (known, new) = (world.pod("known"), world.pod("new"));
+    let _running = pause(known);
+    known.serve(443);
+    let (api, mut agent) = cluster(&world);
+    assert!(eventually(|| endpoints(&agent).len() == 1), "{}", agent.log());
+    agent.kill();
+    assert_eq!(reached(new, known).0, [false; 2]);
+    agent.start();
+    api.put(CONFIGS, json!({"metadata": {"name": "default"}, "spec": {"unknownPods": "Allow"}}));
+    assert!(eventually(|| reached(known, known).0 == [true; 2]), "{}", agent.log());
+    agent.kill();
+    assert_eq!(reached(new, known), ([true; 2], [true; 2]));
 }
 
 #[test]
