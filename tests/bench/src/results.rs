@@ -335,6 +335,8 @@ pub(crate) struct Burst {
     pub(crate) told_before: bool,
     /// Milliseconds from the first start to the last.
     pub(crate) starting_ms: f64,
+    /// How many pods got a packet out with the first call of their first process.
+    pub(crate) first_calls_out: usize,
     /// What its processes send by calls.
     pub(crate) calls: Window,
     /// What comes by its interface without a call that is judged, such as by a raw socket.

@@ -4,7 +4,7 @@
 //! Every member has a socket that belongs to no cgroup of the world, so that what stops a packet of it stops it at the interface; one
 //! whose calls are judged is made by the process of a member that runs.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::path::PathBuf;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -122,12 +122,17 @@ impl Member {
         }
     }
 
-    /// Starts its first process, as a container runtime would: it joins the pod's cgroup and namespace. The process sleeps until it is
-    /// dropped, and dies with the calling thread. Beside it a socket that it has made: calls on it are those of the pod.
-    pub fn start(&self) -> (Process<()>, UdpSocket) {
+    /// Starts its first process, as a container runtime would: it joins the pod's cgroup and namespace. The first that it does is to send a packet to
+    /// `first`. Then it sleeps until it is dropped, and dies with the calling thread. Beside it a socket that it has made, for the caller.
+    pub fn start(&self, first: SocketAddrV4) -> (Process<()>, UdpSocket) {
         let container = self.cgroup.join("container");
         std::fs::create_dir_all(&container).expect("the pod's cgroup");
-        let make = || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket").into();
+        let make = || {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
+            // Who receives it counts it; that it is refused is what is hoped for.
+            let _ = socket.send_to(b"first", first);
+            socket.into()
+        };
         let (process, socket) = process::start_and_stay(&self.network, Some(&container), &self.name(), make);
         (process, socket.into())
     }

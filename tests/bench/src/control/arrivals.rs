@@ -15,9 +15,13 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Between two packets of one sender that waits for one thing.
 const SHORT_PAUSE: Duration = Duration::from_micros(200);
 
-/// A socket behind the node, at every external address.
+/// Where the first calls of pods go to.
+pub(super) const FIRST_PORT: u16 = PORT + 1;
+
+/// Sockets behind the node, at every external address.
 pub(super) struct Arrivals {
     socket: UdpSocket,
+    firsts: UdpSocket,
 }
 
 /// What a packet says of itself.
@@ -64,9 +68,17 @@ pub(super) struct Seen {
 impl Arrivals {
     /// Receives at every address outside.
     pub(super) fn new(world: &World) -> anyhow::Result<Self> {
-        let socket = world.outside().network().enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)))?;
-        socket.set_nonblocking(true)?;
-        Ok(Self { socket })
+        let bind = |port| -> anyhow::Result<UdpSocket> {
+            let socket = world.outside().network().enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)))?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        };
+        Ok(Self { socket: bind(PORT)?, firsts: bind(FIRST_PORT)? })
+    }
+
+    /// How many first calls of pods have arrived since this was last asked.
+    pub(super) fn first_calls(&self) -> usize {
+        std::iter::from_fn(|| self.firsts.recv(&mut [0; 64]).ok()).count()
     }
 
     /// Lets every sender that there is send, until all are judged as they should be; then all send once more, and none may be judged

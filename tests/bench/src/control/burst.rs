@@ -1,14 +1,15 @@
 //! Pods that start in a burst: how long each is judged by nobody, and how long until it is judged by its policies.
 //!
-//! A pod's first process is started as a container runtime starts it, in its cgroup and its namespace; from then on it sends.
+//! A pod's first process is started as a container runtime starts it, in its cgroup and its namespace, and makes a call to where it may
+//! not: the kernel refuses it, whoever knows of the pod. From then on this process sends, by a socket of the pod's and by one of nobody's.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddrV4, UdpSocket};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use egress_world::{Member, Process};
 
-use super::arrivals::{Arrivals, Seen, Targets};
+use super::arrivals::{Arrivals, FIRST_PORT, Seen, Targets};
 use super::cluster::Cluster;
 use crate::results::{Burst, Spread, Window};
 
@@ -64,7 +65,7 @@ pub(super) fn start(
             if told == Told::Before {
                 cluster.tell(member);
             }
-            let (process, socket) = member.start();
+            let (process, socket) = member.start(SocketAddrV4::new(targets.denied, FIRST_PORT));
             let _ = begun.set((Instant::now(), socket));
             processes.push(process);
         }
@@ -86,6 +87,7 @@ pub(super) fn start(
         pods: count,
         told_before: told == Told::Before,
         starting_ms: took.as_secs_f64() * 1e3,
+        first_calls_out: arrivals.first_calls(),
         calls: window(calls, &begun, known),
         packets: window(packets, &begun, known),
     };

@@ -14,6 +14,7 @@ pub(super) fn tables(page: &mut Page, control: &Control) {
         "told of",
         "",
         "starting all",
+        "first calls out",
         "judged by nobody: p50",
         "p99",
         "max",
@@ -50,8 +51,10 @@ fn files(applied: &FilesApplied) -> Vec<Cell> {
 
 fn burst(burst: &Burst) -> [Vec<Cell>; 2] {
     let told = if burst.told_before { "before they start" } else { "after all have started" };
-    [("calls", burst.calls), ("packets", burst.packets)].map(|(what, window)| {
-        let mut row = vec![plain(burst.pods.to_string()), plain(told), plain(what), milliseconds(burst.starting_ms)];
+    let firsts = format!("{} of {}", burst.first_calls_out, burst.pods);
+    [("calls", burst.calls, plain(firsts)), ("packets", burst.packets, plain("–"))].map(|(what, window, firsts)| {
+        let mut row =
+            vec![plain(burst.pods.to_string()), plain(told), plain(what), milliseconds(burst.starting_ms), firsts];
         for spread in [window.unjudged, window.judged] {
             row.extend([spread.p50, spread.p99, spread.max].map(milliseconds));
         }
