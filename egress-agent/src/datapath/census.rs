@@ -9,7 +9,6 @@ use egress_common::table::flag;
 use super::error::DatapathError;
 use super::inspect::Inspector;
 use super::maps;
-use super::outer::Outer;
 use super::pins::{self, Pins};
 use super::programs::{CGROUP_HOOKS, SOCKET_HOOKS, TC_HOOKS};
 use super::syscall;
@@ -70,11 +69,6 @@ impl Inspector {
             let entries = syscall::count_keys(data.fd(), info.key_size(), info.max_entries())?;
             fill.push(Fill { map: name, entries: u64::from(entries), capacity: u64::from(info.max_entries()) });
         }
-        fill.push(Fill {
-            map: map::TRIES,
-            entries: u64::try_from(Outer::open(pins, map::TRIES)?.taken()?.len()).unwrap_or(u64::MAX),
-            capacity: capacity_of(map::TRIES)?,
-        });
         fill.extend(self.fullest_table(&tables)?);
         Ok(fill)
     }

@@ -1,5 +1,10 @@
 //! The units of all tries: the arrays in the map of maps `tries`, side by side in this process's memory, each there while it is needed.
+//!
+//! What an earlier agent left is looked for where a trie leads, and nowhere else: before Linux 6.8 the kernel waits for every running program
+//! in each lookup in a map of maps (`bpf_map_copy_value`), and there are thousands of places. A chunk that nothing leads to stays until its
+//! place is needed.
 
+use std::cell::Cell;
 use std::io;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
@@ -27,17 +32,26 @@ const CALL: &str = "mmap of the tries";
 pub(super) struct Chunks {
     outer: Outer,
     start: NonNull<Unit>,
-    /// By number, whether it is there.
-    there: Vec<bool>,
+    /// By number.
+    known: Vec<Cell<Known>>,
     /// Why the last chunk that was wanted could not be made.
     failed: Option<DatapathError>,
+}
+
+/// What is known of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// Nobody has looked.
+    Nothing,
+    Absent,
+    Mapped,
 }
 
 // SAFETY: the mapping is plain shared memory. Other processes only read it, and only units that are not written while they can be reached.
 unsafe impl Send for Chunks {}
 
 impl Chunks {
-    /// Maps what is there.
+    /// Opens them; maps none yet.
     pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
         let (outer, most) = (Outer::open(pins, map::TRIES)?, maps::entries(pins, map::TRIES)? as usize);
         let bytes = CHUNK_BYTES
@@ -48,13 +62,7 @@ impl Chunks {
             mmap_anonymous(None, bytes, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE)
         };
         let start = start.map_err(failed)?.cast();
-        let mut chunks = Self { outer, start, there: vec![false; most], failed: None };
-        for number in chunks.outer.taken()? {
-            if let Some(array) = chunks.outer.get(number)? {
-                chunks.map(number, &array)?;
-            }
-        }
-        Ok(chunks)
+        Ok(Self { outer, start, known: vec![Cell::new(Known::Nothing); most], failed: None })
     }
 
     /// Why the last write failed.
@@ -62,10 +70,11 @@ impl Chunks {
         self.failed.take()
     }
 
-    fn map(&mut self, number: u32, array: &MapData) -> Result<(), DatapathError> {
-        let Some(there) = self.there.get_mut(number as usize) else { return Err(failed(io::ErrorKind::InvalidInput)) };
+    fn map(&self, number: u32, array: &MapData) -> Result<(), DatapathError> {
+        let known = self.known.get(number as usize).ok_or_else(|| failed(io::ErrorKind::InvalidInput))?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: the place is inside the range that `open` reserved, as `there` has this index, and no reference into it exists.
+        // SAFETY: the place is inside the range that `open` reserved, as `known` has this index, and no reference into it exists: nobody could
+        // read what was not mapped.
         let place = unsafe { self.start.add((number * CHUNK_UNITS) as usize) };
         let address = NonZeroUsize::new(place.as_ptr().addr());
         // SAFETY: as above; the array has exactly this length.
@@ -73,13 +82,13 @@ impl Chunks {
             mmap(address, CHUNK_BYTES, protection, MapFlags::MAP_SHARED | MapFlags::MAP_FIXED, array.fd(), 0)
         };
         mapped.map_err(failed)?;
-        *there = true;
+        known.set(Known::Mapped);
         Ok(())
     }
 
-    /// Makes the chunk, if it is not there.
+    /// Makes the chunk, if none is mapped. One that an earlier agent left there leads nowhere, or it would be.
     fn need(&mut self, number: u32) -> Result<(), DatapathError> {
-        if self.is_there(number) {
+        if self.known(number) == Known::Mapped {
             return Ok(());
         }
         let array = array()?;
@@ -87,8 +96,20 @@ impl Chunks {
         self.map(number, &array)
     }
 
+    fn known(&self, number: u32) -> Known {
+        self.known.get(number as usize).map_or(Known::Absent, Cell::get)
+    }
+
+    /// Whether the chunk can be read. Looks for it, if nobody has.
     fn is_there(&self, number: u32) -> bool {
-        self.there.get(number as usize).is_some_and(|there| *there)
+        if self.known(number) == Known::Nothing
+            && let Some(known) = self.known.get(number as usize)
+        {
+            known.set(Known::Absent);
+            let found = self.outer.get(number).and_then(|array| array.map_or(Ok(()), |array| self.map(number, &array)));
+            found.unwrap_or_else(|error| tracing::error!(chunk = number, %error, "a part of the tries cannot be read"));
+        }
+        self.known(number) == Known::Mapped
     }
 }
 
@@ -104,14 +125,14 @@ pub(super) fn array() -> Result<MapData, DatapathError> {
 
 impl Units for Chunks {
     fn unit(&self, index: u32) -> Option<&Unit> {
-        // SAFETY: the chunk is mapped and lives as long as `self` is not changed; only `write` changes it, which borrows `self` alone.
+        // SAFETY: the chunk is mapped and lives as long as `self` is not changed; only `write` and `vacate` change it, which borrow `self` alone.
         self.is_there(index / CHUNK_UNITS).then(|| unsafe { self.start.add(index as usize).as_ref() })
     }
 }
 
 impl Store for Chunks {
     fn length(&self) -> u32 {
-        u32::try_from(self.there.len()).unwrap_or(0).saturating_mul(CHUNK_UNITS)
+        u32::try_from(self.known.len()).unwrap_or(0).saturating_mul(CHUNK_UNITS)
     }
 
     fn write(&mut self, index: u32, units: &[Unit]) -> Option<()> {
@@ -132,7 +153,7 @@ impl Store for Chunks {
     }
 
     fn vacate(&mut self, number: u32) {
-        if !self.is_there(number) {
+        if self.known(number) != Known::Mapped {
             return;
         }
         if let Err(error) = self.outer.remove(number) {
@@ -140,8 +161,8 @@ impl Store for Chunks {
             tracing::warn!(chunk = number, %error, "the memory of a part of the tries was not given back");
             return;
         }
-        if let Some(there) = self.there.get_mut(number as usize) {
-            *there = false;
+        if let Some(known) = self.known.get(number as usize) {
+            known.set(Known::Absent);
         }
         // SAFETY: the place is inside the reserved range, and no reference into it exists.
         let _ = unsafe {
@@ -156,6 +177,6 @@ impl Store for Chunks {
 impl Drop for Chunks {
     fn drop(&mut self) {
         // SAFETY: the range was reserved by `open`, and no reference into it outlives `self`.
-        let _ = unsafe { munmap(self.start.cast(), self.there.len() * CHUNK_BYTES.get()) };
+        let _ = unsafe { munmap(self.start.cast(), self.known.len() * CHUNK_BYTES.get()) };
     }
 }

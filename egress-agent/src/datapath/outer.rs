@@ -46,12 +46,6 @@ impl Outer {
         Ok(id.and_then(|bytes| bytes.as_slice().try_into().ok()).map(u32::from_ne_bytes))
     }
 
-    /// The slots that have a map, out of all.
-    pub(super) fn taken(&self) -> Result<Vec<u32>, DatapathError> {
-        let slots = 0..self.data.info().map_err(DatapathError::map(self.name))?.max_entries();
-        slots.filter_map(|slot| self.id(slot).map(|id| id.map(|_| slot)).transpose()).collect()
-    }
-
     /// The map in `slot`.
     pub(super) fn get(&self, slot: u32) -> Result<Option<MapData>, DatapathError> {
         self.id(slot)?.map(|id| MapData::from_id(id).map_err(DatapathError::map(self.name))).transpose()

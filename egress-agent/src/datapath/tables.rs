@@ -211,10 +211,10 @@ impl Tables {
                 self.unknown.insert((slot, generation), info);
             }
         }
-        // What an agent left that died between a table and its first endpoint, or had ready.
-        let taken: BTreeSet<u32> = self.classes.taken()?.into_iter().collect();
+        // What an agent left that died between a table and its first endpoint, or had ready. Slots that never had a table are not looked at: each
+        // look waits for all programs before Linux 6.8.
         for slot in self.free.clone() {
-            if self.info(slot)?.rules > 0 || taken.contains(&slot) {
+            if self.info(slot)?.generation > 0 {
                 self.remove(slot)?;
             }
         }
