@@ -5,10 +5,12 @@ mod cli_files;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use cli_files::{Files, WEB};
 
@@ -56,7 +58,16 @@ fn as_nobody(folder: &Path, arguments: &[&str]) -> Output {
     } else {
         Command::new(env!("CARGO_BIN_EXE_egress-agent"))
     };
-    command.args(arguments).current_dir(folder).output().unwrap()
+    command.args(arguments).current_dir(folder);
+    // Another thread that starts a process while the copy is written holds it open for a moment, and then it cannot be run.
+    let run = || match command.output() {
+        Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+            std::thread::sleep(Duration::from_millis(10));
+            None
+        }
+        output => Some(output.unwrap()),
+    };
+    std::iter::repeat_with(run).take(500).flatten().next().unwrap()
 }
 
 fn files() -> Files {
