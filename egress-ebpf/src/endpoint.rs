@@ -63,11 +63,9 @@ pub fn of_interface(skb: Skb) -> Option<Judged> {
     let word: *const u64 = INTERFACES.get_ptr(InterfaceSlot::place(interface))?;
     // SAFETY: the pointer is a live array element; one aligned 64-bit load, which pairs with the agent's one store.
     let found = InterfaceSlot::from_bits(unsafe { word.read_volatile() });
-    if found.interface == interface {
-        judged(found.slot)
-    } else {
-        judged(lookup(key_kind::INTERFACE, u64::from(interface))?)
-    }
+    let slot =
+        if found.interface == interface { found.slot } else { lookup(key_kind::INTERFACE, u64::from(interface))? };
+    judged(slot)
 }
 
 /// The endpoint whose cgroup the packet's socket is in.

@@ -1,4 +1,4 @@
-//! Judges packets: verdict, reply, fragment; counts, tells, remembers. The same stages serve TC and `cgroup_skb`.
+//! Judges packets that pods send: verdict, reply, fragment; counts, tells, remembers. The same stages serve TC and `cgroup_skb`.
 
 use egress_common::class;
 use egress_common::dns::PORT;
@@ -54,7 +54,7 @@ pub fn from_pod(skb: Skb, endpoint: &Judged, hook: Hook) -> Verdict {
 /// Lets the verifier forget on which way through the parser the packet was filled in, so that it follows the judgement once and
 /// not once per kind of packet: 6.1 would walk 800,000 instructions otherwise. Changes nothing at run time.
 #[inline(always)]
-fn forget(packet: &mut Packet, endpoint: &Judged) {
+pub fn forget(packet: &mut Packet, endpoint: &Judged) {
     let zero = (endpoint.info.flags >> flag::NEVER.trailing_zeros()) as u8;
     packet.protocol |= zero;
     packet.fragment_protocol |= zero;
@@ -224,35 +224,5 @@ impl Case<'_> {
             name,
         };
         report::tell(self.endpoint, &told, None);
-    }
-}
-
-/// Remembers connections that begin outside, and learns names. Never stops a packet: what reaches a pod is not ours to judge.
-#[inline(always)]
-pub fn to_pod(skb: Skb, endpoint: &Judged, hook: Hook) {
-    let mut packet = Packet::EMPTY;
-    let Ok(Some(start)) = parse(skb, hook, &mut packet) else {
-        return;
-    };
-    forget(&mut packet, endpoint);
-    remember_opening(endpoint, &packet);
-    // Last, and with nothing behind it that the verifier would have to follow for every kind of message.
-    if has_ethernet(hook) {
-        dns::received(skb, endpoint, &packet, start);
-    }
-}
-
-#[inline(always)]
-fn remember_opening(endpoint: &Judged, packet: &Packet) {
-    let opens = packet.has(packet::flag::OPENS);
-    if packet.has(packet::flag::LATER_FRAGMENT) || (!opens && flow::shows_opening(packet.protocol)) {
-        return;
-    }
-    if !opens && recent::is_received(endpoint.id, packet) {
-        return;
-    }
-    let answer = table::ask(endpoint, &packet.source, packet.reply_key(), &mut Named::default());
-    if answer.decision().is_some_and(|decision| !decision.is_internal()) {
-        flow::remember_received(endpoint.id, packet);
     }
 }

@@ -7,6 +7,7 @@
 #![feature(asm_experimental_arch)]
 
 mod addresses;
+mod answer;
 mod dns;
 mod endpoint;
 mod flow;
@@ -14,6 +15,7 @@ mod fragment;
 mod judge;
 mod maps;
 mod names;
+mod receive;
 mod reject;
 mod report;
 mod skb;
@@ -72,7 +74,7 @@ pub fn tc_from_pod(ctx: TcContext) -> i32 {
 pub fn tc_to_pod(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx.as_ptr().cast());
     if let Some(endpoint) = endpoint::of_interface(skb) {
-        judge::to_pod(skb, &endpoint, Hook::TcToPod);
+        receive::to_pod(skb, &endpoint, Hook::TcToPod);
     }
     TC_ACT_UNSPEC
 }
@@ -95,7 +97,7 @@ pub fn cg_egress(ctx: SkBuffContext) -> i32 {
 pub fn cg_ingress(ctx: SkBuffContext) -> i32 {
     let skb = Skb::new(ctx.as_ptr().cast());
     if let Some(endpoint) = endpoint::of_socket_cgroup(skb) {
-        judge::to_pod(skb, &endpoint, Hook::CgroupIngress);
+        receive::to_pod(skb, &endpoint, Hook::CgroupIngress);
     }
     1
 }

@@ -8,10 +8,11 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use egress_common::names::{AddressNames, Effect, IDS_PER_ADDRESS, NameLeaf, Slot, State, name_state};
 use egress_common::table::flag;
 
+use crate::answer::Answer;
 use crate::endpoint::Judged;
 use crate::flow::now;
 use crate::maps::{ADDRESSES, NAME_LEAVES};
-use crate::table::{Answer, ClassMap};
+use crate::table::ClassMap;
 
 /// What names had to do with a verdict.
 #[derive(Clone, Copy, Default)]

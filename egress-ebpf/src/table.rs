@@ -1,12 +1,13 @@
 //! What the rules say: address → longest prefix → decision, or class → interval → decision.
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
-use egress_common::class::{self, BLOCK, ClassEntries, ClassEntry, ClassVerdict};
+use egress_common::class::{self, BLOCK, ClassEntries, ClassEntry};
 use egress_common::names::{State, prefix_state};
 use egress_common::packet::unmapped;
-use egress_common::table::{Decision, Leaf, flag};
+use egress_common::table::{Leaf, flag};
 use egress_common::trie::{self, CHUNK_UNITS, Unit, Units};
 
+use crate::answer::Answer;
 use crate::endpoint::Judged;
 use crate::maps::{CLASSES, Classes, TABLE_INFO, TABLES4, TABLES6, TRIES};
 use crate::names::{self, Named};
@@ -62,63 +63,6 @@ extern "C" fn class_answer(slot: u32, base: u32, key: u32) -> u64 {
 fn short_class(slot: u32, base: u32, key: u32) -> Option<Answer> {
     let block = CLASSES.get(slot)?.get(base / BLOCK)?;
     class::search_block(block, base, key).map(|entry| Answer::of(entry.decision, entry.audit))
-}
-
-/// What the table says, packed into one register: the decision below, the audit decision above. All zero: no table.
-#[derive(Clone, Copy)]
-#[must_use]
-pub struct Answer(u64);
-
-impl Answer {
-    pub const NONE: Self = Self(0);
-    /// It depends on the port. No decision has these bits.
-    const DEPENDS: Self = Self(1);
-
-    #[inline(always)]
-    fn of(decision: u32, audit: u32) -> Self {
-        Self(u64::from(decision) | u64::from(audit) << 32)
-    }
-
-    #[inline(always)]
-    fn of_verdict(verdict: ClassVerdict) -> Self {
-        let audit = match verdict.audit {
-            Some(audit) => audit.0,
-            None => 0,
-        };
-        Self::of(verdict.decision.0, audit)
-    }
-
-    /// The verdict of first matches.
-    #[inline(always)]
-    pub fn of_state(state: State) -> Self {
-        state.verdict().map_or(Self::NONE, Self::of_verdict)
-    }
-
-    /// Whether nothing passes: a Deny, or no table.
-    #[inline(always)]
-    pub fn denies(self) -> bool {
-        self.decision().is_none_or(Decision::is_deny)
-    }
-
-    /// Whether it depends on the port, which is not known.
-    #[inline(always)]
-    pub fn depends(self) -> bool {
-        self.0 == Self::DEPENDS.0
-    }
-
-    /// The decision in force; `None` if the table is missing or damaged.
-    #[inline(always)]
-    pub fn decision(self) -> Option<Decision> {
-        let bits = self.0 as u32;
-        if bits == 0 { None } else { Some(Decision(bits)) }
-    }
-
-    /// The decision that Audit policies would make, where it is another one.
-    #[inline(always)]
-    pub fn audit(self) -> Option<Decision> {
-        let bits = (self.0 >> 32) as u32;
-        if bits == 0 { None } else { Some(Decision(bits)) }
-    }
 }
 
 /// What the endpoint's table says of (protocol, port) `key` at `address`, and what names had to do with it.

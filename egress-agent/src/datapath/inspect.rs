@@ -27,7 +27,7 @@ use super::chunks::Chunks;
 use super::error::DatapathError;
 use super::maps::{self, Counters, EndpointIds, Flows, Stats, TableInfos};
 use super::pins::Pins;
-use super::{NEW_PODS, endpoints, tables};
+use super::{NEW_PODS, descriptions, endpoints};
 
 pub use raw::{RawEntry, RawMap};
 
@@ -180,7 +180,7 @@ impl Inspector {
         if info.rules == 0 {
             return Ok(None);
         }
-        let pinned = tables::read_description::<TableDescription>(&self.pins, slot)?;
+        let pinned = descriptions::read::<TableDescription>(&self.pins, slot)?;
         let pinned = pinned.filter(|pinned| pinned.generation == info.generation);
         Ok(Some(TableView {
             reference: TableRef { slot, generation: info.generation },

@@ -7,9 +7,11 @@
 pub mod census;
 mod chunks;
 mod counters;
+mod descriptions;
 mod endpoints;
 mod error;
 mod grace;
+mod inner;
 pub mod inspect;
 mod leaves;
 mod links;

@@ -11,7 +11,7 @@ use egress_common::abi::map;
 use super::error::DatapathError;
 use super::links::Direction;
 use super::pins::Pins;
-use super::{Capacity, maps, tables};
+use super::{Capacity, inner, maps};
 
 /// Programs at the cgroup root.
 pub(super) const SOCKET_HOOKS: [&str; 4] = ["connect4", "connect6", "sendmsg4", "sendmsg6"];
@@ -45,7 +45,7 @@ impl Programs {
     /// Loads the object. Maps that are pinned are used, the others made and pinned.
     pub(super) fn load(pins: &Pins, capacity: &Capacity) -> Result<Self, DatapathError> {
         pins.create()?;
-        tables::create_outer_maps(pins, capacity.tables)?;
+        inner::create_outer(pins, capacity.tables)?;
         let btf = Btf::from_sys_fs().ok();
         let mut loader = EbpfLoader::new();
         loader.btf(btf.as_ref());

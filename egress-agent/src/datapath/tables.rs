@@ -3,54 +3,35 @@
 //! Invariant: a table under a published slot never changes. What is realized here was confirmed by the kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use aya::maps::{Array, Map, MapData};
-use aya_obj::generated::bpf_map_type::{BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_LPM_TRIE};
-use egress_common::abi::{capacity, map};
-use egress_common::class::{Block, ClassEntry};
+use aya::maps::MapData;
+use egress_common::abi::map;
 use egress_common::endpoint::TableRef;
 use egress_common::names::NameLeaf;
-use egress_common::table::{Counter, Leaf, TableInfo, flag};
-use egress_policy::compile::{Entries, Table};
+use egress_common::table::{Counter, TableInfo, flag};
+use egress_policy::compile::Table;
 use egress_policy::describe::{Describing, TableDescription};
 use egress_policy::trie::{Item, items4, items6};
-use serde::{Deserialize, Serialize};
-use zerocopy::{Immutable, IntoBytes, Unaligned};
 
-use super::chunks;
 use super::counters::CounterRegions;
+use super::descriptions;
 use super::error::DatapathError;
 use super::grace::Grace;
-use super::leaves::{self, NameLeaves};
+use super::inner;
+use super::leaves::NameLeaves;
 use super::maps::{self, TableInfos};
 use super::outer::{Change, Outer};
 use super::pins::{self, Pins};
-use super::syscall;
 use super::tries::{self, Like, Tries};
 use super::{DesiredNames, DesiredTable};
 
-const BPF_F_NO_PREALLOC: u32 = 1;
-const BPF_F_INNER_MAP: u32 = 0x1000;
-/// A description is stored in pieces of this many bytes.
-const PIECE: usize = 4096;
 /// Length of a class array from which on there is room behind it, for the next versions of the table.
 const SPARE_CLASSES_FROM: usize = 4096;
-/// Entries in one element of a class array.
-const BLOCK_LENGTH: usize = size_of::<Block>() / size_of::<ClassEntry>();
 
 /// What makes two tables the same one.
 pub(super) type TableKey = ([u8; 32], bool);
-
-/// Key of an LPM trie as the kernel lays it out: prefix length, then the address.
-#[repr(C)]
-#[derive(IntoBytes, Immutable, Unaligned)]
-struct PrefixKey<const BYTES: usize> {
-    length: [u8; 4],
-    address: [u8; BYTES],
-}
 
 /// A table as the kernel has it.
 #[derive(Debug)]
@@ -97,14 +78,6 @@ pub struct Counted {
     pub counters: Vec<Counter>,
     /// Whether there was no room for a counter per rule.
     pub shared: bool,
-}
-
-/// What is pinned beside a table.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Pinned<D> {
-    pub(super) generation: u32,
-    pub(super) reject: bool,
-    pub(super) description: D,
 }
 
 /// Every table version that the kernel holds.
@@ -165,7 +138,7 @@ impl Tables {
                 continue;
             }
             self.next_generation = self.next_generation.max(info.generation.saturating_add(1));
-            let Some(pinned) = read_description::<TableDescription>(&self.pins, slot)? else {
+            let Some(pinned) = descriptions::read::<TableDescription>(&self.pins, slot)? else {
                 continue;
             };
             if pinned.generation != info.generation {
@@ -232,8 +205,7 @@ impl Tables {
         let unknown = self.unknown.iter_mut().map(|((slot, _), info)| (*slot, info));
         for (slot, info) in realized.chain(unknown) {
             if tries::withdraw(info, damaged) {
-                let bytes: [u8; size_of::<TableInfo>()] = zerocopy::transmute!(*info);
-                self.infos.set(slot, bytes, 0).map_err(DatapathError::map(map::TABLE_INFO))?;
+                store(&mut self.infos, slot, info)?;
             }
         }
         self.grace.wait()
@@ -248,9 +220,7 @@ impl Tables {
             if flags != table.info.flags {
                 table.info.flags = flags;
                 // The same constants but for one bit, which no verdict depends on.
-                let bytes: [u8; size_of::<TableInfo>()] = zerocopy::transmute!(table.info);
-                let stored = self.infos.set(table.reference.slot, bytes, 0);
-                stored.map_err(DatapathError::map(map::TABLE_INFO))?;
+                store(&mut self.infos, table.reference.slot, &table.info)?;
             }
         }
         Ok(())
@@ -352,7 +322,7 @@ impl Tables {
     pub(super) fn describe(&mut self) -> Vec<(TableRef, DatapathError)> {
         let mut failed = Vec::new();
         for table in self.realized.values_mut().filter(|table| !table.described) {
-            match write_description(&self.pins, table) {
+            match descriptions::write(&self.pins, table.reference, table.reject, &table.description) {
                 Ok(()) => table.described = true,
                 Err(error) => failed.push((table.reference, error)),
             }
@@ -387,9 +357,9 @@ impl Tables {
         let shared =
             |outer: &Outer, same: Option<(u32, &Table)>| same.and_then(|(slot, _)| outer.get(slot).transpose());
         let prefixes4 =
-            (!trie4).then(|| shared(&self.tables4, same4).unwrap_or_else(|| prefixes4(table))).transpose()?;
+            (!trie4).then(|| shared(&self.tables4, same4).unwrap_or_else(|| inner::prefixes4(table))).transpose()?;
         let prefixes6 =
-            (!trie6).then(|| shared(&self.tables6, same6).unwrap_or_else(|| prefixes6(table))).transpose()?;
+            (!trie6).then(|| shared(&self.tables6, same6).unwrap_or_else(|| inner::prefixes6(table))).transpose()?;
         let (classes, array) = self.class_array(&desired.table, before)?;
         pins::unpin(&self.pins.table(slot))?;
         // Together, because each of them is a thread that has to come to its turn.
@@ -399,8 +369,7 @@ impl Tables {
         changes.into_iter().try_for_each(Change::see)?;
         let leaves =
             desired.table.has_names().then(|| self.leaves.update(slot, None, &desired.table, names)).transpose()?;
-        let bytes: [u8; size_of::<TableInfo>()] = zerocopy::transmute!(info);
-        self.infos.set(slot, bytes, 0).map_err(DatapathError::map(map::TABLE_INFO))?;
+        store(&mut self.infos, slot, &info)?;
         Ok((classes, leaves))
     }
 
@@ -413,16 +382,19 @@ impl Tables {
             && known.filled.load(Ordering::Relaxed) == made_from.table.classes.len()
             && let Some(array) = self.classes.get(before.reference.slot)?
         {
-            write_classes(&array, made_from.table.classes.len(), &table.classes)?;
+            inner::write_classes(&array, made_from.table.classes.len(), &table.classes)?;
             known.filled.store(table.classes.len(), Ordering::Relaxed);
             return Ok((known.clone(), array));
         }
         let length = table.classes.len().max(1);
         let room = if length < SPARE_CLASSES_FROM { length } else { length + length / 8 };
-        let blocks = room.div_ceil(BLOCK_LENGTH);
-        let array = class_array(u32::try_from(blocks).unwrap_or(u32::MAX))?;
-        write_classes(&array, 0, &table.classes)?;
-        Ok((ClassArray { room: blocks * BLOCK_LENGTH, filled: Arc::new(AtomicUsize::new(table.classes.len())) }, array))
+        let blocks = room.div_ceil(inner::BLOCK_LENGTH);
+        let array = inner::classes(u32::try_from(blocks).unwrap_or(u32::MAX))?;
+        inner::write_classes(&array, 0, &table.classes)?;
+        Ok((
+            ClassArray { room: blocks * inner::BLOCK_LENGTH, filled: Arc::new(AtomicUsize::new(table.classes.len())) },
+            array,
+        ))
     }
 
     /// Frees the tables that no endpoint uses any more, when the last packet that was to be judged by them is through. Returns what they
@@ -499,33 +471,14 @@ impl Tables {
     fn clear(&mut self, slot: u32) -> Result<(), DatapathError> {
         self.leaves.remove(slot)?;
         let info = TableInfo { generation: self.info(slot)?.generation, ..TableInfo::default() };
-        let bytes: [u8; size_of::<TableInfo>()] = zerocopy::transmute!(info);
-        self.infos.set(slot, bytes, 0).map_err(DatapathError::map(map::TABLE_INFO))?;
+        store(&mut self.infos, slot, &info)?;
         pins::unpin(&self.pins.table(slot))
     }
 }
 
-/// Makes the maps that hold the tables, where they are not pinned yet.
-pub(super) fn create_outer_maps(pins: &Pins, entries: u32) -> Result<(), DatapathError> {
-    for (name, inner) in [
-        (map::TABLES4, trie::<4>(map::TABLES4, &[], &[])?),
-        (map::TABLES6, trie::<16>(map::TABLES6, &[], &[])?),
-        (map::CLASSES, class_array(1)?),
-        (map::NAME_LEAVES, leaves::array(1)?),
-        (map::TRIES, chunks::array()?),
-    ] {
-        let path = pins.map(name);
-        if !path.exists() {
-            let entries = if name == map::TRIES { capacity::CHUNKS } else { entries };
-            syscall::pin(&syscall::create_array_of_maps(name, &inner, entries)?, &path)?;
-        }
-    }
-    Ok(())
-}
-
-fn class_array(blocks: u32) -> Result<MapData, DatapathError> {
-    let sizes = (size_of::<u32>(), size_of::<Block>());
-    maps::create(BPF_MAP_TYPE_ARRAY, map::CLASSES, sizes, blocks, BPF_F_INNER_MAP)
+fn store(infos: &mut TableInfos, slot: u32, info: &TableInfo) -> Result<(), DatapathError> {
+    let bytes: [u8; size_of::<TableInfo>()] = zerocopy::transmute!(*info);
+    infos.set(slot, bytes, 0).map_err(DatapathError::map(map::TABLE_INFO))
 }
 
 fn of_reference(realized: &BTreeMap<TableKey, RealizedTable>, reference: Option<TableRef>) -> Option<&RealizedTable> {
@@ -534,102 +487,3 @@ fn of_reference(realized: &BTreeMap<TableKey, RealizedTable>, reference: Option<
 
 /// Slot and generation, ordered.
 pub(super) type SlotGeneration = (u32, u32);
-
-fn prefixes4(table: &Table) -> Result<MapData, DatapathError> {
-    let keys: Vec<PrefixKey<4>> = table
-        .prefixes4
-        .iter()
-        .map(|(net, _)| PrefixKey {
-            length: u32::from(net.prefix_len()).to_ne_bytes(),
-            address: net.network().octets(),
-        })
-        .collect();
-    let leaves: Vec<Leaf> = table.prefixes4.iter().map(|(_, leaf)| *leaf).collect();
-    trie(map::TABLES4, &keys, &leaves)
-}
-
-fn prefixes6(table: &Table) -> Result<MapData, DatapathError> {
-    let keys: Vec<PrefixKey<16>> = table
-        .prefixes6
-        .iter()
-        .map(|(net, _)| PrefixKey {
-            length: u32::from(net.prefix_len()).to_ne_bytes(),
-            address: net.network().octets(),
-        })
-        .collect();
-    let leaves: Vec<Leaf> = table.prefixes6.iter().map(|(_, leaf)| *leaf).collect();
-    trie(map::TABLES6, &keys, &leaves)
-}
-
-fn trie<const BYTES: usize>(
-    name: &'static str,
-    keys: &[PrefixKey<BYTES>],
-    leaves: &[Leaf],
-) -> Result<MapData, DatapathError> {
-    let entries = u32::try_from(keys.len().max(1)).unwrap_or(u32::MAX);
-    let sizes = (size_of::<PrefixKey<BYTES>>(), size_of::<Leaf>());
-    let trie = maps::create(BPF_MAP_TYPE_LPM_TRIE, name, sizes, entries, BPF_F_NO_PREALLOC)?;
-    syscall::update_batch(trie.fd().as_fd(), keys, leaves)?;
-    Ok(trie)
-}
-
-/// Writes the blocks of classes that entries from `first` on are in. Those before it in the first block are written as they are.
-fn write_classes(array: &MapData, first: usize, classes: &Entries) -> Result<(), DatapathError> {
-    let first = first / BLOCK_LENGTH;
-    let mut entries = classes.iter().skip(first * BLOCK_LENGTH).peekable();
-    let mut blocks: Vec<Block> = Vec::new();
-    while entries.peek().is_some() {
-        let mut block: Block = Default::default();
-        block.iter_mut().zip(&mut entries).for_each(|(to, from)| *to = *from);
-        blocks.push(block);
-    }
-    let indices: Vec<u32> = (u32::try_from(first).unwrap_or(u32::MAX)..).take(blocks.len()).collect();
-    syscall::update_batch(array.fd().as_fd(), &indices, &blocks)
-}
-
-/// Pins the description of a table: its length, then its JSON, in pieces.
-fn write_description(pins: &Pins, table: &RealizedTable) -> Result<(), DatapathError> {
-    const LENGTH: usize = size_of::<u64>();
-    let TableRef { slot, generation } = table.reference;
-    let pinned = Pinned { generation, reject: table.reject, description: &**table.description };
-    let mut bytes = vec![0; LENGTH];
-    serde_json::to_writer(&mut bytes, &pinned)
-        .map_err(|error| DatapathError::Syscall { call: "writing a table description", source: error.into() })?;
-    let length = (bytes.len() - LENGTH) as u64;
-    if let Some(place) = bytes.first_chunk_mut::<LENGTH>() {
-        *place = length.to_le_bytes();
-    }
-    bytes.resize(bytes.len().next_multiple_of(PIECE), 0);
-    let (pieces, _) = bytes.as_chunks::<PIECE>();
-    let entries = u32::try_from(pieces.len()).unwrap_or(u32::MAX);
-    let array = maps::create(BPF_MAP_TYPE_ARRAY, "table_rules", (4, PIECE), entries, 0)?;
-    let indices: Vec<u32> = (0..entries).collect();
-    syscall::update_batch(array.fd().as_fd(), &indices, pieces)?;
-    let path = pins.table(slot);
-    pins::unpin(&path)?;
-    array.pin(&path)?;
-    Ok(())
-}
-
-/// Reads the description of the table in `slot`. `None` if there is none, or none of this agent's form.
-pub(super) fn read_description<D: for<'de> Deserialize<'de>>(
-    pins: &Pins,
-    slot: u32,
-) -> Result<Option<Pinned<D>>, DatapathError> {
-    let path = pins.table(slot);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let failed = DatapathError::map("table_rules");
-    let data = MapData::from_pin(&path).map_err(&failed)?;
-    let array: Array<MapData, [u8; PIECE]> = Map::from_map_data(data).and_then(TryInto::try_into).map_err(&failed)?;
-    let mut bytes = Vec::new();
-    for piece in array.iter() {
-        bytes.extend(piece.map_err(&failed)?);
-    }
-    let Some((length, json)) = bytes.split_first_chunk::<8>() else {
-        return Ok(None);
-    };
-    let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
-    Ok(json.get(..length).and_then(|json| serde_json::from_slice(json).ok()))
-}

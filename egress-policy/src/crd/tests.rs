@@ -1,3 +1,5 @@
+//! The definitions: what an API server accepts and refuses by them, their form, and what they say of each field.
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};

@@ -24,6 +24,7 @@ const CORE: &[&str] = &[
     "agent_life::a_killed_agent_leaves_no_gap",
     "changes::a_live_tcp_connection",
     "changes::fifty_swaps",
+    "cluster::a_pod_that_comes_while",
     "dns_attacks::a_pod_cannot_play",
     "dns_attacks::answers_that_point_inside",
     "dns_attacks::false_replies_teach",

@@ -1,3 +1,5 @@
+//! Who leads: one of all that stand for the Lease, and how often thousands of them ask.
+
 use std::time::Duration;
 
 use hyper::Method;

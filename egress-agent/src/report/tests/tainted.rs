@@ -1,3 +1,5 @@
+//! The node's taint: taken off once, and never from under somebody else.
+
 use std::time::Duration;
 
 use hyper::Method;

@@ -1,3 +1,5 @@
+//! What a node writes of itself: when, how often, and after failures.
+
 use std::time::Duration;
 
 use egress_policy::status::{PodCounts, ReportedKind};

@@ -1,0 +1,62 @@
+//! What a table says, in one register: functions that the verifier checks by themselves return no more.
+
+use egress_common::class::ClassVerdict;
+use egress_common::names::State;
+use egress_common::table::Decision;
+
+/// What the table says, packed into one register: the decision below, the audit decision above. All zero: no table.
+#[derive(Clone, Copy)]
+#[must_use]
+pub struct Answer(pub u64);
+
+impl Answer {
+    pub const NONE: Self = Self(0);
+    /// It depends on the port. No decision has these bits.
+    pub const DEPENDS: Self = Self(1);
+
+    #[inline(always)]
+    pub fn of(decision: u32, audit: u32) -> Self {
+        Self(u64::from(decision) | u64::from(audit) << 32)
+    }
+
+    #[inline(always)]
+    pub fn of_verdict(verdict: ClassVerdict) -> Self {
+        let audit = match verdict.audit {
+            Some(audit) => audit.0,
+            None => 0,
+        };
+        Self::of(verdict.decision.0, audit)
+    }
+
+    /// The verdict of first matches.
+    #[inline(always)]
+    pub fn of_state(state: State) -> Self {
+        state.verdict().map_or(Self::NONE, Self::of_verdict)
+    }
+
+    /// Whether nothing passes: a Deny, or no table.
+    #[inline(always)]
+    pub fn denies(self) -> bool {
+        self.decision().is_none_or(Decision::is_deny)
+    }
+
+    /// Whether it depends on the port, which is not known.
+    #[inline(always)]
+    pub fn depends(self) -> bool {
+        self.0 == Self::DEPENDS.0
+    }
+
+    /// The decision in force; `None` if the table is missing or damaged.
+    #[inline(always)]
+    pub fn decision(self) -> Option<Decision> {
+        let bits = self.0 as u32;
+        if bits == 0 { None } else { Some(Decision(bits)) }
+    }
+
+    /// The decision that Audit policies would make, where it is another one.
+    #[inline(always)]
+    pub fn audit(self) -> Option<Decision> {
+        let bits = (self.0 >> 32) as u32;
+        if bits == 0 { None } else { Some(Decision(bits)) }
+    }
+}
