@@ -45,6 +45,11 @@ pub(super) fn attach_sockets(pins: &Pins, programs: &mut Programs, root: &Path) 
     Ok(())
 }
 
+/// Whether programs were attached to an interface of this index. It may be another interface by now, and then has none.
+pub(super) fn is_attached(pins: &Pins, interface: &Interface) -> bool {
+    TC_HOOKS.iter().all(|(name, _)| tc_pin(pins, interface.index, name).exists())
+}
+
 /// Attaches both directions of an endpoint's interface.
 pub(super) fn attach_interface(
     pins: &Pins,

@@ -146,6 +146,10 @@ pub struct DesiredHold {
     pub table: Arc<DesiredTable>,
 }
 
+/// How long one apply, but for the first, attaches programs to interfaces that have none. The kernel waits for each (tens of milliseconds), and
+/// meanwhile nobody would hear of pods that start.
+const ATTACH_TURN: Duration = Duration::from_millis(200);
+
 /// Name of the endpoint that new pods are taken for. No pod has it.
 pub const NEW_PODS: &str = "?/new";
 
@@ -246,6 +250,8 @@ pub struct Applied {
     pub enforced: Duration,
     /// What could not be done, by endpoint. Their former tables stay in force.
     pub problems: Vec<Problem>,
+    /// Endpoints whose interfaces have no programs yet, because a turn is over: calls are judged, packets with the next apply or one after.
+    pub unattached: BTreeSet<String>,
 }
 
 impl Applied {
@@ -409,11 +415,19 @@ impl Datapath {
             links::attach_sockets(&self.pins, &mut self.programs, &self.cgroup_root)?;
         }
         let (mut interfaces, mut cgroups) = (Vec::new(), Vec::new());
+        let mut spent = Duration::ZERO;
         for endpoint in &desired.endpoints {
             let result = match (&endpoint.interface, &endpoint.cgroup) {
                 (Some(interface), _) => {
                     interfaces.push(interface.index);
-                    links::attach_interface(&self.pins, &mut self.programs, interface)
+                    let (is_new, started) = (!links::is_attached(&self.pins, interface), Instant::now());
+                    if is_new && self.attached && spent > ATTACH_TURN {
+                        applied.unattached.insert(endpoint.name.clone());
+                        continue;
+                    }
+                    let result = links::attach_interface(&self.pins, &mut self.programs, interface);
+                    spent += if is_new { started.elapsed() } else { Duration::ZERO };
+                    result
                 }
                 (None, Some(cgroup)) => {
                     cgroups.push(cgroup.id);

@@ -9,7 +9,7 @@ mod round;
 mod status;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::error;
 
@@ -74,10 +74,12 @@ pub(crate) fn follow<K: Kernel>(
 ) {
     let mut waited = false;
     loop {
-        let wait = if reconciler.is_complete() { REVIEW } else { RETRY };
-        let Some(mut work) = next(wakes, Instant::now() + wait) else {
-            return;
+        let taken = if reconciler.has_more() {
+            take(wakes, Work::default())
+        } else {
+            next(wakes, if reconciler.is_complete() { REVIEW } else { RETRY })
         };
+        let Some(mut work) = taken else { return };
         if !reconciler.is_ready() {
             waited = true;
             continue;
@@ -93,14 +95,19 @@ pub(crate) fn follow<K: Kernel>(
     }
 }
 
-/// Waits for work and takes all of it that there is; `None` when it is time to stop.
-fn next(wakes: &Receiver<Wake>, review: Instant) -> Option<Work> {
+/// Waits for work, for as long as `review`, and takes all of it that there is; `None` when it is time to stop.
+fn next(wakes: &Receiver<Wake>, review: Duration) -> Option<Work> {
     let mut work = Work::default();
-    match wakes.recv_timeout(review.saturating_duration_since(Instant::now())) {
+    match wakes.recv_timeout(review) {
         Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
         Ok(wake) => work.add(wake),
         Err(RecvTimeoutError::Timeout) => work.discover = true,
     }
+    take(wakes, work)
+}
+
+/// Adds what there is to `work`, without waiting; `None` when it is time to stop.
+fn take(wakes: &Receiver<Wake>, mut work: Work) -> Option<Work> {
     for wake in wakes.try_iter() {
         if wake == Wake::Stop {
             return None;

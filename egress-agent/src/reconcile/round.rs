@@ -55,6 +55,8 @@ pub(crate) struct Reconciler<K> {
     /// Inputs changed since the last apply that succeeded.
     pending: bool,
     complete: bool,
+    /// Something is left that needs no look at anything, only another round.
+    more: bool,
 }
 
 /// What a round did.
@@ -87,6 +89,7 @@ impl<K: Kernel> Reconciler<K> {
             last: None,
             pending: false,
             complete: false,
+            more: false,
         }
     }
 
@@ -100,16 +103,23 @@ impl<K: Kernel> Reconciler<K> {
         self.complete
     }
 
+    /// Whether another round should come at once.
+    pub(crate) fn has_more(&self) -> bool {
+        self.more
+    }
+
     /// Looks at what `work` says, and makes the kernel enforce what follows.
     pub(crate) fn round(&mut self, work: Work) -> Result<Outcome, DatapathError> {
         let started = Instant::now();
-        self.complete = false;
+        (self.complete, self.more) = (false, false);
         self.pending |= self.read(work) | work.told;
         let changed = self.pending;
         let mut plan = self.planner.plan(&self.inputs);
         let applied = self.kernel.apply(&plan.desired).inspect_err(|error| self.refused(error))?;
         let took = started.elapsed();
         self.pending = false;
+        self.more = !applied.unattached.is_empty();
+        plan.pending.extend(applied.unattached.iter().cloned());
         let before = self.planner.realized().clone();
         let failed: BTreeSet<&str> = applied.problems.iter().map(|problem| problem.endpoint.as_str()).collect();
         self.planner.realize(&plan, &self.inputs.set, &failed);
@@ -117,7 +127,7 @@ impl<K: Kernel> Reconciler<K> {
         let names = self.kernel.names();
         let status = self.record(&plan, &applied, &names, changed);
         let report = self.sources.origin.finds_pods().then(|| self.report(&plan, &status, &names));
-        self.complete = applied.problems.is_empty() && !self.inputs.survey.incomplete;
+        self.complete = applied.problems.is_empty() && !self.inputs.survey.incomplete && !self.more;
         // Before anybody is told: an agent that dies now must find it again.
         if changed && plan.fits {
             self.save();

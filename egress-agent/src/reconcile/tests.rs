@@ -23,6 +23,7 @@ struct Memory {
     desired: Option<Desired>,
     refuse_all: bool,
     refuse: Option<String>,
+    unattached: Option<String>,
 }
 
 impl Kernel for Remembering {
@@ -36,6 +37,7 @@ impl Kernel for Remembering {
         Ok(Applied {
             endpoints: desired.endpoints.len(),
             problems: memory.refuse.iter().map(problem).collect(),
+            unattached: memory.unattached.iter().cloned().collect(),
             ..Applied::default()
         })
     }
@@ -285,9 +287,28 @@ fn of_a_long_list_what_changed_is_compiled_and_its_warnings_come_after() {
 }
 
 #[test]
+fn what_one_round_has_no_time_for_is_pending_and_the_next_round_comes_at_once() {
+    let mut lab = Lab::new();
+    lab.kernel.0.lock().unwrap().unattached = Some("default/a".into());
+    lab.write("policies/p.yaml", &policy(&rule("Deny", "0.0.0.0/0")));
+    let status = lab.round();
+    assert_eq!(status.pending.iter().map(String::as_str).collect::<Vec<_>>(), ["default/a"]);
+    assert!(lab.reconciler.has_more() && !lab.reconciler.is_complete());
+    lab.kernel.0.lock().unwrap().unattached = None;
+    let outcome = lab.reconciler.round(Work::default()).unwrap();
+    assert!(outcome.status.pending.is_empty() && !outcome.changed);
+    assert!(!lab.reconciler.has_more() && lab.reconciler.is_complete());
+    // It takes what has come meanwhile, and waits for nothing.
+    let (sender, wakes) = mpsc::channel();
+    assert_eq!(take(&wakes, Work::default()), Some(Work::default()));
+    sender.send(Wake::Links).unwrap();
+    assert_eq!(take(&wakes, Work::default()), Some(Work { discover: true, ..Work::default() }));
+}
+
+#[test]
 fn wakes_that_came_together_are_one_round_and_stop_ends_all() {
     let (sender, wakes) = mpsc::channel();
-    let soon = Instant::now();
+    let soon = Duration::ZERO;
     sender.send(Wake::Links).unwrap();
     sender.send(Wake::Files).unwrap();
     assert_eq!(next(&wakes, soon), Some(Work::ALL));
