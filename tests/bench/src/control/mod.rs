@@ -36,7 +36,7 @@ impl Effort {
     /// Of a quick run, or of a whole one.
     pub(crate) fn of(quick: bool) -> Self {
         if quick {
-            Self { pods: 40, late: 10, changes: 3, seconds: 2, names: 1000 }
+            Self { pods: 40, late: 10, changes: 3, seconds: 1, names: 1000 }
         } else {
             Self { pods: 1000, late: 200, changes: 5, seconds: 15, names: 1000 }
         }
