@@ -97,7 +97,7 @@ impl Args {
 
     fn effort(&self) -> Effort {
         if self.quick {
-            Effort { rounds: 8, packets: 50_000, runs: 50_000, applies: 2, updates: 3 }
+            Effort { rounds: 7, packets: 50_000, runs: 50_000, applies: 2, updates: 3 }
         } else {
             Effort { rounds: 40, packets: 50_000, runs: 100_000, applies: 3, updates: 5 }
         }
