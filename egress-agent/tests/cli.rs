@@ -1,9 +1,11 @@
-//! The binary from outside: exit codes, messages and help. Nothing here loads anything into the kernel.
+//! The binary from outside: exit codes, messages and help. Only `test --kernel` loads anything into the kernel here.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
 
 fn agent(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_egress-agent")).args(arguments).output().unwrap()
@@ -176,7 +178,11 @@ fn without_root_the_kernel_is_not_asked_and_with_it_nothing_is_left_behind() {
                   spec: {egress: [{type: Deny, to: {cidrSelector: 1.2.3.0/24}, ports: [{protocol: TCP, port: 443}]}]}\n";
     fs::write(&file, policy).unwrap();
     let question = ["--from", "default/a", "--to", "1.2.3.4/TCP", "--to", "[2001:db8::1]:53/UDP", "--kernel"];
-    let output = agent(&[&["test", text(&file)], &question[..]].concat());
+    let asked = [&["test", text(&file)], &question[..]].concat();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_egress-agent"));
+    let child = command.args(asked).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let own = format!("egress-try-{}", child.id());
+    let output = child.wait_with_output().unwrap();
     if errors(&output).contains("run it as root") {
         return assert_eq!(code(&output), 3);
     }
@@ -184,13 +190,42 @@ fn without_root_the_kernel_is_not_asked_and_with_it_nothing_is_left_behind() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     // TCP before 443, 443 and after it, and one datagram.
     assert!(said.contains("the kernel's programs judged 4 packets, each as the table says"), "{said}");
-    let left = fs::read_dir("/sys/fs/bpf").unwrap().flatten();
-    // Others may be at it, but not long.
-    let ended = |name: &str| !Path::new("/proc").join(name).exists();
-    assert!(
-        left.filter_map(|entry| entry.file_name().into_string().ok())
-            .all(|name| { name.strip_prefix("egress-try-").is_none_or(|process| !ended(process)) })
-    );
+    for folder in ["/sys/fs/bpf", "/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+        assert!(!Path::new(folder).join(&own).exists(), "{folder}/{own}");
+    }
+}
+
+#[test]
+fn what_is_killed_while_it_asks_the_kernel_leaves_no_pins() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.yaml");
+    let policy = "apiVersion: egress.rs/v1alpha1\nkind: EgressNetworkPolicy\nmetadata: {name: p}\n\
+                  spec: {egress: [{type: Deny, to: {cidrSelector: 1.2.3.0/24}}]}\n";
+    fs::write(&file, policy).unwrap();
+    // So many questions that it is still asking.
+    let many: Vec<String> = (0..40_000).map(|n| format!("--to=1.2.{}.{}/TCP", n / 256, n % 256)).collect();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_egress-agent"));
+    command.args(["test", text(&file), "--from", "default/a", "--kernel"]).args(many);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let own = format!("egress-try-{}", child.id());
+    let cgroups = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(|root| Path::new(root).join(&own));
+    let began = |child: &mut Child| cgroups.iter().any(|path| path.exists()) || child.try_wait().unwrap().is_some();
+    while !began(&mut child) {
+        thread::sleep(Duration::from_millis(5));
+    }
+    thread::sleep(Duration::from_millis(300));
+    child.kill().unwrap();
+    let output = child.wait_with_output().unwrap();
+    if errors(&output).contains("run it as root") {
+        return;
+    }
+    assert_eq!(output.status.code(), None, "it ended before it was killed: {}", errors(&output));
+    assert!(!Path::new("/sys/fs/bpf").join(&own).exists());
+    // The empty cgroup goes with the next one that asks.
+    assert!(cgroups.iter().any(|path| path.exists()));
+    let output = agent(&["test", text(&file), "--from", "default/a", "--to", "1.2.3.4/TCP", "--kernel"]);
+    assert_eq!(code(&output), 1, "{}", errors(&output));
+    assert!(cgroups.iter().all(|path| !path.exists()));
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! The real programs as a third judge (`test --kernel`): a datapath of its own, beside whatever enforces on this machine, and one
 //! packet per probe and interval of ports through `tc_from_pod` by `BPF_PROG_TEST_RUN`.
 //!
-//! Nothing outside is touched: a network namespace, a folder of pins and an empty cgroup of its own, removed at the end.
+//! Nothing outside is touched: a network namespace, a BPF file system in a mount namespace and an empty cgroup of its own. The kernel
+//! takes the first two back however the process ends; the cgroup is removed at the end, or by the next process if this one was killed.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions};
@@ -15,6 +16,7 @@ use egress_common::dns::Answer;
 use egress_policy::compile::Lookup;
 use egress_policy::model::DnsConfig;
 use egress_policy::places::{Place, Places};
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::cli::Failure;
@@ -30,6 +32,8 @@ use super::frame::frame;
 /// What `tc_from_pod` returns for a packet that goes on (`TC_ACT_UNSPEC`).
 const PASSES: u32 = u32::MAX;
 const BPFFS: &str = "/sys/fs/bpf";
+/// Of the name of a cgroup and a folder of pins; the process's number follows.
+const PREFIX: &str = "egress-try-";
 /// Enough for one pod.
 const SMALL: Capacity =
     Capacity { endpoints: 4, tables: 4, rule_counters: 1 << 16, flows: 1024, trie_from: capacity::TRIE_FROM };
@@ -165,13 +169,34 @@ struct Own(Options);
 
 impl Own {
     fn make() -> Result<Self, KernelError> {
-        let bpffs = Path::new(BPFFS).join(format!("egress-try-{}", std::process::id()));
+        let name = format!("{PREFIX}{}", std::process::id());
+        let bpffs = Path::new(BPFFS).join(&name);
         let root = startup::check(&bpffs, None)?;
         let io = |what| move |source| KernelError::Io { what, source };
-        unshare(CloneFlags::CLONE_NEWNET).map_err(|error| io("a network namespace of its own")(error.into()))?;
-        let cgroup_root: PathBuf = root.join(format!("egress-try-{}", std::process::id()));
+        let namespaces = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
+        unshare(namespaces).map_err(|error| io("namespaces of its own")(error.into()))?;
+        private_bpffs().map_err(|error| io("a BPF file system of its own")(error.into()))?;
+        remove_leftovers(&root);
+        let cgroup_root = root.join(&name);
         fs::create_dir_all(&cgroup_root).map_err(io("a cgroup of its own"))?;
         Ok(Self(Options { bpffs, cgroup_root, capacity: SMALL }))
+    }
+}
+
+/// Mounts a BPF file system that nobody else sees and that ends with the mount namespace.
+fn private_bpffs() -> nix::Result<()> {
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>)
+}
+
+/// Removes the empty cgroups of processes that were killed. It is no error if one stays.
+fn remove_leftovers(root: &Path) {
+    let Ok(entries) = fs::read_dir(root) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.strip_prefix(PREFIX).is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            let _ = fs::remove_dir(entry.path());
+        }
     }
 }
 
