@@ -32,7 +32,7 @@ pub mod map {
     pub const STATS: &str = "stats";
     /// `LRU_HASH` [`FlowKey`](crate::flow::FlowKey) → [`Flow`](crate::flow::Flow). Written by the kernel; the agent seeds it.
     pub const FLOWS: &str = "flows";
-    /// `ARRAY` [`RecentFlow::place`](crate::flow::RecentFlow::place) → two [`RecentFlow`](crate::flow::RecentFlow)s. The kernel's own.
+    /// `ARRAY` [`RecentFlows::place`](crate::flow::RecentFlows::place) → [`RecentFlows`](crate::flow::RecentFlows). The kernel's own.
     pub const RECENT_FLOWS: &str = "recent_flows";
     /// `LRU_HASH` [`FragmentKey`](crate::flow::FragmentKey) → [`Fragment`](crate::flow::Fragment). Written by the kernel.
     pub const FRAGMENTS: &str = "fragments";
@@ -111,7 +111,7 @@ pub mod capacity {
     pub const RULE_COUNTERS: u32 = 65_536;
     /// Connections remembered, 112 bytes each; least recently used first out. As many as kube-proxy's least connection tracking table has.
     pub const FLOWS: u32 = 131_072;
-    /// Connections that were just asked about, a power of two: 2 MiB. Twice as many as [`FLOWS`], because each can stand in two places only.
+    /// Connections that were just asked about, a power of two: 1 MiB. Twice as many as [`FLOWS`], because each can stand in two places only.
     pub const RECENT_FLOWS: u32 = 262_144;
     /// Fragmented datagrams in flight; least recently used first out.
     pub const FRAGMENTS: u32 = 8192;

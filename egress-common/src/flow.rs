@@ -17,8 +17,8 @@ pub mod origin {
 pub mod timeout {
     /// TCP: five days.
     pub const TCP_SECONDS: u64 = 432_000;
-    /// Everything else: two minutes.
-    pub const OTHER_SECONDS: u64 = 120;
+    /// Everything else: conntrack's two minutes and one more, because [`Flow::last_seen`](super::Flow::last_seen) may be behind.
+    pub const OTHER_SECONDS: u64 = 180;
     /// First fragments: `net.ipv4.ipfrag_time`.
     pub const FRAGMENT_SECONDS: u64 = 30;
 }
@@ -44,7 +44,7 @@ const _: () = assert!(size_of::<FlowKey>() == 28);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct Flow {
-    /// `CLOCK_MONOTONIC` nanoseconds of the last packet that asked for this entry; not every packet does, see [`RecentFlow`].
+    /// `CLOCK_MONOTONIC` nanoseconds of the last packet that asked for this entry; not every packet does, see [`RecentFlows`].
     pub last_seen: u64,
     /// One of [`origin`].
     pub origin: u32,
@@ -53,38 +53,55 @@ pub struct Flow {
 }
 const _: () = assert!(size_of::<Flow>() == 16);
 
-/// A connection that the map of flows had a moment ago, known by a hash: its packets need not ask the map again. One word, which is read and
-/// written at once by any CPU: 40 bits of the hash, and below them when the map was asked.
+/// Two connections that the map of flows had a moment ago, known by a hash: their packets need not ask the map again. One word, which is
+/// read and written at once by any CPU, and so small that those of a busy node stay in the processor's caches. Each half: when the map was
+/// asked, in periods, above 24 bits of the hash.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
-pub struct RecentFlow(pub u64);
+pub struct RecentFlows(pub u64);
 
-impl RecentFlow {
-    /// Ticks of the kernel during which the map is not asked again: a second where it has 1000 of them, four where it has 250, ten where it has
-    /// 100. By so much [`Flow::last_seen`] may be behind.
-    pub const TICKS: u64 = 1024;
-    /// Bits of the tick counter. It comes round after hours; a connection that is found again by then was in the map once, or would be.
-    const TICK: u64 = (1 << 24) - 1;
+impl RecentFlows {
+    /// Ticks of the kernel in a period. The map is not asked again in the period in which it was asked and in the next one: eight seconds where
+    /// the kernel has 1000 ticks in one, 33 where it has 250, 82 where it has 100. By so much [`Flow::last_seen`] may be behind.
+    pub const PERIOD: u64 = 4096;
+    const HASH_BITS: u32 = 24;
 
-    /// The connection of this `hash`, found at `tick`.
+    /// Half of the connection of this `hash`, found at `tick`. The periods come round after 2^20 ticks, 17 minutes or more: what was silent for
+    /// so long is over, see [`timeout::OTHER_SECONDS`].
+    #[expect(clippy::cast_possible_truncation, reason = "eight bits of the period and the upper bits of the hash")]
     #[inline]
-    pub const fn new(hash: u64, tick: u64) -> Self {
-        Self(hash & !Self::TICK | tick & Self::TICK)
+    const fn half(hash: u64, tick: u64) -> u32 {
+        ((tick / Self::PERIOD) as u32) << Self::HASH_BITS | (hash >> (64 - Self::HASH_BITS)) as u32
     }
 
-    /// Whether it is the connection of this `hash`, whenever it was found.
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
     #[inline]
-    pub const fn is(self, hash: u64) -> bool {
-        (self.0 ^ hash) & !Self::TICK == 0
+    const fn halves(self) -> [u32; 2] {
+        [self.0 as u32, (self.0 >> 32) as u32]
     }
 
-    /// Whether it was found within [`TICKS`](Self::TICKS) before `tick`.
+    /// Whether the connection of this `hash` is one of them and was found in the period of `tick` or the one before.
     #[inline]
-    pub const fn is_recent(self, tick: u64) -> bool {
-        tick.wrapping_sub(self.0) & Self::TICK < Self::TICKS
+    pub const fn has(self, hash: u64, tick: u64) -> bool {
+        let [first, second] = self.halves();
+        let now = Self::half(hash, tick);
+        // The hash as it is, and a period that is the same or one less.
+        let ago = !(1 << Self::HASH_BITS);
+        now.wrapping_sub(first) & ago == 0 || now.wrapping_sub(second) & ago == 0
     }
 
-    /// Index of the two places where a connection of this `hash` may stand.
+    /// With the connection of this `hash`, found at `tick`, in the place of itself or of the one that was found longer ago.
+    #[inline]
+    #[must_use]
+    pub const fn with(self, hash: u64, tick: u64) -> Self {
+        let [first, second] = self.halves();
+        let now = Self::half(hash, tick);
+        let is_first = (first ^ now) << (32 - Self::HASH_BITS) == 0;
+        let other = if is_first { second } else { first };
+        Self(now as u64 | (other as u64) << 32)
+    }
+
+    /// Index of the pair in which a connection of this `hash` may stand.
     #[expect(clippy::cast_possible_truncation, reason = "the low bits")]
     #[inline]
     pub const fn place(hash: u64) -> u32 {
@@ -154,7 +171,7 @@ mod tests {
 
     use std::collections::HashSet;
 
-    use super::RecentFlow;
+    use super::RecentFlows;
 
     const SECRET: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
 
@@ -165,7 +182,7 @@ mod tests {
 
     fn hash(last: u32, remote_port: u16, local_port: u16, endpoint: u32, protocol: u32) -> u64 {
         let ports = (remote_port.to_be_bytes(), local_port.to_be_bytes());
-        RecentFlow::hash(SECRET, &remote(last), ports, endpoint, protocol)
+        RecentFlows::hash(SECRET, &remote(last), ports, endpoint, protocol)
     }
 
     #[test]
@@ -173,8 +190,8 @@ mod tests {
         let mut hashes = HashSet::new();
         let mut places = HashSet::new();
         let mut add = |hash: u64| {
-            assert!(hashes.insert(hash >> 24), "{hash:x}");
-            places.insert(RecentFlow::place(hash));
+            assert!(hashes.insert((hash >> 40, RecentFlows::place(hash))), "{hash:x}");
+            places.insert(RecentFlows::place(hash));
         };
         for number in 0..2000_u16 {
             add(hash(u32::from(number), 53, 40_000, 1, 17));
@@ -192,22 +209,44 @@ mod tests {
     #[test]
     fn the_hash_is_another_one_under_another_secret() {
         let ports = (53_u16.to_be_bytes(), 4000_u16.to_be_bytes());
-        let of = |secret| RecentFlow::hash(secret, &remote(1), ports, 1, 17);
+        let of = |secret| RecentFlows::hash(secret, &remote(1), ports, 1, 17);
         let others: HashSet<u64> = [SECRET, [SECRET[0] ^ 1, SECRET[1]], [SECRET[0], SECRET[1] ^ 1]].map(of).into();
         assert_eq!(others.len(), 3);
     }
 
     #[test]
-    fn a_connection_is_recent_for_some_ticks_also_where_the_counter_comes_round() {
+    fn a_connection_is_recent_in_two_periods_also_where_they_come_round() {
+        const PERIOD: u64 = RecentFlows::PERIOD;
         let hash = hash(1, 2, 3, 4, 17);
-        for found in [0, 5000, (1 << 24) - 3, (1 << 24) - 1, 1 << 40] {
-            let recent = RecentFlow::new(hash, found);
-            assert!(recent.is(hash) && !recent.is(hash ^ 1 << 30));
-            for (after, expected) in
-                [(0, true), (1, true), (RecentFlow::TICKS - 1, true), (RecentFlow::TICKS, false), (1 << 20, false)]
-            {
-                assert_eq!(recent.is_recent(found + after), expected, "{found} + {after}");
+        for found in [0, 5000 * PERIOD, 255 * PERIOD, 256 * PERIOD, 1 << 40] {
+            let recent = RecentFlows(0).with(hash, found);
+            assert!(!recent.has(hash ^ 1 << 40, found) && !recent.has(hash ^ 1 << 63, found));
+            for (after, expected) in [
+                (0, true),
+                (PERIOD - 1, true),
+                (PERIOD, true),
+                (2 * PERIOD - 1, true),
+                (2 * PERIOD, false),
+                (255 * PERIOD, false),
+            ] {
+                assert_eq!(recent.has(hash, found + after), expected, "{found} + {after}");
             }
         }
+    }
+
+    #[test]
+    fn two_connections_stand_side_by_side_and_the_third_displaces_the_first() {
+        let [one, two, three] = [1_u64, 2, 3].map(|number| number << 40);
+        let tick = 77 * RecentFlows::PERIOD;
+        let pair = RecentFlows(0).with(one, tick).with(two, tick);
+        assert!(pair.has(one, tick) && pair.has(two, tick) && !pair.has(three, tick));
+        // Found again, neither displaces the other.
+        for again in [one, two] {
+            let pair = pair.with(again, tick + RecentFlows::PERIOD);
+            assert!(pair.has(one, tick) || pair.has(one, tick + RecentFlows::PERIOD));
+            assert!(pair.has(two, tick) || pair.has(two, tick + RecentFlows::PERIOD));
+        }
+        let pair = pair.with(three, tick);
+        assert!(!pair.has(one, tick) && pair.has(two, tick) && pair.has(three, tick));
     }
 }

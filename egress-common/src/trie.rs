@@ -151,21 +151,14 @@ impl Units for [Unit] {
 pub fn lookup4<U: Units + ?Sized>(units: &U, root: u32, address: [u8; 4]) -> Option<Leaf> {
     let rest = Rest { high: u64::from(u32::from_be_bytes(address)) << 32, low: 0 };
     // 9 bits by the root, the other 23 by six or more at a time.
-    match Walk::start(units, root, rest).and_then(Walk::four) {
-        Err(found) => found,
-        Ok(_) => None,
-    }
+    walk(units, root, rest, 4)
 }
 
 /// The leaf of the longest prefix of an IPv6 address, whose halves are in host order. `None` as with [`lookup4`].
 #[inline(always)]
 pub fn lookup6<U: Units + ?Sized>(units: &U, root: u32, high: u64, low: u64) -> Option<Leaf> {
     // 9 bits by the root, the other 119 by six or more at a time.
-    let walk = Walk::start(units, root, Rest { high, low }).and_then(Walk::four).and_then(Walk::four);
-    match walk.and_then(Walk::four).and_then(Walk::four).and_then(Walk::four) {
-        Err(found) => found,
-        Ok(_) => None,
-    }
+    walk(units, root, Rest { high, low }, 20)
 }
 
 /// The bits of an address that are not decided by yet, at the top.
@@ -190,75 +183,67 @@ impl Rest {
     }
 }
 
-/// A walk that has come to the node at `index`.
-struct Walk<'a, U: ?Sized> {
-    units: &'a U,
-    rest: Rest,
-    index: u32,
-}
-
-impl<'a, U: Units + ?Sized> Walk<'a, U> {
-    /// Goes over the root and the page behind it, if there is one. The error is the end of the walk.
-    #[inline(always)]
-    fn start(units: &'a U, root: u32, rest: Rest) -> Result<Self, Option<Leaf>> {
-        let (mut entry, mut rest) = turn(units, root, rest)?;
-        if entry.as_leaf().is_none() && entry.is_page() {
-            (entry, rest) = turn(units, entry.index(), rest)?;
-        }
-        match entry.as_leaf() {
-            Some(leaf) => Err(Some(leaf)),
-            None => Ok(Self { units, rest, index: entry.index() }),
-        }
+/// Goes over the root, the page behind it if there is one, and at most `nodes` nodes.
+///
+/// A loop, which the build does not unroll, and one count of bits for both ways: less code to load, to verify and to keep in caches.
+#[inline(always)]
+fn walk<U: Units + ?Sized>(units: &U, root: u32, rest: Rest, nodes: u32) -> Option<Leaf> {
+    let (mut entry, mut rest) = turn(units, root, rest)?;
+    if entry.as_leaf().is_none() && entry.is_page() {
+        (entry, rest) = turn(units, entry.index(), rest)?;
     }
-
-    /// Four steps. Not a loop: the verifier of Linux 6.1 takes one only if its back-edge is a jump.
-    #[inline(always)]
-    fn four(self) -> Result<Self, Option<Leaf>> {
-        self.step().and_then(Self::step).and_then(Self::step).and_then(Self::step)
+    if let Some(leaf) = entry.as_leaf() {
+        return Some(leaf);
     }
-
-    /// Goes over one node.
-    #[inline(always)]
-    fn step(self) -> Result<Self, Option<Leaf>> {
-        let Self { units, rest, index } = self;
-        let unit = units.unit(index).ok_or(None)?;
+    let mut index = entry.index();
+    for _ in 0..nodes {
+        let unit = units.unit(index)?;
         let base = Base(unit.base);
-        let [elsewhere, here, _] = unit.leaves;
         if base.has(Base::SKIP) {
+            let [elsewhere, here, _] = unit.leaves;
             let bits = (unit.runs & 63) as u32;
-            let differs = (rest.high ^ unit.children) >> 1 >> (63 - bits);
-            return if differs != 0 {
-                Err(Some(Leaf(elsewhere)))
-            } else if base.has(Base::OUTSIDE) {
-                Err(Some(Leaf(here)))
-            } else {
-                Ok(Self { units, rest: rest.behind(bits), index: base.index() })
-            };
+            if (rest.high ^ unit.children) >> 1 >> (63 - bits) != 0 {
+                return Some(Leaf(elsewhere));
+            }
+            if base.has(Base::OUTSIDE) {
+                return Some(Leaf(here));
+            }
+            (index, rest) = (base.index(), rest.behind(bits));
+            continue;
         }
         let slot = 1_u64 << rest.first(NODE_BITS);
-        let before = unit.children & (slot - 1);
-        if unit.children & slot != 0 {
-            return Ok(Self { units, rest: rest.behind(NODE_BITS), index: base.index() + before.count_ones() });
+        let is_child = unit.children & slot != 0;
+        let before = if is_child { unit.children & (slot - 1) } else { unit.runs & (slot | (slot - 1)) };
+        let count = before.count_ones();
+        if !is_child {
+            return leaf_of(units, unit, count.wrapping_sub(1));
         }
-        let run = (unit.runs & (slot | (slot - 1))).count_ones().wrapping_sub(1);
-        if !base.has(Base::OUTSIDE) {
-            let [first, second, third] = unit.leaves;
-            return Err(Some(Leaf(match run {
-                0 => first,
-                1 => second,
-                _ => third,
-            })));
-        }
-        let leaves = units.unit(base.index() + unit.children.count_ones() + (run >> 3));
-        Err(leaves.map(|leaves| Leaf(leaves.word(run))))
+        (index, rest) = (base.index() + count, rest.behind(NODE_BITS));
     }
+    None
+}
+
+/// The leaf of a node's `run`.
+#[inline(always)]
+fn leaf_of<U: Units + ?Sized>(units: &U, unit: &Unit, run: u32) -> Option<Leaf> {
+    let base = Base(unit.base);
+    if !base.has(Base::OUTSIDE) {
+        let [first, second, third] = unit.leaves;
+        return Some(Leaf(match run {
+            0 => first,
+            1 => second,
+            _ => third,
+        }));
+    }
+    let leaves = units.unit(base.index() + unit.children.count_ones() + (run >> 3))?;
+    Some(Leaf(leaves.word(run)))
 }
 
 /// Reads the entry of a page.
 #[inline(always)]
-fn turn<U: Units + ?Sized>(units: &U, page: u32, rest: Rest) -> Result<(Entry, Rest), Option<Leaf>> {
+fn turn<U: Units + ?Sized>(units: &U, page: u32, rest: Rest) -> Option<(Entry, Rest)> {
     #[expect(clippy::cast_possible_truncation, reason = "nine bits")]
     let slot = rest.first(PAGE_BITS) as u32;
-    let unit = units.unit(page + (slot >> 3)).ok_or(None)?;
-    Ok((Entry(unit.word(slot)), rest.behind(PAGE_BITS)))
+    let unit = units.unit(page + (slot >> 3))?;
+    Some((Entry(unit.word(slot)), rest.behind(PAGE_BITS)))
 }

@@ -82,6 +82,7 @@ impl Case<'_> {
         if self.is_spoofed() {
             return self.drop(DropReason::SpoofedResolver, Event::NO_RANK, 0);
         }
+        let is_recent = self.is_recent();
         let mut named = Named::default();
         let (packet, is_v4) = (self.packet, self.packet.family == 4);
         let answer = table::ask_packet(self.endpoint, is_v4, &packet.destination, packet.egress_key(), &mut named);
@@ -105,7 +106,8 @@ impl Case<'_> {
             return if self.endpoint.info.flags & flag::REJECT == 0 { verdict } else { Verdict::Refuse };
         }
         if !decision.is_internal()
-            && self.may_begin(&named)
+            && (!is_recent || named.grants != 0)
+            && flow::may_begin(self.packet)
             && self.remember(&named)
             && self.endpoint.info.flags & flag::TELL_ALLOWED != 0
         {
@@ -187,11 +189,11 @@ impl Case<'_> {
         }
     }
 
-    /// Whether the packet may be the first of its connection, or what is remembered of the connection may have to change.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as in `remember`")]
+    /// Whether the packet belongs to a connection that need not be remembered again. Asked before the table, though needed after it: the
+    /// line of memory is then on its way while the table's are waited for.
     #[inline(always)]
-    fn may_begin(&self, named: &Named) -> bool {
-        flow::may_begin(self.packet) && !(named.grants == 0 && recent::is_sent(self.endpoint.id, self.packet))
+    fn is_recent(&self) -> bool {
+        !flow::shows_opening(self.packet.protocol) && recent::is_sent(self.endpoint.id, self.packet)
     }
 
     /// Remembers a packet that passes; whether it is the first of its connection. A call: with its key on the stack of the caller 6.1

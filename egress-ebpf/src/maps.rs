@@ -8,7 +8,7 @@ use egress_common::class::Block;
 use egress_common::dns::{Outcome, Query, QueryKey, Reply, Scratch, Stream, StreamKey};
 use egress_common::endpoint::{Endpoint, EndpointKey};
 use egress_common::event::{Event, Limit, LimitKey, Stat};
-use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey, RecentFlow};
+use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey, RecentFlows};
 use egress_common::names::{AddressNames, KEY_BYTES, NameEntry, NameLeaf};
 use egress_common::reason::DropReason;
 use egress_common::table::{Counter, Leaf, TableInfo};
@@ -72,9 +72,9 @@ pub static STATS: PerCpuArray<u64, { Stat::ALL.len() }> = PerCpuArray::new();
 #[btf_map(name = "flows")]
 pub static FLOWS: LruHashMap<FlowKey, Flow, { capacity::FLOWS as usize }> = LruHashMap::new();
 
-/// Connections that were just found in [`FLOWS`], two by two.
+/// Connections that were just found in [`FLOWS`].
 #[btf_map(name = "recent_flows")]
-pub static RECENT_FLOWS: Array<[RecentFlow; 2], { capacity::RECENT_FLOWS as usize / 2 }> = Array::new();
+pub static RECENT_FLOWS: Array<RecentFlows, { capacity::RECENT_FLOWS as usize / 2 }> = Array::new();
 
 /// First fragments; least recently used first out.
 #[btf_map(name = "fragments")]

@@ -35,12 +35,9 @@ pub fn allows6(ctx: *mut bpf_sock_addr, hook: Hook) -> bool {
     let Some(endpoint) = endpoint::of_caller(ctx) else {
         return true;
     };
-    let mut address = [0; 16];
-    for (index, chunk) in address.chunks_exact_mut(4).enumerate() {
-        // SAFETY: the context is valid while the program runs; index is below 4. The verifier takes 32-bit reads only.
-        let word = unsafe { (&raw const (*ctx).user_ip6[index]).read_volatile() };
-        chunk.copy_from_slice(&word.to_ne_bytes());
-    }
+    // SAFETY: the context is valid while the program runs; the index is below 4. The verifier takes 32-bit reads only, at offsets that it sees.
+    let word = |index: usize| unsafe { (&raw const (*ctx).user_ip6[index]).read_volatile() };
+    let address = zerocopy::transmute!([word(0), word(1), word(2), word(3)]);
     judge(ctx, &endpoint, address, hook)
 }
 

@@ -4,7 +4,7 @@
 //! lines from memory; this one line at most.
 
 use aya_ebpf::helpers::generated::bpf_jiffies64;
-use egress_common::flow::{FlowKey, RecentFlow};
+use egress_common::flow::{FlowKey, RecentFlows};
 use egress_common::packet::Packet;
 
 use crate::maps::{CONFIG, RECENT_FLOWS};
@@ -27,38 +27,26 @@ pub fn is_received(endpoint: u32, packet: &Packet) -> bool {
 #[inline(always)]
 pub fn note(key: &FlowKey) {
     let Some(hash) = hash(&key.remote, (key.remote_port, key.local_port), key.endpoint, key.protocol) else { return };
-    let Some(pair) = RECENT_FLOWS.get_ptr_mut(RecentFlow::place(hash)) else { return };
-    // SAFETY: a live array element. Aligned 64-bit loads and stores, so each CPU sees whole values; where two write at once, one connection
+    let Some(pair) = RECENT_FLOWS.get_ptr_mut(RecentFlows::place(hash)) else { return };
+    let word: *mut u64 = pair.cast();
+    // SAFETY: a live array element. An aligned 64-bit load and store, so each CPU sees whole pairs; where two write at once, one connection
     // is asked for once more.
-    unsafe {
-        let (first, second) = (&raw mut (*pair)[0], &raw mut (*pair)[1]);
-        let found = RecentFlow::new(hash, tick());
-        if second.read_volatile().is(hash) {
-            second.write_volatile(found);
-            return;
-        }
-        let before = first.read_volatile();
-        if !before.is(hash) {
-            second.write_volatile(before);
-        }
-        first.write_volatile(found);
-    }
+    unsafe { word.write_volatile(RecentFlows(word.read_volatile()).with(hash, tick()).0) };
 }
 
 /// By the parts of a key, because a key would stand on the caller's stack.
 #[inline(always)]
 fn is_known(remote: &[u8; 16], ports: ([u8; 2], [u8; 2]), endpoint: u32, protocol: u8) -> bool {
     let Some(hash) = hash(remote, ports, endpoint, u32::from(protocol)) else { return false };
-    let Some(pair) = RECENT_FLOWS.get_ptr(RecentFlow::place(hash)) else { return false };
+    let Some(pair) = RECENT_FLOWS.get_ptr(RecentFlows::place(hash)) else { return false };
+    let word: *const u64 = pair.cast();
     // SAFETY: as in `note`.
-    let [first, second] = unsafe { [(&raw const (*pair)[0]).read_volatile(), (&raw const (*pair)[1]).read_volatile()] };
-    let found = if first.is(hash) { first } else { second };
-    found.is(hash) && found.is_recent(tick())
+    RecentFlows(unsafe { word.read_volatile() }).has(hash, tick())
 }
 
 #[inline(always)]
 fn hash(remote: &[u8; 16], ports: ([u8; 2], [u8; 2]), endpoint: u32, protocol: u32) -> Option<u64> {
-    Some(RecentFlow::hash(CONFIG.get(0)?.secret, remote, ports, endpoint, protocol))
+    Some(RecentFlows::hash(CONFIG.get(0)?.secret, remote, ports, endpoint, protocol))
 }
 
 /// The kernel's tick counter. The JIT makes one load of it; a clock would cost more than all the rest.

@@ -11,7 +11,7 @@ use egress_common::abi::Config;
 use egress_common::dns::{Answer, Outcome};
 use egress_common::endpoint::TableRef;
 use egress_common::event::Hook;
-use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey};
+use egress_common::flow::{Flow, FlowKey, Fragment, FragmentKey, RecentFlows};
 use egress_common::reason::DropReason;
 use egress_policy::model::{NodeContext, PodIdentity};
 
@@ -231,6 +231,20 @@ impl Lab {
     pub fn forget_flow(&mut self, key: FlowKey) {
         let key: [u8; size_of::<FlowKey>()] = zerocopy::transmute!(key);
         self.maps.flows.remove(&key).expect("a connection");
+    }
+
+    /// Lets what is noted of a connection that was just found be older by as many periods, see [`RecentFlows::PERIOD`].
+    pub fn age_recent(&mut self, key: FlowKey, periods: u32) {
+        let configs: aya::maps::Array<aya::maps::MapData, [u8; size_of::<Config>()]> =
+            self.map(egress_common::abi::map::CONFIG);
+        let config: Config = zerocopy::transmute!(configs.get(&0, 0).expect("settings"));
+        let ports = (key.remote_port, key.local_port);
+        let hash = RecentFlows::hash(config.secret, &key.remote, ports, key.endpoint, key.protocol);
+        let mut recent: aya::maps::Array<aya::maps::MapData, [u32; 2]> =
+            self.map(egress_common::abi::map::RECENT_FLOWS);
+        let place = RecentFlows::place(hash);
+        let halves = recent.get(&place, 0).expect("two connections");
+        recent.set(place, halves.map(|half| half.wrapping_sub(periods << 24)), 0).expect("written");
     }
 
     /// Runs each of `frames` through the TC program again and again while `meanwhile` goes on, and counts how many met another
