@@ -1,5 +1,7 @@
 //! Judges packets that pods send: verdict, reply, fragment; counts, tells, remembers. The same stages serve TC and `cgroup_skb`.
 
+use core::mem::MaybeUninit;
+
 use egress_common::class;
 use egress_common::dns::PORT;
 use egress_common::endpoint::flag as endpoint_flag;
@@ -13,7 +15,7 @@ use crate::flow::recent;
 use crate::fragment::{self, First};
 use crate::names::Named;
 use crate::report::{self, Told};
-use crate::skb::{Skb, has_ethernet, parse};
+use crate::skb::{Skb, cleared, has_ethernet, parse};
 use crate::{dns, flow, table};
 
 /// What happens to a packet.
@@ -40,14 +42,15 @@ struct Case<'a> {
 /// Judges a packet that the pod sends.
 #[inline(always)]
 pub fn from_pod(skb: Skb, endpoint: &Judged, hook: Hook) -> Verdict {
-    let mut packet = Packet::EMPTY;
-    match parse(skb, hook, &mut packet) {
+    let mut memory = MaybeUninit::uninit();
+    let packet = cleared(&mut memory);
+    match parse(skb, hook, packet) {
         Ok(None) => Verdict::Pass,
         Ok(Some(start)) => {
-            forget(&mut packet, endpoint);
-            Case { skb, endpoint, packet: &packet, hook, start }.judge()
+            forget(packet, endpoint);
+            Case { skb, endpoint, packet, hook, start }.judge()
         }
-        Err(reason) => Case { skb, endpoint, packet: &packet, hook, start: 0 }.drop(reason, Event::NO_RANK, 0),
+        Err(reason) => Case { skb, endpoint, packet, hook, start: 0 }.drop(reason, Event::NO_RANK, 0),
     }
 }
 
@@ -60,18 +63,22 @@ pub fn forget(packet: &mut Packet, endpoint: &Judged) {
     packet.fragment_protocol |= zero;
     packet.icmp_type |= zero;
     packet.flags |= zero;
-    packet.source_port = [packet.source_port[0] | zero, packet.source_port[1] | zero];
-    packet.destination_port = [packet.destination_port[0] | zero, packet.destination_port[1] | zero];
-    let [a, b, c, d] = packet.fragment_id;
-    packet.fragment_id = [a | zero, b | zero, c | zero, d | zero];
-    packet.fragment_units |= u16::from(zero);
+    // As wide as they are read afterwards: a processor waits for narrower stores to reach the cache before it loads what they are parts of.
+    let half = u16::from(zero);
+    let source: u16 = zerocopy::transmute!(packet.source_port);
+    packet.source_port = zerocopy::transmute!(source | half);
+    let destination: u16 = zerocopy::transmute!(packet.destination_port);
+    packet.destination_port = zerocopy::transmute!(destination | half);
+    let id: u32 = zerocopy::transmute!(packet.fragment_id);
+    packet.fragment_id = zerocopy::transmute!(id | u32::from(zero));
+    packet.fragment_units |= half;
 }
 
 impl Case<'_> {
     /// Bytes from the IP header on.
     #[inline(always)]
     fn length(&self) -> u32 {
-        self.skb.length().saturating_sub(self.start)
+        self.skb.length().wrapping_sub(self.start)
     }
 
     #[inline(always)]
@@ -141,7 +148,8 @@ impl Case<'_> {
 
     #[inline(never)]
     fn judge_later_fragment(&self) -> Verdict {
-        let protocol = if self.packet.has(packet::flag::TRANSPORT_HIDDEN) { None } else { Some(self.packet.protocol) };
+        let is_hidden = self.packet.has(packet::flag::TRANSPORT_HIDDEN);
+        let protocol = if is_hidden { table::ANY_PROTOCOL } else { u32::from(self.packet.protocol) };
         let answer = table::ask_any_port(self.endpoint, &self.packet.destination, protocol);
         let decided = match answer.decision() {
             _ if answer.depends() => None,

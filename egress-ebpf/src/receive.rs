@@ -1,5 +1,7 @@
 //! What pods receive: openings of connections from outside, and answers of resolvers. Nothing is judged here.
 
+use core::mem::MaybeUninit;
+
 use egress_common::event::Hook;
 use egress_common::packet::{self, Packet};
 
@@ -7,21 +9,22 @@ use crate::endpoint::Judged;
 use crate::flow::recent;
 use crate::judge::forget;
 use crate::names::Named;
-use crate::skb::{Skb, has_ethernet, parse};
+use crate::skb::{Skb, cleared, has_ethernet, parse};
 use crate::{dns, flow, table};
 
 /// Remembers connections that begin outside, and learns names. Never stops a packet: what reaches a pod is not ours to judge.
 #[inline(always)]
 pub fn to_pod(skb: Skb, endpoint: &Judged, hook: Hook) {
-    let mut packet = Packet::EMPTY;
-    let Ok(Some(start)) = parse(skb, hook, &mut packet) else {
+    let mut memory = MaybeUninit::uninit();
+    let packet = cleared(&mut memory);
+    let Ok(Some(start)) = parse(skb, hook, packet) else {
         return;
     };
-    forget(&mut packet, endpoint);
-    remember_opening(endpoint, &packet);
+    forget(packet, endpoint);
+    remember_opening(endpoint, packet);
     // Last, and with nothing behind it that the verifier would have to follow for every kind of message.
     if has_ethernet(hook) {
-        dns::received(skb, endpoint, &packet, start);
+        dns::received(skb, endpoint, packet, start);
     }
 }
 

@@ -118,6 +118,24 @@ fn plain(skb: Skb, hook: Hook, packet: &mut Packet) -> Option<u32> {
     if has_ethernet(hook) { packet::plain(&skb, packet).map(|start| skb.hidden(start)) } else { None }
 }
 
+/// A packet of which nothing is known yet, all zeros. Word by word, because the compiler would call a function that clears byte by byte, or
+/// copy it from memory.
+#[inline(always)]
+pub fn cleared(memory: &mut MaybeUninit<Packet>) -> &mut Packet {
+    const { assert!(size_of::<Packet>() == 48 && align_of::<Packet>() == 8) };
+    let words: *mut u64 = memory.as_mut_ptr().cast();
+    // SAFETY: within the packet, as was just asserted.
+    let clear = |at| unsafe { words.add(at).write_volatile(0) };
+    clear(0);
+    clear(1);
+    clear(2);
+    clear(3);
+    clear(4);
+    clear(5);
+    // SAFETY: all of its bytes were just written, and zeros are a valid packet.
+    unsafe { memory.assume_init_mut() }
+}
+
 /// Reads the headers. `Ok(None)` is ARP; otherwise the offset of the IP header.
 #[inline(always)]
 pub fn parse(skb: Skb, hook: Hook, packet: &mut Packet) -> Result<Option<u32>, DropReason> {

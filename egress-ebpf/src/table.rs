@@ -153,9 +153,12 @@ pub fn is_internal(endpoint: &Judged, address: &[u8; 16]) -> bool {
     matches!(leaf(endpoint, address).map(Leaf::open), Some(Ok(decision)) if decision.is_internal())
 }
 
-/// What the endpoint's table says of `protocol` at `address` whatever the port; of every protocol if `protocol` is `None`.
+/// No protocol number; for [`ask_any_port`]. Not an `Option`, whose value would be an uninitialized register where it is `None`.
+pub const ANY_PROTOCOL: u32 = 256;
+
+/// What the endpoint's table says of `protocol` at `address` whatever the port; of every protocol if that is [`ANY_PROTOCOL`].
 #[inline(never)]
-pub fn ask_any_port(endpoint: &Judged, address: &[u8; 16], protocol: Option<u8>) -> Answer {
+pub fn ask_any_port(endpoint: &Judged, address: &[u8; 16], protocol: u32) -> Answer {
     let Some(leaf) = leaf(endpoint, address) else { return Answer::NONE };
     // Rules about names may have ports of their own; the first fragment was judged by them.
     if endpoint.info.flags & flag::NAMES != 0 && names::concern(endpoint, address) {
@@ -165,7 +168,7 @@ pub fn ask_any_port(endpoint: &Judged, address: &[u8; 16], protocol: Option<u8>)
         Ok(decision) => return Answer(u64::from(decision.0)),
         Err(base) => base,
     };
-    let Some(protocol) = protocol else {
+    let Ok(protocol) = u8::try_from(protocol) else {
         return Answer::DEPENDS;
     };
     class::search_any_port(&ClassMap(endpoint.table.slot), base, protocol).map_or(Answer::DEPENDS, Answer::of_verdict)
