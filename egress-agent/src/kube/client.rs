@@ -41,6 +41,10 @@ pub(crate) async fn connect(kubeconfig: Option<&Path>) -> Result<Client, Connect
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;
+    if config.cluster_url.scheme_str() == Some("http") {
+        // Without a list the client wants the system's authorities, of which a machine or an image need not have any.
+        config.root_cert.get_or_insert_default();
+    }
     Client::try_from(config).map_err(ConnectError::Credentials)
 }
 
