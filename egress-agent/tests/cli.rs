@@ -3,9 +3,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn agent(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_egress-agent")).args(arguments).output().unwrap()
@@ -209,11 +209,15 @@ fn what_is_killed_while_it_asks_the_kernel_leaves_no_pins() {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let own = format!("egress-try-{}", child.id());
     let cgroups = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(|root| Path::new(root).join(&own));
-    let began = |child: &mut Child| cgroups.iter().any(|path| path.exists()) || child.try_wait().unwrap().is_some();
-    while !began(&mut child) {
+    // As the thread that asks sees it.
+    let threads = Path::new("/proc").join(child.id().to_string()).join("task");
+    let is_pinned = |thread: fs::DirEntry| thread.path().join("root/sys/fs/bpf").join(&own).exists();
+    let is_asking = || fs::read_dir(&threads).is_ok_and(|threads| threads.flatten().any(is_pinned));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_asking() && child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "nothing is pinned");
         thread::sleep(Duration::from_millis(5));
     }
-    thread::sleep(Duration::from_millis(300));
     child.kill().unwrap();
     let output = child.wait_with_output().unwrap();
     if errors(&output).contains("run it as root") {
