@@ -213,7 +213,7 @@ fn what_is_killed_while_it_asks_the_kernel_leaves_no_pins() {
     let threads = Path::new("/proc").join(child.id().to_string()).join("task");
     let is_pinned = |thread: fs::DirEntry| thread.path().join("root/sys/fs/bpf").join(&own).exists();
     let is_asking = || fs::read_dir(&threads).is_ok_and(|threads| threads.flatten().any(is_pinned));
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !is_asking() && child.try_wait().unwrap().is_none() {
         assert!(Instant::now() < deadline, "nothing is pinned");
         thread::sleep(Duration::from_millis(5));
