@@ -167,12 +167,16 @@ fn tcp_header() -> Vec<u8> {
     header
 }
 
-/// Messages to many destinations, ready for `sendmmsg`.
+/// Messages to many destinations.
+///
+/// Small, because what the sender reads on the way is missing in the caches for what is measured: four bytes for each destination, and the
+/// messages of one system call, which are used again and again.
 pub(crate) struct Traffic {
     kind: Kind,
+    destinations: Vec<Ipv4Addr>,
     headers: Vec<libc::mmsghdr>,
-    // What the headers point to.
-    _addresses: Vec<libc::sockaddr_in>,
+    /// What the headers point to, one for each.
+    addresses: Vec<libc::sockaddr_in>,
     _payload: (Box<libc::iovec>, Vec<u8>),
 }
 
@@ -181,16 +185,14 @@ impl Traffic {
     pub(crate) fn new(kind: Kind, destinations: &[Ipv4Addr]) -> Self {
         let mut bytes = kind.payload();
         let mut payload = Box::new(libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() });
-        let mut addresses: Vec<libc::sockaddr_in> = destinations
-            .iter()
-            .map(|address| libc::sockaddr_in {
-                sin_family: libc::sa_family_t::try_from(libc::AF_INET).unwrap_or(0),
-                // A raw socket wants none.
-                sin_port: if kind == Kind::Udp { PORT.to_be() } else { 0 },
-                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.octets()) },
-                sin_zero: [0; 8],
-            })
-            .collect();
+        let nowhere = libc::sockaddr_in {
+            sin_family: libc::sa_family_t::try_from(libc::AF_INET).unwrap_or(0),
+            // A raw socket wants none.
+            sin_port: if kind == Kind::Udp { PORT.to_be() } else { 0 },
+            sin_addr: libc::in_addr { s_addr: 0 },
+            sin_zero: [0; 8],
+        };
+        let mut addresses = vec![nowhere; BATCH];
         let header = |address: &mut libc::sockaddr_in| {
             // SAFETY: all-zero bytes are a valid message header.
             let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
@@ -201,24 +203,26 @@ impl Traffic {
             header
         };
         let headers = addresses.iter_mut().map(header).collect();
-        Self { kind, headers, _addresses: addresses, _payload: (payload, bytes) }
+        Self { kind, destinations: destinations.to_vec(), headers, addresses, _payload: (payload, bytes) }
     }
 
     /// Sends at least `count` messages, starting at message `from`; nanoseconds per message, and where it stopped.
     pub(crate) fn send(&mut self, lab: &Lab, from: usize, count: usize) -> anyhow::Result<(f64, usize)> {
-        let (mut next, mut sent) = (from % self.headers.len(), 0);
+        let (mut next, mut sent) = (from % self.destinations.len(), 0);
         let socket = if self.kind == Kind::Udp { lab.udp.as_raw_fd() } else { lab.tcp.as_raw_fd() };
         let started = thread_time()?;
         while sent < count {
-            let messages = &mut self.headers[next..];
-            let batch = messages.len().min(BATCH);
+            let destinations = &self.destinations[next..];
+            for (address, destination) in self.addresses.iter_mut().zip(destinations) {
+                address.sin_addr.s_addr = u32::from_ne_bytes(destination.octets());
+            }
+            let batch = libc::c_uint::try_from(destinations.len().min(BATCH)).unwrap_or(1);
             // SAFETY: the headers and all that they point to live in `self`; the kernel writes the lengths in them.
-            let result =
-                unsafe { libc::sendmmsg(socket, messages.as_mut_ptr(), libc::c_uint::try_from(batch).unwrap_or(1), 0) };
+            let result = unsafe { libc::sendmmsg(socket, self.headers.as_mut_ptr(), batch, 0) };
             let done = usize::try_from(result).map_err(|_| io::Error::last_os_error()).context("sendmmsg")?;
             anyhow::ensure!(done > 0, "sendmmsg sent nothing");
             sent += done;
-            next = (next + done) % self.headers.len();
+            next = (next + done) % self.destinations.len();
         }
         let nanoseconds = thread_time()? - started;
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
