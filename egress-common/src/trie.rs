@@ -1,8 +1,9 @@
 //! The array trie: longest prefix of an address → [`Leaf`], in an array of 32-byte units. Same answers as the kernel's LPM trie.
 //!
-//! A table's root is a page of 512 entries for the first 9 bits. An entry is a leaf, another page for the next 9 bits, or a node. A node is
-//! a step of 6 bits (two bitmaps: which of the 64 slots have a child, and where a run of equal leaves begins) or a skip over up to 63
-//! bits that everything below has in common. The children of a node lie side by side, its leaves behind them unless three are enough.
+//! A table's root is a page of 512 entries for the first 9 bits. An entry is a leaf, a node, or a fan: eight entries more for the next 3
+//! bits, where so many prefixes follow that nodes are fullest behind 12 bits. A node is a step of 6 bits (two bitmaps: which of the 64
+//! slots have a child, and where a run of equal leaves begins) or a skip over up to 63 bits that everything below has in common. The
+//! children of a node lie side by side, its leaves behind them unless three are enough.
 //! Written by the agent (`egress-policy`'s `trie`) into units that nobody can reach yet; read by the kernel and by tests with this code.
 //! Invariant: what a published root leads to never changes while it is published.
 
@@ -19,6 +20,8 @@ use crate::table::Leaf;
 pub const PAGE_BITS: u32 = 9;
 /// Units of a page, eight entries each.
 pub const PAGE_UNITS: u32 = 64;
+/// Bits that a fan decides by: it is one unit.
+pub const FAN_BITS: u32 = 3;
 /// Bits that a node decides by.
 pub const NODE_BITS: u32 = 6;
 /// Most bits that a skip goes over.
@@ -33,7 +36,7 @@ pub const CHUNK_UNITS: u32 = 4096;
 /// The root of no trie: whoever walks from here finds nothing.
 pub const NOWHERE: u32 = MAX_UNITS;
 
-/// 32 bytes of a trie: a node, or eight words of a page or of leaves.
+/// 32 bytes of a trie: a node, a fan, or eight words of a page or of leaves.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct Unit {
@@ -50,13 +53,13 @@ pub struct Unit {
 const _: () = assert!(size_of::<Unit>() == 32);
 
 impl Unit {
-    /// Eight words of a page or of leaves.
+    /// Eight words of a page, a fan, or of leaves.
     #[inline]
     pub const fn of_words(words: [u32; 8]) -> Self {
         zerocopy::transmute!(words)
     }
 
-    /// One of the eight words of a page or of leaves.
+    /// One of the eight words of a page, a fan, or of leaves.
     #[inline(always)]
     pub fn word(&self, index: u32) -> u32 {
         let words: &[u32; 8] = zerocopy::transmute_ref!(self);
@@ -87,7 +90,7 @@ impl Base {
     }
 }
 
-/// An entry of a page: bit 31, or neither bit 31 nor bit 30: a [`Leaf`]; otherwise the index of a page (bit 29 set) or a node. Class
+/// An entry of a page or a fan: bit 31, or neither bit 31 nor bit 30: a [`Leaf`]; otherwise the index of a fan (bit 29 set) or a node. Class
 /// indexes stay below 2^30: see `abi::capacity::TABLE_CLASS_ENTRIES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry(pub u32);
@@ -95,7 +98,7 @@ pub struct Entry(pub u32);
 impl Entry {
     const INLINE: u32 = 1 << 31;
     const POINTER: u32 = 1 << 30;
-    const PAGE: u32 = 1 << 29;
+    const FAN: u32 = 1 << 29;
 
     /// The entry of a leaf.
     #[inline]
@@ -109,10 +112,10 @@ impl Entry {
         Self(Self::POINTER | index & (MAX_UNITS - 1))
     }
 
-    /// The entry of the page at `index`.
+    /// The entry of the fan at `index`.
     #[inline]
-    pub const fn page(index: u32) -> Self {
-        Self(Self::POINTER | Self::PAGE | index & (MAX_UNITS - 1))
+    pub const fn fan(index: u32) -> Self {
+        Self(Self::POINTER | Self::FAN | index & (MAX_UNITS - 1))
     }
 
     /// The leaf, if it is one.
@@ -121,16 +124,16 @@ impl Entry {
         if self.0 & Self::INLINE != 0 || self.0 & Self::POINTER == 0 { Some(Leaf(self.0)) } else { None }
     }
 
-    /// Whether it leads to a page, given that it is no leaf.
+    /// Whether it leads to a fan, given that it is no leaf.
     #[inline(always)]
-    pub const fn is_page(self) -> bool {
-        self.0 & Self::PAGE != 0
+    pub const fn is_fan(self) -> bool {
+        self.0 & Self::FAN != 0
     }
 
     /// Where it leads to, given that it is no leaf.
     #[inline(always)]
     pub const fn index(self) -> u32 {
-        self.0 & (Self::PAGE - 1)
+        self.0 & (Self::FAN - 1)
     }
 }
 
@@ -183,14 +186,14 @@ impl Rest {
     }
 }
 
-/// Goes over the root, the page behind it if there is one, and at most `nodes` nodes.
+/// Goes over the root, the fan behind it if there is one, and at most `nodes` nodes.
 ///
 /// A loop, which the build does not unroll, and one count of bits for both ways: less code to load, to verify and to keep in caches.
 #[inline(always)]
 fn walk<U: Units + ?Sized>(units: &U, root: u32, rest: Rest, nodes: u32) -> Option<Leaf> {
-    let (mut entry, mut rest) = turn(units, root, rest)?;
-    if entry.as_leaf().is_none() && entry.is_page() {
-        (entry, rest) = turn(units, entry.index(), rest)?;
+    let (mut entry, mut rest) = turn(units, root, rest, PAGE_BITS)?;
+    if entry.as_leaf().is_none() && entry.is_fan() {
+        (entry, rest) = turn(units, entry.index(), rest, FAN_BITS)?;
     }
     if let Some(leaf) = entry.as_leaf() {
         return Some(leaf);
@@ -239,11 +242,11 @@ fn leaf_of<U: Units + ?Sized>(units: &U, unit: &Unit, run: u32) -> Option<Leaf> 
     Some(Leaf(leaves.word(run)))
 }
 
-/// Reads the entry of a page.
+/// Reads the entry of a page or a fan, which decides by `bits`.
 #[inline(always)]
-fn turn<U: Units + ?Sized>(units: &U, page: u32, rest: Rest) -> Option<(Entry, Rest)> {
-    #[expect(clippy::cast_possible_truncation, reason = "nine bits")]
-    let slot = rest.first(PAGE_BITS) as u32;
-    let unit = units.unit(page + (slot >> 3))?;
-    Some((Entry(unit.word(slot)), rest.behind(PAGE_BITS)))
+fn turn<U: Units + ?Sized>(units: &U, first: u32, rest: Rest, bits: u32) -> Option<(Entry, Rest)> {
+    #[expect(clippy::cast_possible_truncation, reason = "nine bits at most")]
+    let slot = rest.first(bits) as u32;
+    let unit = units.unit(first + (slot >> 3))?;
+    Some((Entry(unit.word(slot)), rest.behind(bits)))
 }

@@ -14,8 +14,8 @@ use super::Store;
 
 /// Longest block: 64 children, or 63 and the leaves of a node beside them.
 const LONGEST: usize = 72;
-/// [`Block::nodes`] of a page.
-const PAGE: u8 = u8::MAX;
+/// [`Block::nodes`] of a page and of a fan, whose words are entries.
+const ENTRIES: u8 = u8::MAX;
 /// Deepest way from a root, in blocks.
 const DEEPEST: u32 = 24;
 
@@ -23,6 +23,7 @@ const DEEPEST: u32 = 24;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reference {
     Page(u32),
+    Fan(u32),
     /// First unit, number of nodes, and of units with leaves behind them.
     Nodes(u32, u8, u8),
 }
@@ -82,7 +83,7 @@ impl Blocks {
     /// A block with this content, of which the first `nodes` units are nodes; all of it is entries if that is `None`. Takes over the
     /// caller's hold on what the content leads to, and returns a hold on the block. `None`: no room.
     pub(super) fn intern<S: Store>(&mut self, store: &mut S, units: &[Unit], nodes: Option<u8>) -> Option<u32> {
-        let nodes = nodes.unwrap_or(PAGE);
+        let nodes = nodes.unwrap_or(ENTRIES);
         let hash = self.hasher.hash_one((nodes, units));
         let same = |start: &u32| self.shape(*start) == (units.len(), nodes) && equal(store, *start, units);
         if let Some(start) = self.index.find(hash, same).copied() {
@@ -104,7 +105,7 @@ impl Blocks {
 
     /// Holds a block in use once more.
     pub(super) fn retain(&mut self, reference: Reference) {
-        let (Reference::Page(start) | Reference::Nodes(start, _, _)) = reference;
+        let (Reference::Page(start) | Reference::Fan(start) | Reference::Nodes(start, _, _)) = reference;
         if let Some(block) = at(&mut self.starts, start) {
             block.references += 1;
         }
@@ -112,7 +113,7 @@ impl Blocks {
 
     /// Lets go of a block once; frees it, and lets go of what it leads to, if nobody else holds it.
     pub(super) fn release<S: Store>(&mut self, store: &S, reference: Reference) {
-        let (Reference::Page(start) | Reference::Nodes(start, _, _)) = reference;
+        let (Reference::Page(start) | Reference::Fan(start) | Reference::Nodes(start, _, _)) = reference;
         let Some(block) = at(&mut self.starts, start).filter(|block| block.references > 0) else { return };
         block.references -= 1;
         if block.references > 0 {
@@ -140,7 +141,8 @@ impl Blocks {
     /// Takes note of a block that is there, and of what it leads to. `None` if it makes no sense.
     pub(super) fn hold<S: Store>(&mut self, store: &S, reference: Reference, depth: u32) -> Option<()> {
         let (start, length, nodes) = match reference {
-            Reference::Page(start) => (start, u8::try_from(PAGE_UNITS).ok()?, PAGE),
+            Reference::Page(start) => (start, u8::try_from(PAGE_UNITS).ok()?, ENTRIES),
+            Reference::Fan(start) => (start, 1, ENTRIES),
             Reference::Nodes(start, nodes, leaves) => (start, nodes + leaves, nodes),
         };
         let end = start.checked_add(u32::from(length))?;
@@ -301,7 +303,7 @@ fn equal<S: Store>(store: &S, start: u32, units: &[Unit]) -> bool {
 
 /// What a block leads to.
 fn references(units: &[Unit], nodes: u8) -> Vec<Reference> {
-    if nodes == PAGE {
+    if nodes == ENTRIES {
         return units.iter().flat_map(|unit| (0..8).filter_map(|word| of_entry(Entry(unit.word(word))))).collect();
     }
     units.iter().take(usize::from(nodes)).filter_map(of_node).collect()
@@ -310,7 +312,7 @@ fn references(units: &[Unit], nodes: u8) -> Vec<Reference> {
 pub(super) fn of_entry(entry: Entry) -> Option<Reference> {
     match entry.as_leaf() {
         Some(_) => None,
-        None if entry.is_page() => Some(Reference::Page(entry.index())),
+        None if entry.is_fan() => Some(Reference::Fan(entry.index())),
         None => Some(Reference::Nodes(entry.index(), 1, 0)),
     }
 }

@@ -1,18 +1,17 @@
 //! From sorted prefixes to pages and nodes, from the leaves up. What a trie looks like depends only on its prefixes.
 
 use egress_common::table::Leaf;
-use egress_common::trie::{Base, Entry, NODE_BITS, OWN_LEAVES, PAGE_BITS, SKIP_BITS, Unit};
+use egress_common::trie::{Base, Entry, FAN_BITS, NODE_BITS, OWN_LEAVES, PAGE_BITS, SKIP_BITS, Unit};
 
 use super::blocks::{Blocks, of_entry};
 use super::changed::Changed;
 use super::{Item, Store};
 
-/// Prefixes in an entry of the root from which on it has a page of its own: 2 KiB are then 16 bytes for each.
-const PAGE_ITEMS: usize = 128;
+/// Prefixes in an entry of the root from which on it has a fan: with fewer, most slots of a node behind 12 bits would be empty, with more,
+/// most children of one behind 9 bits would be nodes themselves.
+const FAN_ITEMS: usize = 128;
 /// Slots of a node.
 const SLOTS: u32 = 1 << NODE_BITS;
-/// Slots of a page.
-const ENTRIES: u32 = 1 << PAGE_BITS;
 
 /// A trie that is there already, and where another one differs from it.
 pub(super) struct Like {
@@ -24,7 +23,7 @@ pub(super) struct Like {
 pub(super) fn build<S: Store>(blocks: &mut Blocks, store: &mut S, items: &[Item], like: Option<&Like>) -> Option<u32> {
     let mut builder = Builder { blocks, store, changed: like.map(|like| &like.changed) };
     let (all, rest) = items.split_first().filter(|(first, _)| first.length == 0)?;
-    builder.page(rest, 0, Leaf(all.leaf), like.map(|like| like.root), true)
+    builder.entries(rest, (0, PAGE_BITS), Leaf(all.leaf), like.map(|like| like.root))
 }
 
 /// A part of a trie.
@@ -42,21 +41,27 @@ struct Builder<'a, S> {
 }
 
 impl<S: Store> Builder<'_, S> {
-    /// The page of `items`, which are longer than `position` and agree up to there; `around` holds where none of them does. `like`: the
-    /// page of the other trie in this place.
-    fn page(&mut self, items: &[Item], position: u32, around: Leaf, like: Option<u32>, is_root: bool) -> Option<u32> {
-        let mut entries = vec![Entry::leaf(around); usize::try_from(ENTRIES).ok()?];
-        for group in Groups::of(items, position, PAGE_BITS) {
+    /// The page of `items`, or the fan, which decides by `stride` bits: they are longer than `position` and agree up to there, and `around`
+    /// holds where none of them does. `like`: that of the other trie in this place.
+    fn entries(
+        &mut self,
+        items: &[Item],
+        (position, stride): (u32, u32),
+        around: Leaf,
+        like: Option<u32>,
+    ) -> Option<u32> {
+        let mut entries = vec![Entry::leaf(around); 1 << stride];
+        for group in Groups::of(items, position, stride) {
             for item in group.short {
-                fill(&mut entries, item, position, PAGE_BITS, Entry::leaf(Leaf(item.leaf)));
+                fill(&mut entries, item, position, stride, Entry::leaf(Leaf(item.leaf)));
             }
             let Some(entry) = entries.get_mut(group.slot) else { continue };
             if group.long.is_empty() {
                 continue;
             }
             let inherited = entry.as_leaf().unwrap_or(around);
-            let below = position + PAGE_BITS;
-            let known = like.and_then(|page| self.entry(page, group.slot));
+            let below = position + stride;
+            let known = like.and_then(|first| self.entry(first, group.slot));
             if let Some(known) = known.filter(|_| !self.is_changed(group.long, below)) {
                 if let Some(reference) = of_entry(known) {
                     self.blocks.retain(reference);
@@ -64,9 +69,9 @@ impl<S: Store> Builder<'_, S> {
                 *entry = known;
                 continue;
             }
-            *entry = if is_root && group.long.len() >= PAGE_ITEMS {
-                let like = known.filter(|known| known.as_leaf().is_none() && known.is_page()).map(Entry::index);
-                Entry::page(self.page(group.long, below, inherited, like, false)?)
+            *entry = if stride == PAGE_BITS && group.long.len() >= FAN_ITEMS {
+                let like = known.filter(|known| known.as_leaf().is_none() && known.is_fan()).map(Entry::index);
+                Entry::fan(self.entries(group.long, (below, FAN_BITS), inherited, like)?)
             } else {
                 match self.part(group.long, below, inherited)? {
                     Part::Leaf(leaf) => Entry::leaf(leaf),
@@ -79,10 +84,10 @@ impl<S: Store> Builder<'_, S> {
         self.blocks.intern(self.store, &units, None)
     }
 
-    /// An entry of a page that is there.
-    fn entry(&self, page: u32, slot: usize) -> Option<Entry> {
+    /// An entry of a page or a fan that is there.
+    fn entry(&self, first: u32, slot: usize) -> Option<Entry> {
         let slot = u32::try_from(slot).ok()?;
-        Some(Entry(self.store.unit(page.checked_add(slot >> 3)?)?.word(slot)))
+        Some(Entry(self.store.unit(first.checked_add(slot >> 3)?)?.word(slot)))
     }
 
     /// Whether anything differs among the addresses that agree with `items` up to `position`, be it of them or of what is around them.

@@ -154,7 +154,7 @@ impl<S: Store> Pool<S> {
     }
 
     /// [`insert`](Self::insert) of the next version of a table that is in the pool: at `root`, from which it differs where `changed`
-    /// says. Gives the same trie; only the pages and nodes on the way to what differs are built.
+    /// says. Gives the same trie; only the page and what leads to a difference are built.
     pub fn insert_like(&mut self, items: &[Item], root: u32, changed: Changed) -> Result<u32, Full> {
         let like = self.roots.contains_key(&root).then_some(Like { root, changed });
         self.store_items(items, like.as_ref())

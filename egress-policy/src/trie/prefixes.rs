@@ -4,19 +4,19 @@
 //! (Draves, King, Venkatachary, Zill: "Constructing Optimal IP Routing Tables", INFOCOM 1999.)
 
 use egress_common::table::Leaf;
-use egress_common::trie::{Base, Entry, NODE_BITS, PAGE_BITS, PAGE_UNITS, Unit, Units};
+use egress_common::trie::{Base, Entry, FAN_BITS, NODE_BITS, PAGE_BITS, Unit, Units};
 
 use super::{Damaged, Item};
 
 /// Choices that are kept for a part of the address space; more only cost a prefix here and there.
 const CHOICES: usize = 64;
-/// Deepest way from a root, in nodes and pages.
+/// Deepest way from a root, in nodes.
 const DEEPEST: u32 = 24;
 
 /// The prefixes of the trie at `root`, sorted, of addresses of `bits` bits.
 pub fn prefixes<U: Units + ?Sized>(units: &U, root: u32, bits: u8) -> Result<Vec<Item>, Damaged> {
     let mut reader = Reader { units, regions: Vec::new(), bits: u32::from(bits) };
-    reader.page(root, 0, 0, 0).ok_or(Damaged { root })?;
+    reader.entries((root, PAGE_BITS), 0, 0).ok_or(Damaged { root })?;
     reader.regions.sort_unstable();
     let mut fewest = Fewest { regions: &reader.regions, parts: Vec::new(), items: Vec::new() };
     let top = fewest.part(0..reader.regions.len(), 0).ok_or(Damaged { root })?;
@@ -33,15 +33,18 @@ struct Reader<'u, U: ?Sized> {
 }
 
 impl<U: Units + ?Sized> Reader<'_, U> {
-    fn page(&mut self, page: u32, bits: u128, position: u32, depth: u32) -> Option<()> {
-        let below = position + PAGE_BITS;
-        for slot in 0..PAGE_UNITS * 8 {
-            let entry = Entry(self.units.unit(page.checked_add(slot >> 3)?)?.word(slot));
+    /// Reads the page or the fan whose first unit and bits these are.
+    fn entries(&mut self, (first, stride): (u32, u32), bits: u128, position: u32) -> Option<()> {
+        let below = position + stride;
+        for slot in 0..1_u32 << stride {
+            let entry = Entry(self.units.unit(first.checked_add(slot >> 3)?)?.word(slot));
             let bits = bits | place(slot.into(), below);
             match entry.as_leaf() {
                 Some(leaf) => self.region(bits, below, leaf),
-                None if entry.is_page() && depth < DEEPEST => self.page(entry.index(), bits, below, depth + 1)?,
-                None => self.node(entry.index(), bits, below, depth + 1)?,
+                // Behind a fan there are nodes and leaves only.
+                None if entry.is_fan() && stride == FAN_BITS => return None,
+                None if entry.is_fan() => self.entries((entry.index(), FAN_BITS), bits, below)?,
+                None => self.node(entry.index(), bits, below, 1)?,
             }
         }
         Some(())
