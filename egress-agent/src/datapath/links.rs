@@ -6,12 +6,15 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
 use aya::programs::{
-    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, LinkOrder, SchedClassifier, TcAttachType,
+    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, LinkOrder, ProgramError, SchedClassifier,
+    TcAttachType,
 };
+use aya::sys::SyscallError;
 use aya::util::KernelVersion;
 
 use super::error::DatapathError;
@@ -25,6 +28,10 @@ const CLSACT_PRIORITY: u16 = 1;
 /// No flags: a cgroup link always stands beside others (`cgroup_bpf_link_attach`, kernel/bpf/cgroup.c).
 const LINK_MODE: CgroupAttachMode = CgroupAttachMode::Single;
 const CLSACT_HANDLE: TcHandle = TcHandle::new(0, 0xe9e5);
+/// Within this a link that was let go of is gone: a grace period and a work queue, tens of milliseconds unless the machine is very busy.
+const LET_GO: Duration = Duration::from_secs(2);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Attaches the socket hooks at the cgroup root, or lets their links run this agent's programs.
 pub(super) fn attach_sockets(pins: &Pins, programs: &mut Programs, root: &Path) -> Result<(), DatapathError> {
@@ -79,11 +86,28 @@ fn attach_tcx(
     if adopt(path, program.fd().map_err(&failed)?.as_fd(), u64::from(interface.index), true)? {
         return Ok(());
     }
-    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let id = program.attach_with_options(&interface.name, direction, options).map_err(&failed)?;
+    let mut attach =
+        || program.attach_with_options(&interface.name, direction, TcAttachOptions::TcxOrder(LinkOrder::first()));
+    let id = once_free(&mut attach).map_err(&failed)?;
     let link: FdLink = program.take_link(id).map_err(&failed)?.try_into().map_err(|_| DatapathError::Missing(name))?;
     link.pin(path)?;
     Ok(())
+}
+
+/// Attaches, waiting for a link that was let go of: the kernel drops what a pin held after a grace period, and until then has no place for the
+/// same program (`bpf_free_inode`, kernel/bpf/inode.c; `bpf_mprog_attach`, kernel/bpf/mprog.c).
+fn once_free<T>(attach: &mut dyn FnMut() -> Result<T, ProgramError>) -> Result<T, ProgramError> {
+    let started = Instant::now();
+    loop {
+        match attach() {
+            Err(ProgramError::SyscallError(SyscallError { io_error, .. }))
+                if io_error.kind() == io::ErrorKind::AlreadyExists && started.elapsed() < LET_GO =>
+            {
+                std::thread::sleep(PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 fn attach_clsact(

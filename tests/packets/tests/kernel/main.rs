@@ -9,6 +9,7 @@ mod capacity;
 mod extensions;
 mod fragments;
 mod fuzz;
+mod interfaces;
 mod limiter;
 mod names;
 mod options;

@@ -15,7 +15,8 @@ use crate::sides::{DEFAULT, DENY_ALL, POLICY, SIDES, Side};
 /// An interface whose place is that of the loopback.
 const TWIN: u32 = 1 + capacity::INTERFACES;
 
-fn endpoint(name: &str, interface: &str, index: u32, text: &str) -> DesiredEndpoint {
+/// An endpoint that is known by an interface, under the policy of `text`.
+pub(crate) fn endpoint(name: &str, interface: &str, index: u32, text: &str) -> DesiredEndpoint {
     let policies = Policies::compile(
         [text],
         &PodIdentity { namespace: "default".to_owned(), ..PodIdentity::default() },
