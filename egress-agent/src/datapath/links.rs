@@ -28,7 +28,7 @@ const CLSACT_PRIORITY: u16 = 1;
 /// No flags: a cgroup link always stands beside others (`cgroup_bpf_link_attach`, kernel/bpf/cgroup.c).
 const LINK_MODE: CgroupAttachMode = CgroupAttachMode::Single;
 const CLSACT_HANDLE: TcHandle = TcHandle::new(0, 0xe9e5);
-/// Within this a link that was let go of is gone: a grace period and a work queue, tens of milliseconds unless the machine is very busy.
+/// Within this a link that was let go of is gone: tens of milliseconds, unless the machine is very busy.
 const LET_GO: Duration = Duration::from_secs(2);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -94,8 +94,9 @@ fn attach_tcx(
     Ok(())
 }
 
-/// Attaches, waiting for a link that was let go of: the kernel drops what a pin held after a grace period, and until then has no place for the
-/// same program (`bpf_free_inode`, kernel/bpf/inode.c; `bpf_mprog_attach`, kernel/bpf/mprog.c).
+/// Attaches, waiting for a link that was let go of, which has no place for the same program beside it (`bpf_mprog_attach`,
+/// kernel/bpf/mprog.c). It may outlive its pin: kernels before October 2025 drop what a pin held after a grace period only (`bpf_free_inode`,
+/// kernel/bpf/inode.c), and a process that is just being forked has copies of our descriptors.
 fn once_free<T>(attach: &mut dyn FnMut() -> Result<T, ProgramError>) -> Result<T, ProgramError> {
     let started = Instant::now();
     loop {
