@@ -159,7 +159,11 @@ impl Blocks {
         }
         let hash = self.hasher.hash_one((nodes, units.as_slice()));
         self.register(store, start, Block { references: 1, units: length, nodes }, hash);
-        references(&units, nodes).into_iter().try_for_each(|reference| self.hold(store, reference, depth + 1))
+        let is_fan = matches!(reference, Reference::Fan(_));
+        references(&units, nodes).into_iter().try_for_each(|below| {
+            // Who walks looks for one fan only.
+            if is_fan && matches!(below, Reference::Fan(_)) { None } else { self.hold(store, below, depth + 1) }
+        })
     }
 
     /// After [`hold`](Self::hold): what lies between the blocks of a chunk is free.

@@ -250,6 +250,20 @@ fn prefixes_of_every_length_around_in_and_behind_a_fan() {
 }
 
 #[test]
+fn a_fan_that_leads_to_a_fan_is_damaged() {
+    let words = |entry: Entry| Unit::of_words([entry.0; 8]);
+    let leaf = words(Entry::leaf(Leaf(1 << 31)));
+    // A root of one fan, and behind it the leaf, or a fan that has it.
+    for (first, is_whole) in [(leaf, true), (words(Entry::fan(PAGE_UNITS + 1)), false)] {
+        let mut units = vec![words(Entry::fan(PAGE_UNITS)); usize::try_from(PAGE_UNITS).expect("small")];
+        units.extend([first, leaf]);
+        let mut pool = Pool::new(Fixed(units));
+        assert_eq!(pool.adopt(&[0]).is_empty(), is_whole);
+        assert_eq!(prefixes(pool.store(), 0, 32).is_ok(), is_whole);
+    }
+}
+
+#[test]
 fn every_length_nested_in_the_one_before() {
     for family in FAMILIES {
         for bits in [0, u128::MAX, 0xaaaa_5555_aaaa_5555_aaaa_5555_aaaa_5555] {
