@@ -1,9 +1,10 @@
 //! The array trie: longest prefix of an address → [`Leaf`], in an array of 32-byte units. Same answers as the kernel's LPM trie.
 //!
 //! A table's root is a page of 512 entries for the first 9 bits. An entry is a leaf, a node, or a fan: eight entries more for the next 3
-//! bits, where so many prefixes follow that nodes are fullest behind 12 bits. A node is a step of 6 bits (two bitmaps: which of the 64
-//! slots have a child, and where a run of equal leaves begins) or a skip over up to 63 bits that everything below has in common. The
-//! children of a node lie side by side, its leaves behind them unless three are enough.
+//! bits, where so many prefixes follow that nodes are fullest behind 12 bits. A node is a step of 6 bits (two bitmaps say which of its 64
+//! slots lead to a node, which to a twig, and where a run of equal leaves begins) or a skip over up to 63 bits that everything below has
+//! in common. A twig is half a unit: one prefix, and what holds beside it. What belongs to a node lies side by side: the nodes that it leads
+//! to, its twigs, and its leaves unless three are enough.
 //! Written by the agent (`egress-policy`'s `trie`) into units that nobody can reach yet; read by the kernel and by tests with this code.
 //! Invariant: what a published root leads to never changes while it is published.
 
@@ -36,14 +37,14 @@ pub const CHUNK_UNITS: u32 = 4096;
 /// The root of no trie: whoever walks from here finds nothing.
 pub const NOWHERE: u32 = MAX_UNITS;
 
-/// 32 bytes of a trie: a node, a fan, or eight words of a page or of leaves.
+/// 32 bytes of a trie: a node, a fan, two twigs, or eight words of a page or of leaves.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct Unit {
-    /// Node: bit `s` set: slot `s` has a child. Skip: the common bits, from the top.
+    /// Node: bit `s` set: slot `s` leads to a node, or to a twig if its bit in `runs` is set too. Skip: the common bits, from the top.
     pub children: u64,
-    /// Node: bit `s` set: slot `s` has no child, and its leaf is not that of the slot without a child before it. Skip: how many bits, 1 to
-    /// [`SKIP_BITS`].
+    /// Node: bit `s` set, and that of `children` not: slot `s` has a leaf, another one than the last slot with a leaf before it. Skip: how
+    /// many bits, 1 to [`SKIP_BITS`].
     pub runs: u64,
     /// [`Base`] bits.
     pub base: u32,
@@ -65,19 +66,89 @@ impl Unit {
         let words: &[u32; 8] = zerocopy::transmute_ref!(self);
         words.get((index & 7) as usize).copied().unwrap_or_default()
     }
+
+    /// Two twigs.
+    #[inline]
+    pub const fn of_twigs(twigs: [Twig; 2]) -> Self {
+        zerocopy::transmute!(twigs)
+    }
+
+    /// One of two twigs.
+    #[inline(always)]
+    pub fn twig(&self, index: u32) -> Twig {
+        let [first, second]: &[Twig; 2] = zerocopy::transmute_ref!(self);
+        if index & 1 == 0 { *first } else { *second }
+    }
+
+    /// Slots of a node that lead to nodes.
+    #[inline(always)]
+    pub const fn nodes(&self) -> u64 {
+        self.children & !self.runs
+    }
+
+    /// Slots of a node that lead to twigs.
+    #[inline(always)]
+    pub const fn twigs(&self) -> u64 {
+        self.children & self.runs
+    }
+
+    /// Units that the twigs of a node take, two in each.
+    #[inline(always)]
+    pub const fn twig_units(&self) -> u32 {
+        self.twigs().count_ones().div_ceil(2)
+    }
 }
 
-/// What stands behind a node.
+/// One prefix and nothing else below a slot of a node: 16 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Twig {
+    /// The bits of the prefix behind the slot, from the top, 1 to [`SKIP_BITS`] of them; then a one, then zeros.
+    pub path: u64,
+    /// The leaf where the bits differ.
+    pub elsewhere: u32,
+    /// The leaf where they do not.
+    pub here: u32,
+}
+const _: () = assert!(size_of::<[Twig; 2]>() == size_of::<Unit>());
+
+impl Twig {
+    /// The twig whose prefix is the first `bits` of `path`, which has no others.
+    #[inline]
+    pub const fn new(path: u64, bits: u32, elsewhere: Leaf, here: Leaf) -> Self {
+        Self { path: path | 1 << (SKIP_BITS - bits & SKIP_BITS), elsewhere: elsewhere.0, here: here.0 }
+    }
+
+    /// How many bits its prefix has, and they themselves, from the top. `None` if it makes no sense.
+    #[inline]
+    pub const fn prefix(self) -> Option<(u32, u64)> {
+        match self.path.trailing_zeros() {
+            zeros @ 0..SKIP_BITS => Some((SKIP_BITS - zeros, self.path & (self.path - 1))),
+            _ => None,
+        }
+    }
+
+    /// The leaf of an address that goes on with `rest`.
+    #[inline(always)]
+    pub const fn leaf(self, rest: u64) -> Leaf {
+        // All from the last one on, which is not of the prefix.
+        let behind = self.path ^ self.path.wrapping_sub(1);
+        Leaf(if (self.path ^ rest) & !behind == 0 { self.here } else { self.elsewhere })
+    }
+}
+
+/// What belongs to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Base(pub u32);
 
 impl Base {
-    /// Node: its leaves stand behind its children. Skip: the leaf is all.
+    /// Node: its leaves stand behind its twigs. Skip: the leaf is all.
     pub const OUTSIDE: u32 = 1 << 31;
     /// The unit is a skip.
     pub const SKIP: u32 = 1 << 30;
 
-    /// Index of the first child.
+    /// Node: index of its first twig, or of its leaves if it has none; the nodes that it leads to end before it. So one count of bits leads to
+    /// either. Skip: index of the node behind it.
     #[inline(always)]
     pub const fn index(self) -> u32 {
         self.0 & (MAX_UNITS - 1)
@@ -215,13 +286,16 @@ fn walk<U: Units + ?Sized>(units: &U, root: u32, rest: Rest, nodes: u32) -> Opti
             continue;
         }
         let slot = 1_u64 << rest.first(NODE_BITS);
-        let is_child = unit.children & slot != 0;
-        let before = if is_child { unit.children & (slot - 1) } else { unit.runs & (slot | (slot - 1)) };
-        let count = before.count_ones();
-        if !is_child {
-            return leaf_of(units, unit, count.wrapping_sub(1));
+        let (below, here) = (slot - 1, rest.behind(NODE_BITS));
+        if unit.children & slot == 0 {
+            let run = (unit.runs & !unit.children & (slot | below)).count_ones();
+            return leaf_of(units, unit, run.wrapping_sub(1));
         }
-        (index, rest) = (base.index() + count, rest.behind(NODE_BITS));
+        if unit.runs & slot != 0 {
+            let twig = (unit.twigs() & below).count_ones();
+            return Some(units.unit(base.index() + (twig >> 1))?.twig(twig).leaf(here.high));
+        }
+        (index, rest) = (base.index().wrapping_sub((unit.nodes() & !below).count_ones()), here);
     }
     None
 }
@@ -238,7 +312,7 @@ fn leaf_of<U: Units + ?Sized>(units: &U, unit: &Unit, run: u32) -> Option<Leaf> 
             _ => third,
         }));
     }
-    let leaves = units.unit(base.index() + unit.children.count_ones() + (run >> 3))?;
+    let leaves = units.unit(base.index() + unit.twig_units() + (run >> 3))?;
     Some(Leaf(leaves.word(run)))
 }
 

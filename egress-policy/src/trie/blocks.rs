@@ -24,7 +24,7 @@ const DEEPEST: u32 = 24;
 pub(super) enum Reference {
     Page(u32),
     Fan(u32),
-    /// First unit, number of nodes, and of units with leaves behind them.
+    /// First unit, number of nodes, and of units with twigs and leaves behind them.
     Nodes(u32, u8, u8),
 }
 
@@ -143,7 +143,7 @@ impl Blocks {
         let (start, length, nodes) = match reference {
             Reference::Page(start) => (start, u8::try_from(PAGE_UNITS).ok()?, ENTRIES),
             Reference::Fan(start) => (start, 1, ENTRIES),
-            Reference::Nodes(start, nodes, leaves) => (start, nodes + leaves, nodes),
+            Reference::Nodes(start, nodes, behind) => (start, nodes + behind, nodes),
         };
         let end = start.checked_add(u32::from(length))?;
         if depth > DEEPEST || end > self.length || end > chunk_end(start) {
@@ -326,8 +326,11 @@ fn of_node(unit: &Unit) -> Option<Reference> {
     if base.has(Base::SKIP) {
         return (!base.has(Base::OUTSIDE)).then_some(Reference::Nodes(base.index(), 1, 0));
     }
-    let children = u8::try_from(unit.children.count_ones()).unwrap_or(u8::MAX);
-    let leaves = if base.has(Base::OUTSIDE) { unit.runs.count_ones().div_ceil(8) } else { 0 };
-    let leaves = u8::try_from(leaves).unwrap_or(u8::MAX);
-    (children > 0 || leaves > 0).then_some(Reference::Nodes(base.index(), children, leaves))
+    let nodes = unit.nodes().count_ones();
+    let runs = (unit.runs & !unit.children).count_ones();
+    let behind = unit.twig_units() + if base.has(Base::OUTSIDE) { runs.div_ceil(8) } else { 0 };
+    // Before the first unit of all stands nothing: `hold` refuses what would lie there, because it ends beyond the last one.
+    let start = base.index().wrapping_sub(nodes);
+    let small = |count: u32| u8::try_from(count).unwrap_or(u8::MAX);
+    (nodes > 0 || behind > 0).then_some(Reference::Nodes(start, small(nodes), small(behind)))
 }

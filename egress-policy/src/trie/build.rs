@@ -1,7 +1,7 @@
 //! From sorted prefixes to pages and nodes, from the leaves up. What a trie looks like depends only on its prefixes.
 
 use egress_common::table::Leaf;
-use egress_common::trie::{Base, Entry, FAN_BITS, NODE_BITS, OWN_LEAVES, PAGE_BITS, SKIP_BITS, Unit};
+use egress_common::trie::{Base, Entry, FAN_BITS, NODE_BITS, OWN_LEAVES, PAGE_BITS, SKIP_BITS, Twig, Unit};
 
 use super::blocks::{Blocks, of_entry};
 use super::changed::Changed;
@@ -99,7 +99,12 @@ impl<S: Store> Builder<'_, S> {
     /// What `items` make of the addresses that agree with them up to `position`.
     fn part(&mut self, items: &[Item], position: u32, around: Leaf) -> Option<Part> {
         let common = common(items, position).min(SKIP_BITS);
-        if common < NODE_BITS { self.node(items, position, around) } else { self.skip(items, position, around, common) }
+        // A prefix by itself is skipped to, however near it is.
+        if common < NODE_BITS && items.len() > 1 {
+            self.node(items, position, around)
+        } else {
+            self.skip(items, position, around, common)
+        }
     }
 
     /// A skip over `bits` bits that all items have in common.
@@ -127,8 +132,8 @@ impl<S: Store> Builder<'_, S> {
     /// A step of six bits.
     fn node(&mut self, items: &[Item], position: u32, around: Leaf) -> Option<Part> {
         let mut leaves = [around; 1 << NODE_BITS];
-        let mut units = Vec::new();
-        let mut children = 0_u64;
+        let (mut units, mut twigs) = (Vec::new(), Vec::new());
+        let (mut children, mut short) = (0_u64, 0_u64);
         for group in Groups::of(items, position, NODE_BITS) {
             for item in group.short {
                 fill(&mut leaves, item, position, NODE_BITS, Leaf(item.leaf));
@@ -141,7 +146,13 @@ impl<S: Store> Builder<'_, S> {
                 Part::Leaf(same) => *leaf = same,
                 Part::Node(unit) => {
                     children |= 1 << group.slot;
-                    units.push(unit);
+                    match twig(&unit) {
+                        Some(twig) => {
+                            short |= 1 << group.slot;
+                            twigs.push(twig);
+                        }
+                        None => units.push(unit),
+                    }
                 }
             }
         }
@@ -149,7 +160,11 @@ impl<S: Store> Builder<'_, S> {
         if let (0, [leaf]) = (children, distinct.as_slice()) {
             return Some(Part::Leaf(Leaf(*leaf)));
         }
-        let (count, mut unit) = (units.len(), Unit { children, runs, ..Unit::default() });
+        let (nodes, mut unit) = (units.len(), Unit { children, runs: runs | short, ..Unit::default() });
+        units.extend(twigs.chunks(2).map(|pair| match *pair {
+            [first, second] => Unit::of_twigs([first, second]),
+            [ref only @ ..] => Unit::of_twigs([only.first().copied().unwrap_or_default(), Twig::default()]),
+        }));
         if distinct.len() <= OWN_LEAVES {
             unit.leaves.iter_mut().zip(&distinct).for_each(|(own, leaf)| *own = *leaf);
         } else {
@@ -157,10 +172,19 @@ impl<S: Store> Builder<'_, S> {
             units.extend(units_of(&distinct));
         }
         if !units.is_empty() {
-            unit.base |= self.blocks.intern(self.store, &units, Some(u8::try_from(count).ok()?))?;
+            let nodes = u8::try_from(nodes).ok()?;
+            unit.base |= self.blocks.intern(self.store, &units, Some(nodes))? + u32::from(nodes);
         }
         Some(Part::Node(unit))
     }
+}
+
+/// A skip that ends in a leaf, as a twig.
+fn twig(unit: &Unit) -> Option<Twig> {
+    let [elsewhere, here, _] = unit.leaves;
+    let bits = u32::try_from(unit.runs).ok()?;
+    let is_short = unit.base == Base::SKIP | Base::OUTSIDE;
+    is_short.then(|| Twig::new(unit.children, bits, Leaf(elsewhere), Leaf(here)))
 }
 
 /// Where runs of equal leaves begin among the slots without a child, and their leaves.
@@ -223,12 +247,12 @@ fn fill<T: Copy>(slots: &mut [T], item: &Item, position: u32, stride: u32, value
     slots.iter_mut().skip(start).take(count).for_each(|slot| *slot = value);
 }
 
-/// Bits behind `position` that the items agree in, none of them being shorter; if they are too few for a skip, not exact.
+/// Bits behind `position` that the items agree in, none of them being shorter; of several items not exact if they are too few for a skip.
 fn common(items: &[Item], position: u32) -> u32 {
     let (Some(first), Some(last)) = (items.first(), items.last()) else { return 0 };
     // Sorted, so what the first and the last agree in is in all of them.
     let agree = (first.bits ^ last.bits).leading_zeros().saturating_sub(position);
-    if agree < NODE_BITS {
+    if agree < NODE_BITS && items.len() > 1 {
         return agree;
     }
     let shortest = items.iter().map(|item| u32::from(item.length)).min().unwrap_or(0);

@@ -4,7 +4,7 @@
 //! (Draves, King, Venkatachary, Zill: "Constructing Optimal IP Routing Tables", INFOCOM 1999.)
 
 use egress_common::table::Leaf;
-use egress_common::trie::{Base, Entry, FAN_BITS, NODE_BITS, PAGE_BITS, Unit, Units};
+use egress_common::trie::{Base, Entry, FAN_BITS, NODE_BITS, PAGE_BITS, Twig, Unit, Units};
 
 use super::{Damaged, Item};
 
@@ -60,12 +60,19 @@ impl<U: Units + ?Sized> Reader<'_, U> {
         if base.has(Base::SKIP) {
             return self.skip(&unit, bits, position, depth);
         }
-        let (mut child, mut run) = (0, None);
+        let first = base.index().checked_sub(unit.nodes().count_ones())?;
+        let (mut node, mut twig, mut run) = (0, 0, None);
         for slot in 0..1_u32 << NODE_BITS {
             let (bits, below) = (bits | place(slot.into(), position + NODE_BITS), position + NODE_BITS);
+            if unit.twigs() >> slot & 1 != 0 {
+                let found = self.units.unit(base.index().checked_add(twig >> 1)?)?.twig(twig);
+                self.twig(found, bits, below)?;
+                twig += 1;
+                continue;
+            }
             if unit.children >> slot & 1 != 0 {
-                self.node(base.index().checked_add(child)?, bits, below, depth + 1)?;
-                child += 1;
+                self.node(first.checked_add(node)?, bits, below, depth + 1)?;
+                node += 1;
                 continue;
             }
             if unit.runs >> slot & 1 != 0 {
@@ -84,7 +91,7 @@ impl<U: Units + ?Sized> Reader<'_, U> {
     fn leaf(&self, unit: &Unit, run: u32) -> Option<Leaf> {
         let base = Base(unit.base);
         if base.has(Base::OUTSIDE) {
-            let index = base.index().checked_add(unit.children.count_ones())?.checked_add(run >> 3)?;
+            let index = base.index().checked_add(unit.twig_units())?.checked_add(run >> 3)?;
             return self.units.unit(index).map(|leaves| Leaf(leaves.word(run)));
         }
         unit.leaves.get(usize::try_from(run).ok()?).map(|leaf| Leaf(*leaf))
@@ -93,20 +100,32 @@ impl<U: Units + ?Sized> Reader<'_, U> {
     fn skip(&mut self, unit: &Unit, bits: u128, position: u32, depth: u32) -> Option<()> {
         let count = u32::try_from(unit.runs).ok().filter(|count| (1..64).contains(count))?;
         let [elsewhere, here, _] = unit.leaves;
-        let (target, below) = (bits | u128::from(unit.children) << 64 >> position, position + count);
-        if below > self.bits {
-            return None;
-        }
-        // Beside the way to the target lies one region at each bit.
-        for length in position + 1..=below {
-            let other = (target ^ place(1, length)) & mask(length);
-            self.region(other, length, Leaf(elsewhere));
-        }
+        let (target, below) = self.beside((unit.children, count), bits, position, Leaf(elsewhere))?;
         if Base(unit.base).has(Base::OUTSIDE) {
             self.region(target, below, Leaf(here));
             return Some(());
         }
         self.node(Base(unit.base).index(), target, below, depth + 1)
+    }
+
+    fn twig(&mut self, twig: Twig, bits: u128, position: u32) -> Option<()> {
+        let (count, path) = twig.prefix()?;
+        let (target, below) = self.beside((path, count), bits, position, Leaf(twig.elsewhere))?;
+        self.region(target, below, Leaf(twig.here));
+        Some(())
+    }
+
+    /// The regions beside a way of so many bits from `position` on, of which `elsewhere` holds: one at each bit. Where the way leads to.
+    fn beside(&mut self, (path, count): (u64, u32), bits: u128, position: u32, elsewhere: Leaf) -> Option<(u128, u32)> {
+        let (target, below) = (bits | u128::from(path) << 64 >> position, position + count);
+        if below > self.bits {
+            return None;
+        }
+        for length in position + 1..=below {
+            let other = (target ^ place(1, length)) & mask(length);
+            self.region(other, length, elsewhere);
+        }
+        Some((target, below))
     }
 
     fn region(&mut self, bits: u128, length: u32, leaf: Leaf) {

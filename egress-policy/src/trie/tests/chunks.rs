@@ -49,7 +49,7 @@ fn chunks_come_when_they_are_written_and_go_with_their_last_unit() {
     assert_eq!(pool.store().chunks.len(), 1);
     for round in 0..6 {
         let family = FAMILIES[round % 2];
-        let large = random_items(random, family, 30_000, 5000);
+        let large = random_items(random, family, 50_000, 5000);
         let root = pool.insert(&large).expect("room");
         let needed = usize::try_from(pool.used().div_ceil(CHUNK_UNITS)).expect("small");
         assert!(
