@@ -6,7 +6,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of every layout in this crate. Pins live in a folder of this number.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// Map names, as pinned and as `bpftool` shows them; at most 15 characters.
 pub mod map {
@@ -139,8 +139,8 @@ pub mod capacity {
     pub const TRIE_FROM: usize = 256;
     /// Prefixes in one table, both families together.
     pub const TABLE_PREFIXES: usize = 1_000_000;
-    /// Class entries in one table (16 bytes each).
-    pub const TABLE_CLASS_ENTRIES: usize = 1 << 21;
+    /// Class entries in one table (8 bytes each).
+    pub const TABLE_CLASS_ENTRIES: usize = 1 << 22;
     /// Rules in one table; ranks have 24 bits.
     pub const TABLE_RULES: usize = 1 << 21;
 }

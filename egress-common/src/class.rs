@@ -5,28 +5,43 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::table::Decision;
+use crate::names::{Effect, State};
+use crate::table::{Decision, Leaf};
 
 /// Intervals in one class; 2^16 with the header still fit [`SEARCH_STEPS`].
 pub const MAX_INTERVALS: u32 = 1 << 16;
 /// Halvings that find an interval among [`MAX_INTERVALS`].
 const SEARCH_STEPS: u32 = 17;
 
-/// One interval of a class, or its header.
+/// One interval of a class, its header, or half a [`State`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct ClassEntry {
     /// First [`key`] of the interval; in a header, the number of intervals that follow.
     pub from: u32,
-    /// [`Decision`] bits.
-    pub decision: u32,
-    /// [`Decision`] bits of the verdict that policies under Audit would have changed this one to; 0 where they agree.
-    pub audit: u32,
-    /// Index in the class array of the [`State`](crate::names::State) behind the verdict, where merging with names needs more than the
-    /// verdict; 0 otherwise, which is always a header.
-    pub state: u32,
+    /// What is said from there on: the bits of an [`Effect`]; the index of a [`State`] in the class array, where that is more than one rule
+    /// in force; 0 if no rule is about it, which is so in classes of names only. In a header 0.
+    pub says: u32,
 }
-const _: () = assert!(size_of::<ClassEntry>() == 16);
+const _: () = assert!(size_of::<ClassEntry>() == 8);
+
+impl ClassEntry {
+    /// The header of so many intervals.
+    #[inline]
+    pub const fn header(intervals: u32) -> Self {
+        Self { from: intervals, says: 0 }
+    }
+
+    /// What an interval says: an effect, or the index of a state.
+    #[inline]
+    pub const fn open(self) -> Option<Result<Effect, u32>> {
+        match Leaf(self.says).open() {
+            Ok(_) => Some(Ok(Effect(self.says))),
+            Err(0) => None,
+            Err(index) => Some(Err(index)),
+        }
+    }
+}
 
 /// Entries that lie side by side in one element of the table's class array, so that a short class is read with one lookup of the map.
 /// A class that fits into a block lies in one.
@@ -59,6 +74,18 @@ pub trait ClassEntries {
     /// The entry at `index`, or `None` outside of the array.
     fn entry(&self, index: u32) -> Option<ClassEntry>;
 
+    /// The entry at `index`, which is even, and the next one. They are in one block.
+    #[inline]
+    fn pair(&self, index: u32) -> Option<[ClassEntry; 2]> {
+        Some([self.entry(index)?, self.entry(index | 1)?])
+    }
+
+    /// The verdict of the [`State`] at `index`.
+    #[inline]
+    fn state_verdict(&self, index: u32) -> Option<ClassVerdict> {
+        State::read(self, index)?.verdict()
+    }
+
     /// Index of the interval of `key` in the class at `base`, as [`interval_index`] finds it.
     #[inline]
     fn interval(&self, base: u32, key: u32) -> Option<u32> {
@@ -76,8 +103,16 @@ impl ClassEntries for [ClassEntry] {
 #[inline]
 pub fn search<E: ClassEntries + ?Sized>(entries: &E, base: u32, key: u32) -> Option<ClassVerdict> {
     let (index, entry) = interval(entries, base, key)?;
-    let audit = if entry.audit == 0 { None } else { Some(Decision(entry.audit)) };
-    Some(ClassVerdict { decision: Decision(entry.decision), audit, index })
+    Some(ClassVerdict { index, ..verdict(entries, entry)? })
+}
+
+/// The verdict of an interval of a prefix, whose index is left to the caller. `None` as with [`search`].
+#[inline]
+pub fn verdict<E: ClassEntries + ?Sized>(entries: &E, interval: ClassEntry) -> Option<ClassVerdict> {
+    match interval.open()? {
+        Ok(effect) => Some(ClassVerdict { decision: effect.decision(), audit: None, index: 0 }),
+        Err(index) => entries.state_verdict(index),
+    }
 }
 
 /// The interval of `key` in the class at `base`, with its index in the array.
@@ -157,12 +192,12 @@ pub fn search_any_port<E: ClassEntries + ?Sized>(entries: &E, base: u32, protoco
         if index > last.index {
             return Some(ClassVerdict { audit, ..first });
         }
-        let entry = entries.entry(index)?;
-        if entry.decision != first.decision.0 {
+        let next = verdict(entries, entries.entry(index)?)?;
+        if next.decision != first.decision {
             return None;
         }
-        // Intervals may also differ in nothing but their states.
-        audit = audit.filter(|audit| audit.0 == entry.audit);
+        // Intervals may also differ in nothing but what merging with names needs.
+        audit = audit.filter(|audit| next.audit == Some(*audit));
     }
     None
 }
@@ -174,13 +209,9 @@ mod tests {
     use super::*;
 
     fn class(starts: &[u32]) -> Vec<ClassEntry> {
-        let header = ClassEntry { from: u32::try_from(starts.len()).unwrap(), ..Default::default() };
-        let intervals = starts.iter().zip(0..).map(|(&from, rank)| ClassEntry {
-            from,
-            decision: Decision::allow(rank).0,
-            ..Default::default()
-        });
-        core::iter::once(header).chain(intervals).collect()
+        let header = ClassEntry::header(u32::try_from(starts.len()).unwrap());
+        let interval = |(&from, rank)| ClassEntry { from, says: Decision::allow(rank).0 };
+        core::iter::once(header).chain(starts.iter().zip(0..).map(interval)).collect()
     }
 
     #[test]
@@ -208,7 +239,8 @@ mod tests {
             for key in 0..8_000 {
                 let found = search_block(block, at, key);
                 let expected = search(entries.as_slice(), at, key).filter(|_| ends_in_it);
-                assert_eq!(found.map(|entry| entry.decision), expected.map(|verdict| verdict.decision.0), "{at} {len}");
+                let found = found.map(|entry| entry.open().unwrap().unwrap().decision());
+                assert_eq!(found, expected.map(|verdict| verdict.decision), "{at} {len}");
             }
         }
     }
@@ -233,20 +265,26 @@ mod tests {
 
     #[test]
     fn intervals_that_differ_only_in_audit_judge_an_unknown_port() {
-        let mut entries = class(&[0, key(6, 443), key(6, 444), key(7, 0)]);
-        for entry in &mut entries[1..4] {
-            entry.decision = Decision::allow(9).0;
-        }
-        entries[2].audit = Decision::deny(5).0;
-        let verdict = search_any_port(entries.as_slice(), 0, 6).unwrap();
-        assert_eq!((verdict.decision, verdict.audit), (Decision::allow(9), None));
-        for (entry, state) in entries[1..4].iter_mut().zip(1..) {
-            *entry = ClassEntry { audit: Decision::deny(5).0, state, ..*entry };
-        }
-        let verdict = search_any_port(entries.as_slice(), 0, 6).unwrap();
-        assert_eq!((verdict.decision, verdict.audit), (Decision::allow(9), Some(Decision::deny(5))));
-        entries[3].decision = Decision::deny(9).0;
-        assert_eq!(search_any_port(entries.as_slice(), 0, 6), None);
+        let (real, audit) = (Effect::decide(Decision::allow(9)), Effect::decide(Decision::deny(5)).audited());
+        let plain = State { head: real, tail: Effect::pass(20), audit_head: real, ..State::EMPTY };
+        let audited = State { audit_head: audit, ..plain };
+        // Of four intervals those of TCP are the first three.
+        let judge = |says: [u32; 4]| {
+            let mut entries = [State::EMPTY, plain, audited].map(State::to_entries).as_flattened().to_vec();
+            entries.push(ClassEntry::header(4));
+            let starts = [0, key(6, 443), key(6, 444), key(7, 0)];
+            entries.extend(starts.iter().zip(says).map(|(&from, says)| ClassEntry { from, says }));
+            search_any_port(entries.as_slice(), 6, 6).map(|verdict| (verdict.decision, verdict.audit))
+        };
+        let (allow, plain, audited) = (real.0, 2, 4);
+        let verdict = |audit| Some((Decision::allow(9), audit));
+        assert_eq!(judge([allow, audited, allow, plain]), verdict(None));
+        assert_eq!(judge([audited, audited, audited, allow]), verdict(Some(Decision::deny(5))));
+        assert_eq!(judge([audited, plain, audited, allow]), verdict(None));
+        assert_eq!(judge([allow, plain, allow, Decision::deny(9).0]), verdict(None));
+        assert_eq!(judge([allow, plain, Decision::deny(9).0, allow]), None);
+        assert_eq!(judge([allow, 0, allow, allow]), None, "says nothing");
+        assert_eq!(judge([allow, 100, allow, allow]), None, "no state is there");
     }
 
     #[test]

@@ -15,17 +15,18 @@ impl Answer {
     pub const DEPENDS: Self = Self(1);
 
     #[inline(always)]
-    pub fn of(decision: u32, audit: u32) -> Self {
-        Self(u64::from(decision) | u64::from(audit) << 32)
-    }
-
-    #[inline(always)]
     pub fn of_verdict(verdict: ClassVerdict) -> Self {
         let audit = match verdict.audit {
             Some(audit) => audit.0,
             None => 0,
         };
-        Self::of(verdict.decision.0, audit)
+        Self(u64::from(verdict.decision.0) | u64::from(audit) << 32)
+    }
+
+    /// The verdict; its index is 0.
+    #[inline(always)]
+    pub fn verdict(self) -> Option<ClassVerdict> {
+        Some(ClassVerdict { decision: self.decision()?, audit: self.audit(), index: 0 })
     }
 
     /// The verdict of first matches.

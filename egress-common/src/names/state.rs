@@ -79,7 +79,7 @@ impl Effect {
 
 /// First matches on one interval. The *head* of a list is its builtin rules and the Admin tier, the *tail* everything behind; Pass goes
 /// from the one to the other. Both once for the rules in force and once with those of policies under Audit among them. Lies in the class
-/// array in the place of one [`ClassEntry`](crate::class::ClassEntry).
+/// array in the place of two [`ClassEntry`]s, the first of them at an even index.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct State {
@@ -92,7 +92,7 @@ pub struct State {
     /// With Audit, tail.
     pub audit_tail: Effect,
 }
-const _: () = assert!(size_of::<State>() == size_of::<crate::class::ClassEntry>());
+const _: () = assert!(size_of::<State>() == size_of::<[ClassEntry; 2]>());
 
 impl State {
     /// No rule matches.
@@ -152,18 +152,24 @@ impl State {
             || self.audit_tail.rank() == rank
     }
 
-    /// As it lies in the class array.
+    /// A rule in force, and another one with Audit, for which nothing else matters either.
     #[inline]
-    pub const fn to_entry(self) -> ClassEntry {
-        let Self { head, tail, audit_head, audit_tail } = self;
-        ClassEntry { from: head.0, decision: tail.0, audit: audit_head.0, state: audit_tail.0 }
+    #[must_use]
+    pub const fn audited(self, audit: Effect, head_rules: u32) -> Self {
+        let audit = Self::simple(audit.audited(), head_rules);
+        Self { audit_head: audit.audit_head, audit_tail: audit.audit_tail, ..self }
     }
 
-    /// Reads [`State::to_entry`].
+    /// As it lies in the class array.
     #[inline]
-    pub const fn from_entry(entry: ClassEntry) -> Self {
-        let ClassEntry { from, decision, audit, state } = entry;
-        Self { head: Effect(from), tail: Effect(decision), audit_head: Effect(audit), audit_tail: Effect(state) }
+    pub const fn to_entries(self) -> [ClassEntry; 2] {
+        zerocopy::transmute!(self)
+    }
+
+    /// The state at `index` of the class array; `None` if none can be there.
+    #[inline]
+    pub fn read<E: ClassEntries + ?Sized>(entries: &E, index: u32) -> Option<Self> {
+        entries.pair(index).map(|pair| zerocopy::transmute!(pair))
     }
 
     /// The verdict; `None` only where the table is damaged, because the default action matches everything.
@@ -203,14 +209,12 @@ pub fn name_state<E: ClassEntries + ?Sized>(entries: &E, leaf: NameLeaf, key: u3
 
 #[inline]
 fn state_of<E: ClassEntries + ?Sized>(entries: &E, interval: ClassEntry, head_rules: u32) -> Option<State> {
-    if interval.state != 0 {
-        return Some(State::from_entry(entries.entry(interval.state)?));
+    match interval.open() {
+        // A name class has intervals that no rule is about.
+        None => Some(State::EMPTY),
+        Some(Ok(effect)) => Some(State::simple(effect, head_rules)),
+        Some(Err(index)) => State::read(entries, index),
     }
-    // A name class has intervals that no rule is about.
-    if interval.decision == 0 {
-        return Some(State::EMPTY);
-    }
-    Some(State::simple(Effect(interval.decision), head_rules))
 }
 
 /// First matches where the port is not known (§3.6): on every port they lie between these two, element by element.
@@ -333,16 +337,21 @@ mod tests {
         assert_eq!((verdict.decision, verdict.audit), (Decision::deny(30), Some(Decision::allow(20))));
     }
 
-    /// A class array: an empty header, then two states, then the class that `intervals` make, whose index is returned.
+    /// Where the states of [`array`] are.
+    const FIRST: u32 = 2;
+    const SECOND: u32 = 4;
+
+    /// A class array: two empty headers, then two states, then the class that `intervals` make, whose index is returned.
     fn array(states: [State; 2], intervals: &[ClassEntry]) -> (std::vec::Vec<ClassEntry>, u32) {
-        let header = ClassEntry { from: u32::try_from(intervals.len()).unwrap(), ..ClassEntry::default() };
-        let mut entries = std::vec![ClassEntry::default(), states[0].to_entry(), states[1].to_entry(), header];
+        let mut entries = std::vec![ClassEntry::default(); 2];
+        entries.extend(states.map(State::to_entries).as_flattened());
+        entries.push(ClassEntry::header(u32::try_from(intervals.len()).unwrap()));
         entries.extend_from_slice(intervals);
-        (entries, 3)
+        (entries, 6)
     }
 
-    fn interval(from: u32, effect: u32, state: u32) -> ClassEntry {
-        ClassEntry { from, decision: effect, audit: 0, state }
+    fn interval(from: u32, says: u32) -> ClassEntry {
+        ClassEntry { from, says }
     }
 
     #[test]
@@ -350,7 +359,7 @@ mod tests {
         let allow = Effect::decide(Decision::allow(20));
         let (pass, deny) = (Effect::pass(3), Effect::decide(Decision::deny(30)));
         let state = State { head: pass, tail: allow, audit_head: pass.audited(), audit_tail: deny };
-        let intervals = [interval(0, 0, 0), interval(key(6, 80), allow.0, 0), interval(key(6, 443), 0, 1)];
+        let intervals = [interval(0, 0), interval(key(6, 80), allow.0), interval(key(6, 443), FIRST)];
         let (entries, base) = array([state, State::EMPTY], &intervals);
         let entries = entries.as_slice();
         let at = |port| name_state(entries, NameLeaf::class(base), key(6, port), 10);
@@ -364,7 +373,7 @@ mod tests {
 
     #[test]
     fn a_damaged_array_has_no_state() {
-        let (entries, base) = array([State::EMPTY; 2], &[interval(0, 0, 99)]);
+        let (entries, base) = array([State::EMPTY; 2], &[interval(0, 98)]);
         let entries = entries.as_slice();
         assert_eq!(name_state(entries, NameLeaf::class(base), 0, 10), None);
         assert_eq!(name_state(entries, NameLeaf::class(0), 0, 10), None, "an empty class");
@@ -376,7 +385,7 @@ mod tests {
     #[test]
     fn an_unknown_port_is_judged_where_one_rule_decides_on_every_port() {
         let allow = Effect::decide(Decision::allow(20));
-        let intervals = [interval(0, 0, 0), interval(key(6, 443), allow.0, 0), interval(key(6, 444), 0, 0)];
+        let intervals = [interval(0, 0), interval(key(6, 443), allow.0), interval(key(6, 444), 0)];
         let (entries, base) = array([State::EMPTY; 2], &intervals);
         let name = |protocol| name_bounds(entries.as_slice(), NameLeaf::class(base), protocol, 10);
         let leaf = |decision| prefix_bounds(entries.as_slice(), Leaf::decision(decision), None, 10).unwrap();
@@ -396,7 +405,7 @@ mod tests {
     fn audit_that_depends_on_the_port_does_not_take_the_verdict_away() {
         let deny = State::simple(Effect::decide(Decision::deny(30)), 10);
         let audited = State { audit_tail: Effect::decide(Decision::allow(20)).audited(), ..deny };
-        let (entries, base) = array([audited, deny], &[interval(0, 0, 1), interval(key(6, 443), 0, 2)]);
+        let (entries, base) = array([audited, deny], &[interval(0, FIRST), interval(key(6, 443), SECOND)]);
         let bounds = |protocol| prefix_bounds(entries.as_slice(), Leaf::class(base), Some(protocol), 10).unwrap();
         let verdict = |protocol| bounds(protocol).verdict().map(|verdict| (verdict.decision, verdict.audit));
         assert_eq!(verdict(6), Some((Decision::deny(30), None)));
@@ -409,7 +418,7 @@ mod tests {
     #[test]
     fn a_class_of_too_many_intervals_is_not_gone_over() {
         let many: std::vec::Vec<ClassEntry> =
-            (0..20).map(|port| interval(key(6, port) * u32::from(port > 0), 0, 0)).collect();
+            (0..20).map(|port| interval(key(6, port) * u32::from(port > 0), 0)).collect();
         let (entries, base) = array([State::EMPTY; 2], &many);
         let bounds = |protocol| name_bounds(entries.as_slice(), NameLeaf::class(base), Some(protocol), 10);
         assert_eq!(bounds(6), None);

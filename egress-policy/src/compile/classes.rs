@@ -46,27 +46,25 @@ impl Classes {
         let (used, length) = (entries.len() % block, 1 + intervals.len());
         let gap = if length <= block && used + length > block { block - used } else { 0 };
         let base = room(entries, gap + length, *limit)? + u32::try_from(gap).unwrap_or(0);
-        (0..gap).for_each(|_| entries.push(ClassEntry::default()));
-        entries.push(ClassEntry { from: header, ..ClassEntry::default() });
+        fill(entries, gap);
+        entries.push(ClassEntry::header(header));
         entries.extend(intervals);
         index.insert_unique(hash, base, |base| hasher.hash_one(class_at(entries, *base).unwrap_or_default()));
         Ok(base)
     }
 
-    /// The index of the entry that holds `state`.
+    /// The index of the first of the two entries that hold `state`.
     pub(super) fn state(&mut self, state: State) -> Result<u32, CompileError> {
         let Self { entries, states, limit, .. } = self;
         let vacant = match states.entry(state) {
             Entry::Occupied(found) => return Ok(*found.get()),
             Entry::Vacant(vacant) => vacant,
         };
-        if entries.is_empty() {
-            // A class without intervals, which says nothing.
-            room(entries, 1, *limit)?;
-            entries.push(ClassEntry::default());
-        }
-        let at = room(entries, 1, *limit)?;
-        entries.push(state.to_entry());
+        let pair = state.to_entries();
+        let gap = if entries.is_empty() { pair.len() } else { entries.len() % pair.len() };
+        let at = room(entries, gap + pair.len(), *limit)? + u32::try_from(gap).unwrap_or(0);
+        fill(entries, gap);
+        entries.extend(&pair);
         Ok(*vacant.insert(at))
     }
 
@@ -82,6 +80,11 @@ impl Classes {
     pub(super) fn into_entries(self) -> Entries {
         self.entries
     }
+}
+
+/// Adds classes without intervals, which say nothing.
+fn fill(entries: &mut Entries, count: usize) {
+    (0..count).for_each(|_| entries.push(ClassEntry::default()));
 }
 
 /// The index of the next entry, if `more` fit.

@@ -177,10 +177,8 @@ impl Table {
             Ok(decision) => return vec![(0, Lookup { decision, audit: None })],
             Err(base) => base,
         };
-        let said = self.class(base).map(|entry| {
-            let audit = (entry.audit != 0).then_some(Decision(entry.audit));
-            (entry.from, Lookup { decision: Decision(entry.decision), audit })
-        });
+        let verdict = |entry| class::verdict(&self.classes, entry).map_or(DAMAGED, Lookup::from);
+        let said = self.class(base).map(|entry| (entry.from, verdict(entry)));
         distinct(said)
     }
 

@@ -6,7 +6,7 @@
 
 use egress_common::class::{ClassEntry, ClassVerdict};
 use egress_common::names::{self, Effect, NameLeaf};
-use egress_common::table::Leaf;
+use egress_common::table::{Decision, Leaf};
 
 use super::CompileError;
 use super::classes::Classes;
@@ -109,7 +109,7 @@ impl Verdicts {
     /// The leaf for the same state on every key, if it needs no class; the common case, without allocation.
     pub(super) fn flat_leaf(&self, state: State) -> Option<Leaf> {
         let entry = self.prefix_entry(0, self.first_matches(state), |_| Ok(1)).ok()??;
-        inline(entry).then_some(Leaf(entry.decision))
+        flat(entry)
     }
 
     /// The leaf of a prefix.
@@ -121,10 +121,8 @@ impl Verdicts {
                 push(&mut entries, entry);
             }
         }
-        match entries.as_slice() {
-            [only] if inline(*only) => Ok(Leaf(only.decision)),
-            entries => classes.class(entries).map(Leaf::class),
-        }
+        let flat = if let [only] = entries.as_slice() { flat(*only) } else { None };
+        flat.map_or_else(|| classes.class(&entries).map(Leaf::class), Ok)
     }
 
     fn prefix_entry(
@@ -136,9 +134,18 @@ impl Verdicts {
         let Some(ClassVerdict { decision, audit, .. }) = state.verdict() else {
             return Ok(None);
         };
-        let reduced = self.names.map(|names| names.reduced(state)).filter(|state| self.simple(*state).is_none());
-        let state = reduced.map_or(Ok(0), index)?;
-        Ok(Some(ClassEntry { from, decision: decision.0, audit: audit.map_or(0, |audit| audit.0), state }))
+        let kept = match (self.names, audit) {
+            (Some(names), _) => names.reduced(state),
+            // Nothing is ever merged with it.
+            (None, Some(audit)) => self.alone(decision).audited(Effect::decide(audit), self.head_rules),
+            (None, None) => self.alone(decision),
+        };
+        let says = self.simple(kept).map_or_else(|| index(kept), |effect| Ok(effect.0))?;
+        Ok(Some(ClassEntry { from, says }))
+    }
+
+    fn alone(&self, decision: Decision) -> names::State {
+        names::State::simple(Effect::decide(decision), self.head_rules)
     }
 
     /// The leaf of a name.
@@ -146,15 +153,19 @@ impl Verdicts {
         let mut entries: Vec<ClassEntry> = Vec::with_capacity(steps.len());
         for (from, state) in steps {
             let state = self.all.reduced(self.first_matches(*state));
-            let (decision, state) = match self.simple(state) {
-                _ if state == names::State::EMPTY => (0, 0),
-                Some(effect) => (effect.0, 0),
-                None => (0, classes.state(state)?),
+            let says = match self.simple(state) {
+                _ if state == names::State::EMPTY => 0,
+                Some(effect) => effect.0,
+                None => classes.state(state)?,
             };
-            push(&mut entries, ClassEntry { from: *from, decision, audit: 0, state });
+            push(&mut entries, ClassEntry { from: *from, says });
         }
         match entries.as_slice() {
-            [only] if inline(*only) => Ok(NameLeaf(only.decision)),
+            [only] => match only.open() {
+                None => Ok(NameLeaf::NOTHING),
+                Some(Ok(effect)) => Ok(NameLeaf::effect(effect)),
+                Some(Err(_)) => classes.class(&entries).map(NameLeaf::class),
+            },
             entries => classes.class(entries).map(NameLeaf::class),
         }
     }
@@ -166,14 +177,14 @@ impl Verdicts {
     }
 }
 
-/// Whether an interval for every key needs no class.
-const fn inline(entry: ClassEntry) -> bool {
-    entry.audit == 0 && entry.state == 0
+/// The leaf of a prefix whose only interval this is, if it needs no class.
+fn flat(entry: ClassEntry) -> Option<Leaf> {
+    entry.open()?.ok().map(|effect| Leaf::decision(effect.decision()))
 }
 
 /// Adds an interval, unless it says what the one before it says.
 fn push(entries: &mut Vec<ClassEntry>, entry: ClassEntry) {
-    if entries.last().is_none_or(|last| ClassEntry { from: entry.from, ..*last } != entry) {
+    if entries.last().is_none_or(|last| last.says != entry.says) {
         entries.push(entry);
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use egress_common::class::{ClassEntries as _, ClassEntry};
-use egress_common::names::State;
+use egress_common::class::ClassEntry;
+use egress_common::names::{Effect, State};
 use egress_common::table::Leaf;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -117,21 +117,23 @@ fn origin() -> RuleOrigin {
     RuleOrigin::Policy { key: Arc::new(key), number: 1, name: None }
 }
 
+/// What an interval says, from its first key on: an effect, or a state wherever it lies.
+type Content = (u32, Option<Result<Effect, State>>);
+
 /// What a leaf says, without where in the class array it says so.
-fn content(table: &Table, leaf: Leaf) -> Vec<(ClassEntry, Option<State>)> {
-    let base = match leaf.open() {
-        Ok(decision) => return vec![(ClassEntry { decision: decision.0, ..ClassEntry::default() }, None)],
-        Err(base) => base,
-    };
-    class(table, base)
+fn content(table: &Table, leaf: Leaf) -> Vec<Content> {
+    match leaf.open() {
+        Ok(decision) => vec![(0, Some(Ok(Effect::decide(decision))))],
+        Err(base) => class(table, base),
+    }
 }
 
-fn class(table: &Table, base: u32) -> Vec<(ClassEntry, Option<State>)> {
+fn class(table: &Table, base: u32) -> Vec<Content> {
     let base = usize::try_from(base).unwrap();
     let count = usize::try_from(table.classes.get(base).unwrap().from).unwrap();
-    let entries = table.classes.iter().copied().skip(base + 1).take(count);
-    let state = |index: u32| (index != 0).then(|| State::from_entry(table.classes.entry(index).unwrap()));
-    entries.map(|entry| (ClassEntry { state: 0, ..entry }, state(entry.state))).collect()
+    let state = |index| State::read(&table.classes, index).unwrap();
+    let said = |entry: ClassEntry| entry.open().map(|said| said.map_err(state));
+    table.classes.iter().copied().skip(base + 1).take(count).map(|entry| (entry.from, said(entry))).collect()
 }
 
 fn check(what: &str, edited: &Editable) {

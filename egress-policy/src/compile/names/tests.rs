@@ -1,8 +1,9 @@
 //! Truth tables for rules about DNS names (§2.3–2.5, §4.2, §4.3, §5.9), each in both families.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use egress_common::names::Effect;
+use egress_common::names::{Effect, State as Matches};
 use egress_common::table::{Decision, Leaf};
 
 use super::*;
@@ -210,6 +211,13 @@ fn internal_destinations_come_before_every_name() {
     assert_eq!(table.decider("192.0.2.1", 443, &["a.com"]), "rule 1 of default/p denies");
 }
 
+/// The states that intervals lead to.
+fn states(table: &Table) -> Vec<Matches> {
+    let leads = table.classes.iter().filter_map(|entry| entry.open()?.err());
+    let indexes: BTreeSet<u32> = leads.collect();
+    indexes.into_iter().map(|index| Matches::read(&table.classes, index).unwrap()).collect()
+}
+
 #[test]
 fn names_alone_need_no_class_and_no_state() {
     let rules =
@@ -217,7 +225,7 @@ fn names_alone_need_no_class_and_no_state() {
     let table = Named::new(&(admin(&[rule("Allow", "10.1.0.0/16")]) + &own(&rules))).table;
     // Only the builtin rules have ports.
     assert_eq!(table.classes.len(), Named::new(&own(&[rule("Deny", "10.0.0.0/8")])).table.classes.len());
-    assert!(table.classes.iter().all(|entry| entry.state == 0));
+    assert_eq!(states(&table), []);
     let rank = table.head_rules + 1;
     assert_eq!(
         table.names,
@@ -235,15 +243,20 @@ fn names_alone_need_no_class_and_no_state() {
 }
 
 #[test]
-fn a_list_without_names_has_no_states() {
+fn a_list_without_names_has_states_for_audit_only_and_they_are_verdicts() {
     let text = admin(&[rule("Pass", "10.0.0.0/8"), rule("Deny", "10.0.0.0/7")])
-        + &policy("q", "mode: Audit", &[&rule("Deny", "10.1.0.0/16")])
+        + &policy("a", "mode: Audit", &[&rule("Deny", "10.1.0.0/16")])
         + &own(&[rule("Allow", "10.0.0.0/8")]);
     let table = Named::new(&text).table;
     assert!(!table.has_names());
-    assert!(table.classes.iter().all(|entry| entry.state == 0));
+    let states = states(&table);
+    assert_eq!(states.len(), 1);
+    for Matches { head, tail, audit_head, audit_tail } in states {
+        assert!(head.is_none() != tail.is_none() && audit_head.is_none() != audit_tail.is_none());
+        assert!(![head, tail, audit_head, audit_tail].iter().any(|effect| effect.is_pass() && !effect.is_none()));
+    }
     let passed = table.leaf("10.2.0.1".parse().unwrap()).unwrap();
-    assert_eq!(passed, Leaf::decision(Decision::allow(table.rules - 3)));
+    assert_eq!(passed, Leaf::decision(Decision::allow(table.rules - 2)));
 }
 
 #[test]
