@@ -116,7 +116,7 @@ impl Twig {
     /// The twig whose prefix is the first `bits` of `path`, which has no others.
     #[inline]
     pub const fn new(path: u64, bits: u32, elsewhere: Leaf, here: Leaf) -> Self {
-        Self { path: path | 1 << (SKIP_BITS - bits & SKIP_BITS), elsewhere: elsewhere.0, here: here.0 }
+        Self { path: path | 1 << ((SKIP_BITS - bits) & SKIP_BITS), elsewhere: elsewhere.0, here: here.0 }
     }
 
     /// How many bits its prefix has, and they themselves, from the top. `None` if it makes no sense.

@@ -53,7 +53,7 @@ impl ClassEntries for Search<'_> {
     #[inline(always)]
     fn pair(&self, index: u32) -> Option<[ClassEntry; 2]> {
         let block = self.0.get(index / BLOCK)?;
-        let first = (index % BLOCK & !1) as usize;
+        let first = ((index % BLOCK) & !1) as usize;
         Some([*block.get(first)?, *block.get(first | 1)?])
     }
 }

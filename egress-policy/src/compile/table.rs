@@ -53,7 +53,7 @@ const DAMAGED: Lookup = Lookup { decision: Decision::deny(MAX_RANK), audit: None
 /// Bytes of kernel memory that a prefix of an LPM trie takes: a node of 64 bytes, and up to one more that joins two branches.
 const BYTES_PER_LPM_PREFIX: usize = 128;
 /// The same of an array trie, its spare room included: more than lists that people have take.
-const BYTES_PER_TRIE_PREFIX: usize = 64;
+const BYTES_PER_TRIE_PREFIX: usize = 48;
 
 impl Table {
     /// Number of prefixes, both families together.

@@ -161,9 +161,9 @@ impl<S: Store> Builder<'_, S> {
             return Some(Part::Leaf(Leaf(*leaf)));
         }
         let (nodes, mut unit) = (units.len(), Unit { children, runs: runs | short, ..Unit::default() });
-        units.extend(twigs.chunks(2).map(|pair| match *pair {
-            [first, second] => Unit::of_twigs([first, second]),
-            [ref only @ ..] => Unit::of_twigs([only.first().copied().unwrap_or_default(), Twig::default()]),
+        units.extend(twigs.chunks(2).map(|pair| {
+            let twig = |index: usize| pair.get(index).copied().unwrap_or_default();
+            Unit::of_twigs([twig(0), twig(1)])
         }));
         if distinct.len() <= OWN_LEAVES {
             unit.leaves.iter_mut().zip(&distinct).for_each(|(own, leaf)| *own = *leaf);
