@@ -74,7 +74,7 @@ pub static FLOWS: LruHashMap<FlowKey, Flow, { capacity::FLOWS as usize }> = LruH
 
 /// Connections that were just found in [`FLOWS`].
 #[btf_map(name = "recent_flows")]
-pub static RECENT_FLOWS: Array<RecentFlows, { capacity::RECENT_FLOWS as usize / 2 }> = Array::new();
+pub static RECENT_FLOWS: Array<RecentFlows, { (capacity::RECENT_FLOWS / RecentFlows::WAYS) as usize }> = Array::new();
 
 /// First fragments; least recently used first out.
 #[btf_map(name = "fragments")]

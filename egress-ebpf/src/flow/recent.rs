@@ -27,21 +27,29 @@ pub fn is_received(endpoint: u32, packet: &Packet) -> bool {
 #[inline(always)]
 pub fn note(key: &FlowKey) {
     let Some(hash) = hash(&key.remote, (key.remote_port, key.local_port), key.endpoint, key.protocol) else { return };
-    let Some(pair) = RECENT_FLOWS.get_ptr_mut(RecentFlows::place(hash)) else { return };
-    let word: *mut u64 = pair.cast();
-    // SAFETY: a live array element. An aligned 64-bit load and store, so each CPU sees whole pairs; where two write at once, one connection
-    // is asked for once more.
-    unsafe { word.write_volatile(RecentFlows(word.read_volatile()).with(hash, tick()).0) };
+    let Some(place) = RECENT_FLOWS.get_ptr_mut(RecentFlows::place(hash)) else { return };
+    let [last, first] = read(place).with(hash, tick()).0;
+    let word: *mut u64 = place.cast();
+    // SAFETY: a live array element of two words. Aligned 64-bit stores, so each CPU sees whole halves; where two write at once, one
+    // connection is asked for once more.
+    unsafe {
+        word.write_volatile(last);
+        word.add(1).write_volatile(first);
+    }
 }
 
 /// By the parts of a key, because a key would stand on the caller's stack.
 #[inline(always)]
 fn is_known(remote: &[u8; 16], ports: ([u8; 2], [u8; 2]), endpoint: u32, protocol: u8) -> bool {
     let Some(hash) = hash(remote, ports, endpoint, u32::from(protocol)) else { return false };
-    let Some(pair) = RECENT_FLOWS.get_ptr(RecentFlows::place(hash)) else { return false };
-    let word: *const u64 = pair.cast();
+    RECENT_FLOWS.get_ptr(RecentFlows::place(hash)).is_some_and(|place| read(place).has(hash, tick()))
+}
+
+#[inline(always)]
+fn read(place: *const RecentFlows) -> RecentFlows {
+    let word: *const u64 = place.cast();
     // SAFETY: as in `note`.
-    RecentFlows(unsafe { word.read_volatile() }).has(hash, tick())
+    RecentFlows(unsafe { [word.read_volatile(), word.add(1).read_volatile()] })
 }
 
 #[inline(always)]

@@ -240,10 +240,10 @@ impl Lab {
         let config: Config = zerocopy::transmute!(configs.get(&0, 0).expect("settings"));
         let ports = (key.remote_port, key.local_port);
         let hash = RecentFlows::hash(config.secret, &key.remote, ports, key.endpoint, key.protocol);
-        let mut recent: aya::maps::Array<aya::maps::MapData, [u32; 2]> =
+        let mut recent: aya::maps::Array<aya::maps::MapData, [u32; RecentFlows::WAYS as usize]> =
             self.map(egress_common::abi::map::RECENT_FLOWS);
         let place = RecentFlows::place(hash);
-        let halves = recent.get(&place, 0).expect("two connections");
+        let halves = recent.get(&place, 0).expect("a place");
         recent.set(place, halves.map(|half| half.wrapping_sub(periods << 24)), 0).expect("written");
     }
 
