@@ -111,8 +111,9 @@ pub mod capacity {
     pub const RULE_COUNTERS: u32 = 65_536;
     /// Connections remembered, 112 bytes each; least recently used first out. As many as kube-proxy's least connection tracking table has.
     pub const FLOWS: u32 = 131_072;
-    /// Connections that were just asked about, a power of two: 512 KiB.
-    pub const RECENT_FLOWS: u32 = FLOWS;
+    /// Connections that were just asked about, a power of two: 1 MiB. With half as many as [`FLOWS`] to remember, one in fifty of them is in a
+    /// place where more than four meet; with room for no more than [`FLOWS`] it would be one in seven.
+    pub const RECENT_FLOWS: u32 = 2 * FLOWS;
     /// Fragmented datagrams in flight; least recently used first out.
     pub const FRAGMENTS: u32 = 8192;
     /// Bytes of the event ring.
