@@ -190,6 +190,7 @@ mod tests {
     extern crate std;
 
     use std::collections::HashSet;
+    use std::vec;
 
     use super::RecentFlows;
 
@@ -272,5 +273,23 @@ mod tests {
         assert_eq!(has(all.with(five, tick), tick), [false, true, true, true, true]);
         assert_eq!(has(fill(&[one, two, three, four, one, five]), tick), [true, false, true, true, true]);
         assert_eq!(has(fill(&[one, two, three, four, three, two, five]), tick), [false, true, true, true, true]);
+    }
+
+    #[test]
+    fn one_in_fifty_of_many_connections_meets_too_many_in_its_place() {
+        let count = crate::abi::capacity::FLOWS / 2;
+        let mut places = vec![RecentFlows([0; 2]); (crate::abi::capacity::RECENT_FLOWS / RecentFlows::WAYS) as usize];
+        let mut displaced = 0;
+        // One after another, again and again: who is displaced is so every time.
+        for round in 0..3_u64 {
+            displaced = 0;
+            for number in 0..count {
+                let hash = hash(0x0b00_0000 + number * 7, 443, 40_000, 1, 17);
+                let place = &mut places[RecentFlows::place(hash) as usize];
+                displaced += u32::from(!place.has(hash, round + 1));
+                *place = place.with(hash, round + 1);
+            }
+        }
+        assert!((count / 100..count / 40).contains(&displaced), "{displaced} of {count}");
     }
 }
