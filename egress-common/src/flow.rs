@@ -109,7 +109,7 @@ impl RecentFlows {
     pub const fn with(self, hash: u64, tick: u64) -> Self {
         let [a, b, c, d] = self.halves();
         let now = Self::half(hash, tick);
-        let [x, y, z] = if Self::is(a, now) {
+        let [second, third, fourth] = if Self::is(a, now) {
             [b, c, d]
         } else if Self::is(b, now) {
             [a, c, d]
@@ -118,7 +118,7 @@ impl RecentFlows {
         } else {
             [a, b, c]
         };
-        Self([now as u64 | (x as u64) << 32, y as u64 | (z as u64) << 32])
+        Self([now as u64 | (second as u64) << 32, third as u64 | (fourth as u64) << 32])
     }
 
     /// Index of the place in which a connection of this `hash` may stand.

@@ -115,7 +115,7 @@ fn draw(text: &mut String, sizes: &[&Size], host: &Host) -> anyhow::Result<()> {
 /// Machine, date and command.
 fn origin(host: &Host) -> [String; 2] {
     let first = format!(
-        "Median over the rounds; tc programs over an empty one, nft and ipset over no filter. cargo xtask bench {} --page",
+        "Median over the rounds; tc programs over an empty one, nft and ipset over no filter. {} --page",
         host.command
     );
     let second = format!(

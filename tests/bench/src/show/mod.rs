@@ -65,7 +65,7 @@ pub(crate) fn write_page(path: &Path, results: &Results) -> anyhow::Result<()> {
     let [before, after] = host.load;
     let text = owo_colors::with_override(false, || text(results));
     let page = format!(
-        "{above}{RUN}\n`cargo xtask bench {}` at revision {}, {}: Linux {}, {} × {}, {} MiB, load average {before} before and \
+        "{above}{RUN}\n`{}` at revision {}, {}: Linux {}, {} × {}, {} MiB, load average {before} before and \
          {after} after, {:.0} s.{}\n\n```text\n{}\n```\n",
         host.command,
         host.revision,
