@@ -8,6 +8,7 @@
 
 mod addresses;
 mod answer;
+mod classes;
 mod dns;
 mod endpoint;
 mod flow;

@@ -9,10 +9,10 @@ use egress_common::names::{AddressNames, Effect, IDS_PER_ADDRESS, NameLeaf, Slot
 use egress_common::table::flag;
 
 use crate::answer::Answer;
+use crate::classes::ClassMap;
 use crate::endpoint::Judged;
 use crate::flow::now;
 use crate::maps::{ADDRESSES, NAME_LEAVES};
-use crate::table::ClassMap;
 
 /// What names had to do with a verdict.
 #[derive(Clone, Copy, Default)]

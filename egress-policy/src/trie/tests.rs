@@ -242,10 +242,7 @@ fn prefixes_of_every_length_around_in_and_behind_a_fan() {
         check("the next version", pool.store(), like, family, &edited);
         pool.remove(root);
         check("the next version alone", pool.store(), like, family, &edited);
-        let mut adopted = adopt(pool.into_store(), like);
-        check("adopted", adopted.store(), like, family, &edited);
-        adopted.remove(like);
-        assert_eq!(adopted.used(), 0, "{family:?}: everything is free again");
+        check_adopted(pool, like, family, &edited);
     }
 }
 
@@ -344,10 +341,7 @@ fn twigs_of_every_length_end_where_they_should_and_lie_beside_nodes_and_leaves()
                 );
                 assert!(Base(node.base).has(Base::OUTSIDE), "{family:?}: leaves behind the twigs");
                 check("twigs", pool.store(), root, family, &items);
-                let mut adopted = adopt(pool.into_store(), root);
-                check("adopted", adopted.store(), root, family, &items);
-                adopted.remove(root);
-                assert_eq!(adopted.used(), 0, "{family:?}: everything is free again");
+                check_adopted(pool, root, family, &items);
             }
         }
     }
@@ -516,6 +510,14 @@ fn without_room_nothing_changes() {
     let other = pool.insert(&random_items(random, Family::V4, 400, 40)).expect("room again");
     assert_ne!(other, root);
     check("the one that fits", pool.store(), root, Family::V4, &small);
+}
+
+/// The next agent finds the table, and frees all of it.
+fn check_adopted<S: Store>(pool: Pool<S>, root: u32, family: Family, items: &[Item]) {
+    let mut adopted = adopt(pool.into_store(), root);
+    check("adopted", adopted.store(), root, family, items);
+    adopted.remove(root);
+    assert_eq!(adopted.used(), 0, "{family:?}: everything is free again");
 }
 
 fn adopt<S: Store>(store: S, root: u32) -> Pool<S> {
