@@ -6,7 +6,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of every layout in this crate. Pins live in a folder of this number.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 
 /// Map names, as pinned and as `bpftool` shows them; at most 15 characters.
 pub mod map {
@@ -24,7 +24,10 @@ pub mod map {
     pub const TABLES6: &str = "tables6";
     /// `ARRAY_OF_MAPS` table slot → array of [`Block`](crate::class::Block)s of class entries.
     pub const CLASSES: &str = "classes";
-    /// `PERCPU_ARRAY` table's counter base + rank → [`Counter`](crate::table::Counter). Written by the kernel.
+    /// `ARRAY`, mapped, processor << [`counters_shift`](crate::table::TableInfo::counters_shift) | table's counter base + rank →
+    /// [`Counter`](crate::table::Counter). Written by the kernel, cleared by the agent.
+    ///
+    /// Not `PERCPU_ARRAY`, which allocates each of its elements: 70 ms for 65,536 of them, and a pointer more to read for each packet.
     pub const RULE_COUNTERS: &str = "rule_counters";
     /// `PERCPU_ARRAY` [`DropReason`](crate::reason::DropReason) → [`Counter`](crate::table::Counter). Written by the kernel.
     pub const DROP_COUNTERS: &str = "drop_counters";
@@ -107,7 +110,7 @@ pub mod capacity {
     pub const INTERFACES: u32 = 16_384;
     /// Table versions alive at once: one per distinct rule list, and the next one while it is built.
     pub const TABLES: u32 = 4096;
-    /// Rule counters, per CPU.
+    /// Rule counters of each CPU, a power of two: 1 MiB.
     pub const RULE_COUNTERS: u32 = 65_536;
     /// Connections remembered, 112 bytes each; least recently used first out. As many as kube-proxy's least connection tracking table has.
     pub const FLOWS: u32 = 131_072;

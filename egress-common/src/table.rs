@@ -97,6 +97,10 @@ pub mod flag {
     pub const TRIE4: u32 = 16;
     /// The IPv6 prefixes are one.
     pub const TRIE6: u32 = 32;
+    /// Never in a map: the programs' own mark, alone, for an endpoint whose table is gone, so that nothing is allowed.
+    pub const GONE: u32 = 64;
+    /// Lowest of the five bits of [`TableInfo::counters_shift`](super::TableInfo::counters_shift).
+    pub const COUNTERS_SHIFT: u32 = 24;
     /// Never set. The verifier cannot know that: see `forget` in the programs.
     pub const NEVER: u32 = 1 << 31;
 }
@@ -123,6 +127,14 @@ pub struct TableInfo {
     pub prefixes: u32,
 }
 const _: () = assert!(size_of::<TableInfo>() == 32);
+
+impl TableInfo {
+    /// Binary logarithm of the number of rule counters that each processor has.
+    #[inline]
+    pub const fn counters_shift(flags: u32) -> u32 {
+        flags >> flag::COUNTERS_SHIFT & 31
+    }
+}
 
 /// Packets and bytes, on one CPU.
 #[repr(C)]

@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::{
 };
 use egress_common::abi::Hold;
 use egress_common::endpoint::{Endpoint, EndpointKey, InterfaceSlot, TableRef, key_kind};
-use egress_common::table::TableInfo;
+use egress_common::table::{TableInfo, flag};
 
 use crate::maps::{CONFIG, ENDPOINT_IDS, ENDPOINTS, INTERFACES, TABLE_INFO};
 use crate::skb::Skb;
@@ -23,7 +23,7 @@ pub struct Judged {
     pub flags: u32,
     /// The table.
     pub table: TableRef,
-    /// Its constants; `generation` differs from `table.generation` if the table is gone, and then nothing is allowed.
+    /// Its constants.
     pub info: Info,
 }
 
@@ -31,10 +31,8 @@ pub struct Judged {
 #[derive(Clone, Copy)]
 pub struct Info {
     /// See [`TableInfo`].
-    pub generation: u32,
-    /// See [`TableInfo`].
     pub counter_base: u32,
-    /// See [`TableInfo`].
+    /// See [`TableInfo`]; [`flag::GONE`] and nothing else if the table is gone.
     pub flags: u32,
     /// See [`TableInfo`].
     pub head_rules: u32,
@@ -42,12 +40,16 @@ pub struct Info {
 
 impl Info {
     /// Of no table.
-    const NONE: Self = Self { generation: 0, counter_base: 0, flags: 0, head_rules: 0 };
+    const NONE: Self = Self { counter_base: 0, flags: flag::GONE, head_rules: 0 };
 
     #[inline(always)]
-    fn of(info: &TableInfo) -> Self {
-        let TableInfo { generation, counter_base, flags, head_rules, .. } = *info;
-        Self { generation, counter_base, flags, head_rules }
+    fn of(table: TableRef) -> Self {
+        match TABLE_INFO.get(table.slot) {
+            Some(&TableInfo { generation, counter_base, flags, head_rules, .. }) if generation == table.generation => {
+                Self { counter_base, flags, head_rules }
+            }
+            _ => Self::NONE,
+        }
     }
 }
 
@@ -143,6 +145,5 @@ fn judged(slot: u32) -> Option<Judged> {
     if table.generation == 0 {
         return None;
     }
-    let info = TABLE_INFO.get(table.slot).map_or(Info::NONE, Info::of);
-    Some(Judged { id, flags, table, info })
+    Some(Judged { id, flags, table, info: Info::of(table) })
 }

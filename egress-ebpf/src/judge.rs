@@ -155,7 +155,7 @@ impl Case<'_> {
             _ if answer.depends() => None,
             None => return self.drop(DropReason::NoTable, Event::NO_RANK, 0),
             Some(decision) if !decision.is_deny() => {
-                report::count_rule(self.endpoint, decision, self.length());
+                report::count_rule_apart(self.endpoint, decision, self.length());
                 return Verdict::Pass;
             }
             denied => denied,
@@ -167,13 +167,13 @@ impl Case<'_> {
                 Verdict::Pass
             }
             (First::Passed(decision), _) => {
-                report::count_rule(self.endpoint, decision, self.length());
+                report::count_rule_apart(self.endpoint, decision, self.length());
                 Verdict::Pass
             }
             (First::Overlapped(decision), _) => self.drop(DropReason::OverlappingFragment, decision.rank(), 0),
             (First::Dropped(decision), _) => self.drop(DropReason::DeniedFragment, decision.rank(), 0),
             (First::Unknown, Some(denied)) => {
-                report::count_rule(self.endpoint, denied, self.length());
+                report::count_rule_apart(self.endpoint, denied, self.length());
                 self.drop(DropReason::Policy, denied.rank(), 0)
             }
             (First::Unknown, None) => self.drop(DropReason::UnknownFragment, Event::NO_RANK, 0),
@@ -190,7 +190,7 @@ impl Case<'_> {
     /// Counts and tells what Audit policies would have done.
     #[inline(always)]
     fn tell_audit(&self, decision: Decision, audit: Decision, name: u32) {
-        report::count_rule(self.endpoint, audit, self.length());
+        report::count_rule_apart(self.endpoint, audit, self.length());
         if audit.is_deny() != decision.is_deny() {
             let would = if audit.is_deny() { outcome::WOULD_DENY } else { outcome::WOULD_ALLOW };
             self.tell(would, DropReason::Policy as u8, audit.rank(), name);

@@ -56,9 +56,10 @@ pub static TRIES: ArrayOfMaps<Chunk, { capacity::CHUNKS as usize }> = ArrayOfMap
 #[btf_map(name = "classes")]
 pub static CLASSES: ArrayOfMaps<Classes, { capacity::TABLES as usize }> = ArrayOfMaps::new();
 
-/// Counter base of a table + rank → counter.
+/// Processor, counter base of a table + rank → counter. The agent makes it as long as there are processors.
 #[btf_map(name = "rule_counters")]
-pub static RULE_COUNTERS: PerCpuArray<Counter, { capacity::RULE_COUNTERS as usize }> = PerCpuArray::new();
+pub static RULE_COUNTERS: Array<Counter, { capacity::RULE_COUNTERS as usize }, { BPF_F_MMAPABLE as usize }> =
+    Array::new();
 
 /// Drop reason → counter.
 #[btf_map(name = "drop_counters")]

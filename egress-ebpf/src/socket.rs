@@ -93,7 +93,7 @@ fn judge(ctx: *mut bpf_sock_addr, endpoint: &Judged, remote: [u8; 16], hook: Hoo
         Caller { pid: (bpf_get_current_pid_tgid() >> 32) as u32, comm: bpf_get_current_comm().unwrap_or([0; 16]) };
     report::tell(endpoint, &told, Some(&caller));
     if let Some(audit) = answer.audit() {
-        report::count_rule(endpoint, audit, 0);
+        report::count_rule_apart(endpoint, audit, 0);
         if !audit.is_deny() {
             told.outcome = outcome::WOULD_ALLOW;
             told.rank = audit.rank();

@@ -28,9 +28,6 @@ pub fn ask_packet(endpoint: &Judged, is_v4: bool, address: &[u8; 16], key: u32, 
     if endpoint.info.flags & (flag::NAMES | trie) != trie {
         return ask(endpoint, address, key, named);
     }
-    if endpoint.info.generation != endpoint.table.generation {
-        return Answer::NONE;
-    }
     let slot = endpoint.table.slot;
     let leaf = if is_v4 {
         let [_, _, _, v4]: [u32; 4] = zerocopy::transmute!(*address);
@@ -124,10 +121,10 @@ pub fn ask_any_port(endpoint: &Judged, address: &[u8; 16], protocol: u32) -> Ans
 
 #[inline(always)]
 fn leaf(endpoint: &Judged, address: &[u8; 16]) -> Option<Leaf> {
-    if endpoint.info.generation != endpoint.table.generation {
+    let (slot, flags) = (endpoint.table.slot, endpoint.info.flags);
+    if flags & flag::GONE != 0 {
         return None;
     }
-    let (slot, flags) = (endpoint.table.slot, endpoint.info.flags);
     // No IPv6 packet has an IPv4-mapped address: the parser refuses it.
     match unmapped(*address) {
         Some(v4) if flags & flag::TRIE4 != 0 => found(trie_leaf4(slot, u32::from_be_bytes(v4))),

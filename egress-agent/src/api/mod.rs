@@ -72,7 +72,7 @@ pub(crate) struct RuleTotal {
 
 async fn rules(State(vitals): State<Arc<Vitals>>) -> Response {
     answer(move || {
-        let rules = vitals.rules()?.into_iter().map(|(key, tally)| RuleTotal { key, tally }).collect();
+        let rules = vitals.rules().into_iter().map(|(key, tally)| RuleTotal { key, tally }).collect();
         Ok::<_, DatapathError>(RulesAnswer { version: 1, node: vitals.node().to_owned(), rules })
     })
     .await

@@ -177,7 +177,7 @@ pub(crate) struct RunArgs {
     /// Distinct rule lists that fit, together with the ones being replaced.
     #[arg(long, value_name = "N", default_value_t = capacity::TABLES, help_heading = "Sizes", value_parser = size())]
     pub(crate) max_tables: u32,
-    /// Rules that are counted one by one, per CPU; further tables count only allowed and denied.
+    /// Rules that are counted one by one, rounded up to a power of two: 16 bytes for each CPU. Further tables count only allowed and denied.
     #[arg(long, value_name = "N", default_value_t = capacity::RULE_COUNTERS, help_heading = "Sizes", value_parser = size())]
     pub(crate) max_rule_counters: u32,
     /// Connections that are remembered; the least recently used go first.

@@ -6,6 +6,7 @@ use egress_common::abi::{capacity, map};
 use egress_common::class::BLOCK;
 use egress_common::table::flag;
 
+use super::counters::RuleCounters;
 use super::error::DatapathError;
 use super::inspect::Inspector;
 use super::maps;
@@ -60,7 +61,7 @@ impl Inspector {
             Fill {
                 map: map::RULE_COUNTERS,
                 entries: tables.iter().map(counters).sum(),
-                capacity: capacity_of(map::RULE_COUNTERS)?,
+                capacity: u64::from(RuleCounters::open(pins)?.len()),
             },
         ];
         for name in KEYED {

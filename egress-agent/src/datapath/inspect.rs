@@ -24,8 +24,9 @@ use egress_policy::trie::{self, Item};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::chunks::Chunks;
+use super::counters::RuleCounters;
 use super::error::DatapathError;
-use super::maps::{self, Counters, EndpointIds, Flows, Stats, TableInfos};
+use super::maps::{self, DropCounters, EndpointIds, Flows, Stats, TableInfos};
 use super::pins::Pins;
 use super::{NEW_PODS, descriptions, endpoints};
 
@@ -346,23 +347,17 @@ impl Inspector {
 
     /// The counters of a table by rank, summed over CPUs; with shared counters, one for everything allowed and one for denied.
     pub fn rule_counters(&self, table: &TableInfo) -> Result<Vec<Counter>, DatapathError> {
-        let counters: Counters = maps::open(&self.pins, map::RULE_COUNTERS)?;
-        let length = if table.flags & flag::SHARED_COUNTERS == 0 { table.rules } else { 2 };
-        (0..length).map(|rank| maps::counter(&counters, table.counter_base + rank)).collect()
+        Ok(RuleCounters::open(&self.pins)?.read(table))
     }
 
     /// The counter of one rank, summed over CPUs; `None` if the table counts only allowed and denied.
     pub fn rule_counter(&self, table: &TableInfo, rank: u32) -> Result<Option<Counter>, DatapathError> {
-        if table.flags & flag::SHARED_COUNTERS != 0 || rank >= table.rules {
-            return Ok(None);
-        }
-        let counters: Counters = maps::open(&self.pins, map::RULE_COUNTERS)?;
-        maps::counter(&counters, table.counter_base + rank).map(Some)
+        Ok(RuleCounters::open(&self.pins)?.of_rule(table, rank))
     }
 
     /// Drops by reason.
     pub fn drop_counters(&self) -> Result<Vec<(DropReason, Counter)>, DatapathError> {
-        let counters: Counters = maps::open(&self.pins, map::DROP_COUNTERS)?;
+        let counters: DropCounters = maps::open(&self.pins, map::DROP_COUNTERS)?;
         DropReason::ALL
             .iter()
             .map(|reason| maps::counter(&counters, u32::from(*reason as u8)).map(|counter| (*reason, counter)))

@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use egress_common::endpoint::{Endpoint, InterfaceSlot};
+use egress_common::table::Counter;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::error::DatapathError;
@@ -136,6 +137,39 @@ impl InterfaceArray {
             && InterfaceSlot::from_bits(word.load(Ordering::Acquire)).interface == interface
         {
             word.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// The `rule_counters` array: read and cleared while the kernel counts.
+#[derive(Debug)]
+pub(super) struct CounterArray(Mapped<Counter>);
+
+impl CounterArray {
+    /// Maps the array.
+    pub(super) fn map(map: impl AsFd, length: u32) -> Result<Self, DatapathError> {
+        Mapped::new(map, length, "mmap of the rule counters").map(Self)
+    }
+
+    fn words(&self, index: u32) -> Option<[&AtomicU64; 2]> {
+        // SAFETY: both fields are aligned and inside the mapping, which lives as long as `self`; the kernel writes each as a whole word.
+        self.0.at(index).map(|counter| unsafe {
+            let counter = counter.as_ptr();
+            [AtomicU64::from_ptr(&raw mut (*counter).packets), AtomicU64::from_ptr(&raw mut (*counter).bytes)]
+        })
+    }
+
+    /// Reads a counter. A packet that is counted meanwhile may be in one of its words and not in the other.
+    pub(super) fn get(&self, index: u32) -> Option<Counter> {
+        let [packets, bytes] = self.words(index)?.map(|word| word.load(Ordering::Relaxed));
+        Some(Counter { packets, bytes })
+    }
+
+    /// Sets a counter to zero, into which no processor writes at this time.
+    pub(super) fn clear(&self, index: u32) {
+        // Most are zero: no line of memory is taken away from another processor for those.
+        for word in self.words(index).into_iter().flatten().filter(|word| word.load(Ordering::Relaxed) != 0) {
+            word.store(0, Ordering::Relaxed);
         }
     }
 }

@@ -18,7 +18,7 @@ pub(super) const ENDPOINT_NAMES: &str = "endpoint_names";
 
 pub(super) type EndpointIds = HashMap<MapData, [u8; size_of::<EndpointKey>()], u32>;
 pub(super) type TableInfos = Array<MapData, [u8; size_of::<TableInfo>()]>;
-pub(super) type Counters = PerCpuArray<MapData, [u8; size_of::<Counter>()]>;
+pub(super) type DropCounters = PerCpuArray<MapData, [u8; size_of::<Counter>()]>;
 pub(super) type Stats = PerCpuArray<MapData, u64>;
 pub(super) type Flows = HashMap<MapData, [u8; size_of::<FlowKey>()], [u8; size_of::<Flow>()]>;
 pub(super) type Configs = Array<MapData, [u8; size_of::<Config>()]>;
@@ -67,8 +67,8 @@ pub(super) fn entries(pins: &Pins, name: &'static str) -> Result<u32, DatapathEr
 }
 
 /// The sum over all CPUs.
-pub(super) fn counter(counters: &Counters, index: u32) -> Result<Counter, DatapathError> {
-    let values = counters.get(&index, 0).map_err(DatapathError::map(map::RULE_COUNTERS))?;
+pub(super) fn counter(counters: &DropCounters, index: u32) -> Result<Counter, DatapathError> {
+    let values = counters.get(&index, 0).map_err(DatapathError::map(map::DROP_COUNTERS))?;
     Ok(values.iter().fold(Counter::default(), |sum, bytes| {
         let counter: Counter = zerocopy::transmute!(*bytes);
         Counter { packets: sum.packets + counter.packets, bytes: sum.bytes + counter.bytes }

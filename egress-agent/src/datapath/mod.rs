@@ -71,7 +71,7 @@ pub struct Capacity {
     pub endpoints: u32,
     /// Table versions.
     pub tables: u32,
-    /// Rule counters per CPU.
+    /// Rule counters of each CPU; rounded up to a power of two.
     pub rule_counters: u32,
     /// Connections remembered.
     pub flows: u32,
@@ -476,7 +476,7 @@ impl Datapath {
     }
 
     /// What the tables in the kernel have counted so far.
-    pub fn counted(&self) -> Result<Vec<Counted>, DatapathError> {
+    pub fn counted(&self) -> Vec<Counted> {
         self.tables.all_counted()
     }
 

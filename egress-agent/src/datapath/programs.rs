@@ -1,8 +1,12 @@
 //! The loaded programs, and the object they come from.
 
+use std::collections::HashMap;
 use std::fs;
+use std::num::NonZero;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use aya::programs::{Program, ProgramError, TcAttachType};
 use aya::{Btf, Ebpf, EbpfLoader};
@@ -11,7 +15,7 @@ use egress_common::abi::map;
 use super::error::DatapathError;
 use super::links::Direction;
 use super::pins::Pins;
-use super::{Capacity, inner, maps};
+use super::{Capacity, counters, inner, maps};
 
 /// Programs at the cgroup root.
 pub(super) const SOCKET_HOOKS: [&str; 4] = ["connect4", "connect6", "sendmsg4", "sendmsg6"];
@@ -24,6 +28,10 @@ pub(super) const CGROUP_HOOKS: [(&str, Direction); 2] =
 
 /// The program that stores addresses for the agent; attached nowhere.
 pub(super) const LEARN: &str = "learn";
+
+/// All programs, those first that the verifier takes longest for, so that the last one to end is a short one.
+const LOADED: [&str; 9] =
+    ["tc_from_pod", "cg_egress", "tc_to_pod", "cg_ingress", "sendmsg6", "connect6", "sendmsg4", "connect4", LEARN];
 
 /// What the verifier and the JIT made of a program.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -60,7 +68,7 @@ impl Programs {
             .map_max_entries(map::TABLES6, capacity.tables)
             .map_max_entries(map::CLASSES, capacity.tables)
             .map_max_entries(map::NAME_LEAVES, capacity.tables)
-            .map_max_entries(map::RULE_COUNTERS, capacity.rule_counters)
+            .map_max_entries(map::RULE_COUNTERS, counters::entries(capacity.rule_counters)?)
             .map_max_entries(map::FLOWS, capacity.flows);
         let mut programs = Self { ebpf: loader.load(crate::EBPF_OBJECT)? };
         programs.load_all()?;
@@ -68,26 +76,29 @@ impl Programs {
         Ok(programs)
     }
 
+    /// Loads every program, several at once: the verifier takes a processor for each, and half a second for all of them.
     fn load_all(&mut self) -> Result<(), DatapathError> {
-        for name in SOCKET_HOOKS
-            .into_iter()
-            .chain(TC_HOOKS.map(|(name, _)| name))
-            .chain(CGROUP_HOOKS.map(|(name, _)| name))
-            .chain([LEARN])
-        {
-            let program = self.ebpf.program_mut(name).ok_or(DatapathError::Missing(name))?;
-            let loaded = if let Program::CgroupSockAddr(program) = program {
-                program.load()
-            } else if let Program::SchedClassifier(program) = program {
-                program.load()
-            } else if let Program::CgroupSkb(program) = program {
-                program.load()
-            } else {
-                return Err(DatapathError::Missing(name));
-            };
-            loaded.map_err(DatapathError::program(name))?;
+        let mut programs: HashMap<&str, &mut Program> = self.ebpf.programs_mut().collect();
+        let mut waiting = Vec::new();
+        for name in LOADED {
+            waiting.push((name, programs.remove(name).ok_or(DatapathError::Missing(name))?));
         }
-        Ok(())
+        let waiting = Mutex::new(waiting.into_iter());
+        let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || {
+            while let Some((name, program)) = next() {
+                load(name, program)?;
+            }
+            Ok(())
+        };
+        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(LOADED.len());
+        thread::scope(|scope| {
+            let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let own = work();
+            helpers.into_iter().fold(own, |result, helper| {
+                result.and(helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            })
+        })
     }
 
     /// The program `name`, as its type.
@@ -127,6 +138,19 @@ impl Programs {
     pub fn ebpf_mut(&mut self) -> &mut Ebpf {
         &mut self.ebpf
     }
+}
+
+fn load(name: &'static str, program: &mut Program) -> Result<(), DatapathError> {
+    let loaded = if let Program::CgroupSockAddr(program) = program {
+        program.load()
+    } else if let Program::SchedClassifier(program) = program {
+        program.load()
+    } else if let Program::CgroupSkb(program) = program {
+        program.load()
+    } else {
+        return Err(DatapathError::Missing(name));
+    };
+    loaded.map_err(DatapathError::program(name))
 }
 
 /// Removes the pins of other ABI versions. Their programs are no longer attached.

@@ -21,7 +21,6 @@ const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
-const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 
@@ -330,47 +329,4 @@ where
         ..Elements::default()
     };
     bpf("BPF_MAP_UPDATE_BATCH", BPF_MAP_UPDATE_BATCH, &attributes).map(|_| ())
-}
-
-/// Reads `count` elements of a per-CPU array from `first` on with one call: for each, the values of all `processors`.
-pub(super) fn read_batch<V>(
-    map: BorrowedFd<'_>,
-    first: u32,
-    count: u32,
-    processors: usize,
-) -> Result<Vec<V>, DatapathError>
-where
-    V: FromBytes + IntoBytes + Clone,
-{
-    const { assert!(size_of::<V>().is_multiple_of(8), "the kernel pads the value of a processor to eight bytes") };
-    let failed = |source| DatapathError::Syscall { call: "BPF_MAP_LOOKUP_BATCH", source };
-    let length = count as usize;
-    let (mut keys, mut next) = (vec![0_u32; length], 0_u32);
-    let mut values = vec![V::new_zeroed(); length * processors];
-    // The kernel begins behind the element that it is told; none is before the first.
-    let before = first.checked_sub(1);
-    let mut attributes = Elements {
-        in_batch: before.as_ref().map_or(0, |before| address(before)),
-        out_batch: address(&raw mut next),
-        keys: address(keys.as_mut_ptr()),
-        values: address(values.as_mut_ptr()),
-        count,
-        map: raw(map),
-        ..Elements::default()
-    };
-    // SAFETY: as in `bpf`; the kernel also writes the number of elements into the attributes, and the buffers have room for `count`.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_MAP_LOOKUP_BATCH,
-            attributes.as_mut_bytes().as_mut_ptr(),
-            size_of::<Elements>(),
-        )
-    };
-    // The last element of the map ends the call with an error, when all is read.
-    if attributes.count != count {
-        let source = if result < 0 { io::Error::last_os_error() } else { io::ErrorKind::UnexpectedEof.into() };
-        return Err(failed(source));
-    }
-    Ok(values)
 }

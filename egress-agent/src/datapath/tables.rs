@@ -258,10 +258,9 @@ impl Tables {
             advice: "fewer distinct rule lists, or more tables",
         })?;
         let reference = TableRef { slot, generation: self.next_generation };
-        let (counter_base, shared) = self.counters.allocate(desired.table.rules)?;
-        let mut flags = if desired.reject { flag::REJECT } else { 0 };
-        if shared {
-            flags |= flag::SHARED_COUNTERS;
+        let (counter_base, mut flags) = self.counters.allocate(desired.table.rules)?;
+        if desired.reject {
+            flags |= flag::REJECT;
         }
         if self.tell_allowed {
             flags |= flag::TELL_ALLOWED;
@@ -429,7 +428,7 @@ impl Tables {
                 }
                 self.tries.free(&table.info);
                 // No packet reads the table any more, so this is its last word.
-                retired.push(self.counted(&table)?);
+                retired.push(self.counted(&table));
                 self.counters.release(&table.info);
                 self.free.insert(table.reference.slot);
             }
@@ -448,14 +447,14 @@ impl Tables {
     }
 
     /// What the tables in the kernel have counted so far.
-    pub(super) fn all_counted(&self) -> Result<Vec<Counted>, DatapathError> {
+    pub(super) fn all_counted(&self) -> Vec<Counted> {
         self.realized.values().map(|table| self.counted(table)).collect()
     }
 
-    fn counted(&self, table: &RealizedTable) -> Result<Counted, DatapathError> {
+    fn counted(&self, table: &RealizedTable) -> Counted {
         let shared = table.info.flags & flag::SHARED_COUNTERS != 0;
-        let counters = self.counters.read(&table.info)?;
-        Ok(Counted { description: Arc::clone(&**table.description), counters, shared })
+        let counters = self.counters.read(&table.info);
+        Counted { description: Arc::clone(&**table.description), counters, shared }
     }
 
     /// Takes the maps out of a slot, which no packet looks into any more. Of its constants only the generation stays, so that no later

@@ -48,7 +48,7 @@ pub(super) fn text(vitals: &Vitals) -> Result<String, GatherError> {
 
 fn kernel(families: &mut Families, vitals: &Vitals) -> Result<(), DatapathError> {
     let inspector = vitals.inspector()?;
-    let rules = bounded(&vitals.rules()?);
+    let rules = bounded(&vitals.rules());
     let drops = inspector.drop_counters()?;
     let help =
         "Packets and refused socket calls by the rule that decided; audit-* verdicts are of rules that decide nothing";

@@ -72,16 +72,25 @@ impl Maps {
         let info = self.info(table);
         let length = if info.flags & flag::SHARED_COUNTERS == 0 { info.rules } else { 2 };
         Figures {
-            rules: read_all(&self.counters, info.counter_base, length),
+            rules: self.rules(info.counter_base, length),
             // Reasons count from 1.
-            drops: read_all(&self.drops, 1, DropReason::COUNT - 1),
-            stats: read_all(&self.stats, 0, u32::try_from(Stat::ALL.len()).expect("few")),
+            drops: read_all(&self.drops, 1, DropReason::COUNT - 1, cpus()),
+            stats: read_all(&self.stats, 0, u32::try_from(Stat::ALL.len()).expect("few"), cpus()),
         }
+    }
+
+    /// Rule counters, of which each CPU has its own part of the array, summed over CPUs.
+    fn rules(&self, base: u32, length: u32) -> Vec<Counter> {
+        let cpus = u32::try_from(cpus()).expect("few");
+        let each = self.counters.info().expect("a map").max_entries() / cpus;
+        let parts = (0..cpus).map(|cpu| read_all::<Counter>(&self.counters, cpu * each + base, length, 1));
+        let add = |sum: Vec<Counter>, part: Vec<Counter>| sum.into_iter().zip(part).map(|(a, b)| a.add(b)).collect();
+        parts.reduce(add).expect("a CPU")
     }
 
     /// A drop counter.
     pub(crate) fn dropped(&self, reason: DropReason) -> u64 {
-        read_all::<Counter>(&self.drops, reason as u32, 1).first().map_or(0, |counter| counter.packets)
+        read_all::<Counter>(&self.drops, reason as u32, 1, cpus()).first().map_or(0, |counter| counter.packets)
     }
 
     /// Takes every record out of the ring.
@@ -124,9 +133,13 @@ impl PerCpu for Counter {
     }
 }
 
-/// Reads `count` elements of a per-CPU array from `first` on, each summed over CPUs, with one call: a test asks for all of them after
-/// every packet.
-fn read_all<T: PerCpu>(map: &MapData, first: u32, count: u32) -> Vec<T> {
+fn cpus() -> usize {
+    aya::util::nr_cpus().expect("a number of CPUs")
+}
+
+/// Reads `count` elements of an array from `first` on with one call, because a test asks for all of them after every packet. Each is the
+/// sum of so many `values`: one, or in a per-CPU array one of each CPU.
+fn read_all<T: PerCpu>(map: &MapData, first: u32, count: u32, values: usize) -> Vec<T> {
     const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
     /// `union bpf_attr` for batches (include/uapi/linux/bpf.h).
     #[repr(C)]
@@ -141,15 +154,14 @@ fn read_all<T: PerCpu>(map: &MapData, first: u32, count: u32) -> Vec<T> {
         element_flags: u64,
         flags: u64,
     }
-    let cpus = aya::util::nr_cpus().expect("a number of CPUs");
     let length = count as usize;
-    let (mut keys, mut values) = (vec![0_u32; length], vec![0_u8; length * cpus * size_of::<T>()]);
+    let (mut keys, mut bytes) = (vec![0_u32; length], vec![0_u8; length * values * size_of::<T>()]);
     let (previous, mut last) = (first.wrapping_sub(1), 0_u32);
     let mut attributes = Attributes {
         in_batch: if first == 0 { 0 } else { (&raw const previous).addr() as u64 },
         out_batch: (&raw mut last).addr() as u64,
         keys: keys.as_mut_ptr().addr() as u64,
-        values: values.as_mut_ptr().addr() as u64,
+        values: bytes.as_mut_ptr().addr() as u64,
         count,
         map: map.fd().as_fd().as_raw_fd().unsigned_abs(),
         ..Attributes::default()
@@ -161,7 +173,7 @@ fn read_all<T: PerCpu>(map: &MapData, first: u32, count: u32) -> Vec<T> {
     // "No such entry" says that the map ends here.
     assert!(status == 0 || error.raw_os_error() == Some(libc::ENOENT), "reading counters: {error}");
     assert_eq!(attributes.count, count, "the map is shorter");
-    let each = values.chunks_exact(cpus * size_of::<T>());
+    let each = bytes.chunks_exact(values * size_of::<T>());
     each.map(|element| {
         let per_cpu = element.chunks_exact(size_of::<T>()).map(|bytes| T::read_from_bytes(bytes).expect("its size"));
         per_cpu.reduce(T::add).expect("a CPU")
