@@ -9,6 +9,8 @@ use egress_common::event::Hook;
 use egress_common::reason::DropReason;
 use egress_common::table::{Counter, TableInfo, flag};
 use egress_packets::{CGROUP_POD, Expect, Frame, Hooks, Lab, Policies, Setup, TC_POD, is_root, trie_from};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 
 use crate::sides::{DEFAULT, DENY_ALL, POLICY, SIDES};
 
@@ -68,6 +70,52 @@ fn a_new_table_starts_with_counters_at_zero() {
         let inspector = egress_agent::datapath::inspect::Inspector::open(lab.bpffs()).expect("pins");
         let counters = inspector.rule_counters(&lab.table_info()).expect("counters");
         assert!(counters.iter().all(|counter| *counter == Counter::default()), "{counters:?}");
+    }
+}
+
+/// Counted here from the map itself: the processor's number leads to its part of the array, the table and the rule to the place in it.
+fn counted(lab: &Lab, processors: &[usize], rule: &str) -> Vec<u64> {
+    let counters: Array<MapData, [u8; size_of::<Counter>()]> = lab.map(map::RULE_COUNTERS);
+    let each = counters.len() / u32::try_from(aya::util::nr_cpus().expect("processors")).expect("few");
+    let at = lab.table_info().counter_base + lab.policies().rank(rule);
+    let packets = |processor: &usize| {
+        let index = u32::try_from(*processor).expect("few") * each + at;
+        let counter: Counter = zerocopy::transmute!(counters.get(&index, 0).expect("a counter"));
+        counter.packets
+    };
+    processors.iter().map(packets).collect()
+}
+
+#[test]
+fn each_processor_counts_in_its_own_part_and_all_are_added_up_and_cleared() {
+    if !is_root() {
+        return;
+    }
+    let mut lab = Lab::new(POLICY);
+    let mine = Pid::from_raw(0);
+    let may = sched_getaffinity(mine).expect("processors");
+    let processors: Vec<usize> =
+        (0..CpuSet::count()).filter(|number| may.is_set(*number).expect("its number")).collect();
+    let frames = [(SIDES[0].open, SIDES[0].open_rule), (SIDES[1].shut, DEFAULT)];
+    for (times, processor) in (1..).zip(&processors) {
+        let mut only = CpuSet::new();
+        only.set(*processor).expect("its number");
+        sched_setaffinity(mine, &only).expect("one of those that it has");
+        for _ in 0..times {
+            frames.iter().for_each(|(to, _)| drop(lab.send(Hook::TcFromPod, &Frame::syn(*to, 1).bytes())));
+        }
+    }
+    let expected: Vec<u64> = (1..).take(processors.len()).collect();
+    let inspector = egress_agent::datapath::inspect::Inspector::open(lab.bpffs()).expect("pins");
+    for (_, rule) in frames {
+        assert_eq!(counted(&lab, &processors, rule), expected, "{rule}");
+        let sum = inspector.rule_counter(&lab.table_info(), lab.policies().rank(rule)).expect("counters");
+        assert_eq!(sum.map(|counter| counter.packets), Some(expected.iter().sum()), "{rule}");
+    }
+    lab.apply(DENY_ALL);
+    lab.apply(POLICY);
+    for (_, rule) in frames {
+        assert_eq!(counted(&lab, &processors, rule), vec![0; processors.len()], "{rule}");
     }
 }
 
