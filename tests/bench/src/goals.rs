@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::peers::egress::OnLpm;
 use crate::results::{Compared, Connect, Dns, Race, Results, Sharing, Size, Traffic};
 use crate::rounds::{Cost, Run};
 
@@ -107,8 +108,13 @@ fn with_packets<'a>(results: &'a Results, labels: &'a [&str]) -> impl Iterator<I
     at(results, labels).filter(|size| !size.hot.costs.is_empty())
 }
 
-fn against_lpm(results: &Results, labels: &[&str]) -> Figures {
-    with_packets(results, labels).flat_map(|size| named(&size.label, against(size, "lpm"))).collect()
+/// Ours against the kernel's LPM trie, asked by a program that does nothing else, and by ours.
+fn against_lpm(number: &'static str, limits: [f64; 2], results: &Results, labels: &[&str]) -> [Goal; 2] {
+    let peers = [("lpm", "m(ours) / m(kernel LPM), cold"), (OnLpm::NAME, "likewise, with the LPM trie in our program")];
+    peers.map(|(peer, text)| {
+        let figures = with_packets(results, labels).flat_map(|size| named(&size.label, against(size, peer))).collect();
+        goal(number, text, limits, figures, "")
+    })
 }
 
 fn against_filters(results: &Results) -> Figures {
@@ -178,10 +184,10 @@ pub(crate) fn all(results: &Results) -> Vec<Goal> {
         let of = |found: &Compared| format!("median of pairs; {:.3} of two without rules", found.control);
         results.traffic.iter().map(part).map(|found| Figure::new(of(found), found.ratio)).collect()
     };
-    let prefix = "m(ours) / m(kernel LPM), cold";
-    vec![
-        goal("P1", prefix, [0.45, 0.30], against_lpm(results, &["100k", "1M"]), ""),
-        goal("P2", prefix, [0.60, 0.30], against_lpm(results, &["1k", "10k"]), ""),
+    let mut goals = Vec::new();
+    goals.extend(against_lpm("P1", [0.45, 0.30], results, &["100k", "1M"]));
+    goals.extend(against_lpm("P2", [0.60, 0.30], results, &["1k", "10k"]));
+    goals.extend([
         goal("P3", "tc program / empty program, hot, 10k", [3.5, 2.7], hot_ratio(results), ""),
         goal("P4", "m(ours) hot, 100k / 1k", [2.5, 1.8], hot_growth(results), ""),
         goal("P5", "m(ours) / nft, ipset, cold, 100k", [0.45, 0.30], against_filters(results), ""),
@@ -203,5 +209,6 @@ pub(crate) fn all(results: &Results) -> Vec<Goal> {
         goal("P14", "TCP connections/s, likewise", [1.0 / 0.95, 1.0 / 0.98], traffic(|all| &all.connections), ""),
         goal("P14", "TCP stream, likewise", [1.0 / 0.98, 1.0 / 0.99], traffic(|all| &all.stream), ""),
         goal("P15", "denied connect / loopback connect", [1.0, 0.2], results.connect.iter().map(connect).collect(), ""),
-    ]
+    ]);
+    goals
 }

@@ -162,6 +162,7 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
     let link = tc.attach(none.as_fd())?;
     let mut bench = Bench {
         egress: Egress::new(options)?,
+        on_lpm: (!args.quick).then(|| place.options_on_lpm()),
         tc: &tc,
         link: &link,
         none: &none,
@@ -235,15 +236,20 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
     if args.only == Some(Only::Policies) {
         return Ok(results);
     }
+    measure_few_rules(&mut bench, place, if args.quick { 50 } else { 200 }, &mut results)?;
+    Ok(results)
+}
+
+/// What does not depend on the number of rules.
+fn measure_few_rules(bench: &mut Bench<'_>, place: &Place, swaps: usize, results: &mut Results) -> anyhow::Result<()> {
     progress::heading("pods that share policies");
     results.sharing = step("10 and 1,000 pods under 10 policies", || bench.sharing())?;
     progress::heading("swaps and calls");
-    kernel::exchange(&link, bench.egress.program()?.as_fd())?;
-    let swaps = if args.quick { 50 } else { 200 };
-    let swap = step("swaps under a sender", || swap::measure(&mut bench.egress, &tc, 1000, swaps))?;
+    kernel::exchange(bench.link, bench.egress.program()?.as_fd())?;
+    let swap = step("swaps under a sender", || swap::measure(&mut bench.egress, bench.tc, 1000, swaps))?;
     results.swap = Some(swap);
-    results.connect = Some(step("connect()", || measure_connect(&mut bench, place))?);
-    Ok(results)
+    results.connect = Some(step("connect()", || measure_connect(bench, place))?);
+    Ok(())
 }
 
 /// The pod of the last swap, known by a namespace, calls `connect()`.

@@ -40,10 +40,17 @@ impl Folders {
         Options { bpffs: self.pins.clone(), cgroup_root: self.pod(), capacity: Capacity::default() }
     }
 
+    fn options_on_lpm(&self) -> Options {
+        let capacity = Capacity { trie_from: usize::MAX, ..Capacity::default() };
+        Options { bpffs: self.pins.join("on-lpm"), cgroup_root: self.pod(), capacity }
+    }
+
     /// Removes everything; what is not there is fine.
     fn remove(&self) {
         if self.pins.exists() {
-            let _ = datapath::cleanup(&self.options());
+            for options in [self.options_on_lpm(), self.options()] {
+                let _ = datapath::cleanup(&options);
+            }
             let _ = fs::remove_dir_all(&self.pins);
         }
         // This process must be somewhere else before its cgroup can go.
@@ -87,6 +94,11 @@ impl Place {
     /// How the datapath is opened here.
     pub(crate) fn options(&self) -> Options {
         self.folders.options()
+    }
+
+    /// How it is opened a second time, with every prefix in the kernel's LPM trie.
+    pub(crate) fn options_on_lpm(&self) -> Options {
+        self.folders.options_on_lpm()
     }
 
     /// The cgroup at which the socket hooks are attached.

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use egress_agent::datapath::DesiredTable;
+use egress_agent::datapath::{DesiredTable, Options};
 
 use crate::lab::{Kind, Lab};
 use crate::mix::{self, Destinations, Mix};
-use crate::peers::egress::{self, Egress, Stages};
+use crate::peers::egress::{self, Egress, OnLpm, Stages};
 use crate::peers::lpm::Lpm;
 use crate::peers::{ipset, nft};
 use crate::place::settled_memory;
@@ -23,6 +23,8 @@ use crate::rounds::{self, Effort, Entrant};
 pub(crate) struct Bench<'a> {
     /// Ours.
     pub(crate) egress: Egress,
+    /// How ours is opened a second time, for [`OnLpm`]; a quick run leaves it out.
+    pub(crate) on_lpm: Option<Options>,
     /// Where tc programs are compared; the link runs one of them at a time.
     pub(crate) tc: &'a Lab,
     /// See `tc`.
@@ -50,6 +52,8 @@ const APPLIED_ONCE_ABOVE: usize = 200_000;
 struct Filled {
     table: Arc<DesiredTable>,
     lpm: Lpm,
+    /// Only while packets are measured.
+    on_lpm: Option<OnLpm>,
     intervals: usize,
     stages: Stages,
     peers: BTreeMap<&'static str, Peer>,
@@ -101,14 +105,23 @@ impl Bench<'_> {
     /// What packets cost, cold and hot, UDP and TCP each.
     fn packets(&mut self, filled: &mut Filled, mix: &Mix) -> anyhow::Result<[rounds::Run; 4]> {
         let destinations = step("destinations", || Destinations::new(&mix.prefixes, &filled.table.table))?;
+        if let Some(options) = &self.on_lpm {
+            let (on_lpm, took) = step("apply: egress-lpm", || OnLpm::new(options, &filled.table))?;
+            filled.on_lpm = Some(on_lpm);
+            let apply = Timing::of(vec![filled.stages.rules + filled.stages.compile + took]);
+            filled.peers.insert(OnLpm::NAME, Peer { apply, ..Peer::default() });
+        }
         self.compare(filled, &destinations)?;
         let (udp, tcp) = (destinations.allowed.as_slice(), destinations.allowed_tcp.as_slice());
-        Ok([
+        let runs = [
             step("cold: real stack, UDP", || self.cold(filled, Kind::Udp, udp))?,
             step("cold: real stack, TCP", || self.cold(filled, Kind::Tcp, tcp))?,
             step("hot: test runs, UDP", || self.hot(filled, Kind::Udp, udp))?,
             step("hot: test runs, TCP", || self.hot(filled, Kind::Tcp, tcp))?,
-        ])
+        ];
+        crate::kernel::exchange(self.link, self.none.as_fd())?;
+        filled.on_lpm.take().map_or(Ok(()), OnLpm::remove)?;
+        Ok(runs)
     }
 
     /// Fills every peer, timed.
@@ -141,7 +154,7 @@ impl Bench<'_> {
             })?;
             peers.insert("ipset", Peer { apply: timing, memory: Some(ipset::memory(namespace)?), ..Peer::default() });
         }
-        Ok(Filled { table, lpm, intervals: allowed.len(), stages, peers })
+        Ok(Filled { table, lpm, on_lpm: None, intervals: allowed.len(), stages, peers })
     }
 
     /// Kernel memory, once what was removed before is gone.
@@ -169,15 +182,12 @@ impl Bench<'_> {
     /// Sends to every mixed destination through every peer and compares who passed.
     fn compare(&mut self, filled: &mut Filled, destinations: &Destinations) -> anyhow::Result<()> {
         let program = self.egress.program()?;
-        crate::kernel::exchange(self.link, program.as_fd())?;
-        let mut labs = vec![("egress", self.tc)];
-        labs.extend(self.nft.map(|lab| ("nft", lab)));
-        labs.extend(self.ipset.map(|lab| ("ipset", lab)));
-        labs.push(("lpm", self.tc));
-        for (name, lab) in labs {
-            if name == "lpm" {
-                crate::kernel::exchange(self.link, filled.lpm.program())?;
-            }
+        let mut labs = vec![("egress", self.tc, Some(program.as_fd())), ("lpm", self.tc, Some(filled.lpm.program()))];
+        labs.extend(filled.on_lpm.as_ref().map(|ours| (OnLpm::NAME, self.tc, Some(ours.program()))));
+        labs.extend(self.nft.map(|lab| ("nft", lab, None)));
+        labs.extend(self.ipset.map(|lab| ("ipset", lab, None)));
+        for (name, lab, program) in labs {
+            program.map_or(Ok(()), |program| crate::kernel::exchange(self.link, program))?;
             let (verdicts, wrong) = step(&format!("verdicts: {name}"), || verdicts(lab, destinations))?;
             if wrong > 0 {
                 progress::warn(&format!("{name} judges {wrong} of {} destinations wrongly", destinations.mixed.len()));
@@ -199,6 +209,8 @@ impl Bench<'_> {
             entrant("egress", Some("none"), self.tc, Some(program.as_fd())),
             entrant("lpm", Some("none"), self.tc, Some(filled.lpm.program())),
         ];
+        let on_lpm = filled.on_lpm.as_ref();
+        entrants.extend(on_lpm.map(|ours| entrant(OnLpm::NAME, Some("none"), self.tc, Some(ours.program()))));
         entrants.extend(self.nft.map(|lab| entrant("nft", Some("bare"), lab, None)));
         entrants.extend(self.ipset.map(|lab| entrant("ipset", Some("bare"), lab, None)));
         rounds::cold(&entrants, self.link, kind, destinations, self.effort)
@@ -206,13 +218,16 @@ impl Bench<'_> {
 
     fn hot(&mut self, filled: &Filled, kind: Kind, destinations: &[Ipv4Addr]) -> anyhow::Result<rounds::Run> {
         let program = self.egress.program()?;
-        let entrants = [("none", self.none.as_fd()), ("egress", program.as_fd()), ("lpm", filled.lpm.program())];
-        let entrants = entrants.map(|(name, program)| Entrant {
+        let mut programs =
+            vec![("none", self.none.as_fd()), ("egress", program.as_fd()), ("lpm", filled.lpm.program())];
+        programs.extend(filled.on_lpm.as_ref().map(|ours| (OnLpm::NAME, ours.program())));
+        let entrant = |(name, program)| Entrant {
             name,
             floor: (name != "none").then_some("none"),
             lab: self.tc,
             program: Some(program),
-        });
+        };
+        let entrants: Vec<Entrant<'_>> = programs.into_iter().map(entrant).collect();
         rounds::hot(&entrants, kind, destinations, self.effort)
     }
 

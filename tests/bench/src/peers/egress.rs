@@ -1,7 +1,7 @@
 //! Ours, through the production path: policy files, rule list, compiled table, `Datapath::apply`.
 
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,6 +55,39 @@ pub(crate) struct Egress {
     /// The pod's rules, for their next version.
     followed: Option<Followed>,
     netns: Option<u64>,
+}
+
+/// Ours once more, with every prefix in the kernel's LPM trie however many they are: what the array trie is worth in the same program.
+pub(crate) struct OnLpm {
+    egress: Egress,
+    program: OwnedFd,
+}
+
+impl OnLpm {
+    /// Its name among the peers.
+    pub(crate) const NAME: &'static str = "egress-lpm";
+
+    /// Loads the programs and puts a compiled table into the kernel; how long the latter took, in milliseconds.
+    pub(crate) fn new(options: &Options, table: &Arc<DesiredTable>) -> anyhow::Result<(Self, f64)> {
+        std::fs::create_dir_all(&options.bpffs)?;
+        let mut egress = Egress::new(options.clone())?;
+        let enforced = egress.enforce(table)?.enforced;
+        let program = egress.program()?;
+        Ok((Self { egress, program }, enforced.as_secs_f64() * 1e3))
+    }
+
+    /// The program for packets that a pod sends.
+    pub(crate) fn program(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+
+    /// Takes everything out of the kernel again.
+    pub(crate) fn remove(self) -> anyhow::Result<()> {
+        let options = self.egress.options.clone();
+        drop(self);
+        datapath::cleanup(&options)?;
+        Ok(())
+    }
 }
 
 /// Kernel memory of the pod's table, in bytes.

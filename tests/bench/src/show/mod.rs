@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use owo_colors::{OwoColorize as _, Stream, Style};
 
 use crate::goals::{Figure, Goal, Met};
+use crate::peers::egress::OnLpm;
 use crate::results::{Compared, Dns, Lookups, Peer, Results, Size};
 use crate::rounds::{Cost, Run};
 
@@ -160,7 +161,7 @@ fn packets(size: &Size) -> Vec<Vec<Cell>> {
 }
 
 fn packets_of(size: &Size, kind: &str, cold: &Run, hot: &Run) -> Vec<Vec<Cell>> {
-    let names = ["bare", "none", "egress", "lpm", "nft", "ipset"];
+    let names = ["bare", "none", "egress", OnLpm::NAME, "lpm", "nft", "ipset"];
     let row = |name: &&str| {
         let (cold, hot) = (cold.costs.get(name)?, hot.costs.get(name));
         let mut row = vec![dim(&size.label), dim(kind), peer_name(name)];
