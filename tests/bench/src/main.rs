@@ -99,7 +99,7 @@ impl Args {
         if self.quick {
             Effort { rounds: 6, packets: 50_000, runs: 50_000, applies: 2, updates: 3 }
         } else {
-            Effort { rounds: 40, packets: 50_000, runs: 100_000, applies: 3, updates: 5 }
+            Effort { rounds: 40, packets: 50_000, runs: 50_000, applies: 3, updates: 5 }
         }
     }
 }
@@ -221,7 +221,7 @@ fn measure(args: &Args, sizes: &[(String, usize)], place: &Place, host: Host) ->
     }
     if args.only.is_none_or(|only| only == Only::Traffic) {
         progress::heading("a pod's traffic");
-        let rounds = if args.quick { 8 } else { 80 };
+        let rounds = if args.quick { 8 } else { 60 };
         results.traffic = Some(step("UDP, connections and a stream through the node", || traffic::measure(rounds))?);
     }
     if args.only.is_none_or(|only| only == Only::Control) {
