@@ -148,7 +148,7 @@ fn take_turns(ways: &[(&'static str, &Pod, SocketAddr)], rounds: usize) -> anyho
             let (name, pod, server) = ways[index];
             let (one_by_one, together): (Vec<u64>, u64) = pod.run(|| (one_by_one(server), together(server)));
             anyhow::ensure!(one_by_one.len() == NAMES, "{name}: {} of {NAMES} answers", one_by_one.len());
-            found[index].single.extend(one_by_one);
+            found[index].single.push(one_by_one);
             found[index].together.push(together);
         }
     }
@@ -158,8 +158,8 @@ fn take_turns(ways: &[(&'static str, &Pod, SocketAddr)], rounds: usize) -> anyho
 /// Nanoseconds of one way.
 #[derive(Default)]
 struct Times {
-    /// Of each lookup, one at a time.
-    single: Vec<u64>,
+    /// Of each lookup of each round, one at a time.
+    single: Vec<Vec<u64>>,
     /// Of each round of all names, many at a time.
     together: Vec<u64>,
 }
@@ -167,9 +167,13 @@ struct Times {
 impl Times {
     #[expect(clippy::cast_precision_loss, reason = "seconds at most")]
     fn way(mut self, name: &'static str) -> Way {
-        self.single.sort_unstable();
+        self.single.iter_mut().for_each(|round| round.sort_unstable());
         self.together.sort_unstable();
-        let [p50_us, p99_us] = [50, 99].map(|percent| at(&self.single, percent) as f64 / 1e3);
+        // Rounds differ by more than ways do, likely by whether the scheduler has put client and server on one processor.
+        let p50 = self.single.iter().map(|round| at(round, 50)).min().unwrap_or(0);
+        let mut all = self.single.concat();
+        all.sort_unstable();
+        let [p50_us, p99_us] = [p50, at(&all, 99)].map(|nanoseconds| nanoseconds as f64 / 1e3);
         Way { name, p50_us, p99_us, per_second: NAMES as f64 * 1e9 / at(&self.together, 50) as f64 }
     }
 }

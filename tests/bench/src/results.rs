@@ -239,9 +239,9 @@ pub(crate) struct Lookups {
 pub(crate) struct Way {
     /// Name.
     pub(crate) name: &'static str,
-    /// Microseconds of a lookup, one at a time: the median,
+    /// Microseconds of a lookup, one at a time: the median of the round in which it was least,
     pub(crate) p50_us: f64,
-    /// and what 99 of 100 take at most.
+    /// and what 99 of 100 take at most, over all rounds.
     pub(crate) p99_us: f64,
     /// Lookups a second, 32 at a time.
     pub(crate) per_second: f64,
