@@ -97,9 +97,9 @@ impl Args {
 
     fn effort(&self) -> Effort {
         if self.quick {
-            Effort { rounds: 6, packets: 50_000, runs: 50_000, applies: 2, updates: 3 }
+            Effort { rounds: 6, packets: 50_000, runs: 50_000, frame: 5, again: false, applies: 2, updates: 3 }
         } else {
-            Effort { rounds: 40, packets: 50_000, runs: 50_000, applies: 3, updates: 5 }
+            Effort { rounds: 40, packets: 50_000, runs: 50_000, frame: 10, again: true, applies: 3, updates: 5 }
         }
     }
 }

@@ -146,7 +146,7 @@ fn drift(page: &mut Page, label: &str, regime: &str, run: &Run) {
         run.drift * 100.0
     );
     if run.rejected {
-        let text = format!("{text}: REJECTED, more than 3 % twice; something else ran");
+        let text = format!("{text}: REJECTED, more than 3 %; something else ran");
         page.line(&text.if_supports_color(Stream::Stdout, |text| text.red()).to_string());
     } else {
         page.line(&text.if_supports_color(Stream::Stdout, |text| text.dimmed()).to_string());
