@@ -1,7 +1,8 @@
 //! Interleaved rounds: A B C, B C A, C A B, … so that whatever else the machine does meets everybody alike.
 //!
 //! Each figure is the minimum and the median over the rounds; a marginal cost is the difference to the floor of the same run (of the
-//! minima, and the median of the differences round by round). A run in which the empty program drifted is measured again, once, unless it is a quick one.
+//! minima, and the median of the differences round by round). A run in which the empty program drifted is measured again, once,
+//! unless it is a quick one.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -17,6 +18,8 @@ use crate::mix::PORT;
 
 /// The empty program may drift this much between the beginning and the end of a run.
 pub(crate) const MOST_DRIFT: f64 = 0.03;
+/// Rounds of the empty program before and after each destination of the hot regime.
+const HOT_FRAME: usize = 5;
 
 /// How long and how often.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -27,7 +30,7 @@ pub(crate) struct Effort {
     pub(crate) packets: usize,
     /// Runs in a round of the hot regime.
     pub(crate) runs: u32,
-    /// Rounds of the empty program before and after, to see whether it stayed where it was.
+    /// Rounds of the empty program before and after a run of the cold regime, to see whether it stayed where it was.
     pub(crate) frame: usize,
     /// Measure again, once, if it did not.
     pub(crate) again: bool,
@@ -222,7 +225,7 @@ fn hot_destination(entrants: &[Entrant<'_>], packet: &[u8], effort: Effort) -> a
     };
     let none = entrants.iter().find(|entrant| entrant.name == "none").ok_or_else(|| anyhow::anyhow!("no floor"))?;
     let frame = |count: usize| (0..count).map(|_| round(none)).collect::<Result<Vec<_>, _>>();
-    let before = frame(effort.frame / 2)?;
+    let before = frame(HOT_FRAME)?;
     let mut samples = Samples::new();
     for turn in 0..effort.rounds {
         for index in 0..entrants.len() {
@@ -230,7 +233,7 @@ fn hot_destination(entrants: &[Entrant<'_>], packet: &[u8], effort: Effort) -> a
             samples.entry(entrant.name).or_default().push(round(entrant)?);
         }
     }
-    Ok(finish(&samples, entrants, &before, &frame(effort.frame / 2)?))
+    Ok(finish(&samples, entrants, &before, &frame(HOT_FRAME)?))
 }
 
 /// The mean over several runs.
