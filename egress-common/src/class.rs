@@ -173,6 +173,29 @@ pub fn search_block(block: &Block, at: u32, key: u32) -> Option<&ClassEntry> {
     Some(entry(low))
 }
 
+/// Intervals of a class that [`search_few`] looks through.
+const FEW: u32 = 8;
+
+/// [`search_block`] of a class of few intervals, as nearly all are: one after the other. `None` of another one too.
+#[inline]
+#[expect(clippy::indexing_slicing, reason = "as in `search_block`")]
+pub fn search_few(block: &Block, at: u32, key: u32) -> Option<&ClassEntry> {
+    let entry = |index: u32| &block[(index & (BLOCK - 1)) as usize];
+    let count = entry(at).from;
+    if count == 0 || count > FEW || count >= BLOCK - (at & (BLOCK - 1)) {
+        return None;
+    }
+    let mut found = at + 1;
+    for step in 1..FEW {
+        let next = at + 1 + step;
+        if step >= count || entry(next).from > key {
+            break;
+        }
+        found = next;
+    }
+    Some(entry(found))
+}
+
 /// Intervals of one protocol that are compared before the port counts as decisive.
 pub(crate) const COMPARED: u32 = 16;
 
@@ -237,10 +260,12 @@ mod tests {
             entries.resize(3 * BLOCK as usize, ClassEntry::default());
             let block: &Block = entries.first_chunk().unwrap();
             for key in 0..8_000 {
-                let found = search_block(block, at, key);
+                let decision = |entry: &ClassEntry| entry.open().unwrap().unwrap().decision();
                 let expected = search(entries.as_slice(), at, key).filter(|_| ends_in_it);
-                let found = found.map(|entry| entry.open().unwrap().unwrap().decision());
-                assert_eq!(found, expected.map(|verdict| verdict.decision), "{at} {len}");
+                let expected = expected.map(|verdict| verdict.decision);
+                assert_eq!(search_block(block, at, key).map(decision), expected, "{at} {len}");
+                let few = expected.filter(|_| len <= FEW);
+                assert_eq!(search_few(block, at, key).map(decision), few, "{at} {len}");
             }
         }
     }

@@ -83,17 +83,21 @@ impl RecentFlows {
         [last as u32, (last >> 32) as u32, first as u32, (first >> 32) as u32]
     }
 
-    /// Whether the connection of this `hash` is one of them and was found in the period of `tick` or the one before.
+    /// Zero if the connection of this `hash` is one of them and was found in the period of `tick` or the one before; another number otherwise.
+    ///
+    /// A product of four differences, and no comparison: programs have no instruction that chooses, so each would be a jump that the processor
+    /// cannot foretell, and all that follows would wait for this line of memory.
     #[inline]
-    pub const fn has(self, hash: u64, tick: u64) -> bool {
+    pub const fn distance(self, hash: u64, tick: u64) -> u32 {
         let [a, b, c, d] = self.halves();
         let now = Self::half(hash, tick);
-        // The hash as it is, and a period that is the same or one less.
-        let ago = !(1 << Self::HASH_BITS);
-        now.wrapping_sub(a) & ago == 0
-            || now.wrapping_sub(b) & ago == 0
-            || now.wrapping_sub(c) & ago == 0
-            || now.wrapping_sub(d) & ago == 0
+        product(product(away(now, a), away(now, b)), product(away(now, c), away(now, d)))
+    }
+
+    /// Whether the connection is one of them: [`distance`](Self::distance) is zero.
+    #[inline]
+    pub const fn has(self, hash: u64, tick: u64) -> bool {
+        self.distance(hash, tick) == 0
     }
 
     /// Whether two halves are of one connection.
@@ -149,6 +153,20 @@ impl RecentFlows {
         let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed ^ mixed >> 32
     }
+}
+
+/// Zero if `half` is of the connection of `now`, in the same period or the one before.
+#[inline]
+const fn away(now: u32, half: u32) -> u32 {
+    now.wrapping_sub(half) & !(1 << RecentFlows::HASH_BITS)
+}
+
+/// Zero if one of them is.
+#[expect(clippy::cast_possible_truncation, reason = "both halves")]
+#[inline]
+const fn product(a: u32, b: u32) -> u32 {
+    let product = a as u64 * b as u64;
+    product as u32 | (product >> 32) as u32
 }
 
 /// A fragmented datagram that an endpoint is sending.

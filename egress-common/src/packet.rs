@@ -10,7 +10,7 @@
 
 mod plain;
 
-pub use self::plain::{LinearBytes, plain};
+pub use self::plain::{Destination, LinearBytes, Plain};
 use crate::class;
 use crate::reason::DropReason;
 

@@ -73,11 +73,18 @@ impl Unit {
         zerocopy::transmute!(twigs)
     }
 
-    /// One of two twigs.
+    /// One of two twigs. By its index: which of them it is no processor can foretell, so there must be no jump.
     #[inline(always)]
     pub fn twig(&self, index: u32) -> Twig {
-        let [first, second]: &[Twig; 2] = zerocopy::transmute_ref!(self);
-        if index & 1 == 0 { *first } else { *second }
+        let twigs: &[Twig; 2] = zerocopy::transmute_ref!(self);
+        twigs.get((index & 1) as usize).copied().unwrap_or_default()
+    }
+
+    /// One of the leaves that stand in a node; likewise.
+    #[inline(always)]
+    fn own_leaf(&self, run: u32) -> Leaf {
+        const BEFORE: u32 = 8 - OWN_LEAVES as u32;
+        Leaf(self.word(BEFORE + run))
     }
 
     /// Slots of a node that lead to nodes.
@@ -305,12 +312,7 @@ fn walk<U: Units + ?Sized>(units: &U, root: u32, rest: Rest, nodes: u32) -> Opti
 fn leaf_of<U: Units + ?Sized>(units: &U, unit: &Unit, run: u32) -> Option<Leaf> {
     let base = Base(unit.base);
     if !base.has(Base::OUTSIDE) {
-        let [first, second, third] = unit.leaves;
-        return Some(Leaf(match run {
-            0 => first,
-            1 => second,
-            _ => third,
-        }));
+        return Some(unit.own_leaf(run));
     }
     let leaves = units.unit(base.index() + unit.twig_units() + (run >> 3))?;
     Some(Leaf(leaves.word(run)))

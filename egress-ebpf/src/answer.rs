@@ -1,11 +1,13 @@
 //! What a table says, in one register: functions that the verifier checks by themselves return no more.
 
+use core::mem::MaybeUninit;
+
 use egress_common::class::ClassVerdict;
 use egress_common::names::State;
 use egress_common::table::Decision;
 
 /// What the table says, packed into one register: the decision below, the audit decision above. All zero: no table.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct Answer(pub u64);
 
@@ -13,6 +15,20 @@ impl Answer {
     pub const NONE: Self = Self(0);
     /// It depends on the port. No decision has these bits.
     pub const DEPENDS: Self = Self(1);
+
+    /// Lets the verifier forget what it knows of the answer, so that it follows what comes next once. Changes nothing at run time.
+    #[inline(always)]
+    pub fn forget(self) -> Self {
+        let mut memory = MaybeUninit::<u64>::uninit();
+        let whole = memory.as_mut_ptr();
+        let halves: *mut u32 = whole.cast();
+        // SAFETY: both halves of a word of this stack, which is written before it is read.
+        unsafe {
+            halves.write_volatile(self.0 as u32);
+            halves.add(1).write_volatile((self.0 >> 32) as u32);
+            Self(whole.read_volatile())
+        }
+    }
 
     #[inline(always)]
     pub fn of_verdict(verdict: ClassVerdict) -> Self {

@@ -81,10 +81,21 @@ pub extern "C" fn class_answer(slot: u32, base: u32, key: u32) -> u64 {
 
 /// The [`Answer`] of a class that lies in one block; `None` of another one, and of a damaged one.
 #[inline(always)]
-pub fn short_class(slot: u32, base: u32, key: u32) -> Option<Answer> {
+fn short_class(slot: u32, base: u32, key: u32) -> Option<Answer> {
     let block = CLASSES.get(slot)?.get(base / BLOCK)?;
     match class::search_block(block, base, key)?.open()? {
         Ok(effect) => Some(Answer(u64::from(effect.decision().0))),
         Err(state) => Some(Answer(state_answer(slot, state))),
+    }
+}
+
+/// [`class_answer`], in line where the class has few intervals and no state: a call costs as much as a step of the trie.
+#[inline(always)]
+pub fn few_or_class_answer(slot: u32, base: u32, key: u32) -> Answer {
+    let block = CLASSES.get(slot).and_then(|classes| classes.get(base / BLOCK));
+    let entry = block.and_then(|block| class::search_few(block, base, key));
+    match entry.and_then(|entry| entry.open()) {
+        Some(Ok(effect)) => Answer(u64::from(effect.decision().0)),
+        _ => Answer(class_answer(slot, base, key)),
     }
 }

@@ -7,6 +7,7 @@ use aya_ebpf::helpers::generated::{
 use egress_common::abi::Hold;
 use egress_common::endpoint::{Endpoint, EndpointKey, InterfaceSlot, TableRef, key_kind};
 use egress_common::table::{TableInfo, flag};
+use egress_common::trie::NOWHERE;
 
 use crate::maps::{CONFIG, ENDPOINT_IDS, ENDPOINTS, INTERFACES, TABLE_INFO};
 use crate::skb::Skb;
@@ -36,17 +37,21 @@ pub struct Info {
     pub flags: u32,
     /// See [`TableInfo`].
     pub head_rules: u32,
+    /// See [`TableInfo`].
+    pub root4: u32,
 }
 
 impl Info {
     /// Of no table.
-    const NONE: Self = Self { counter_base: 0, flags: flag::GONE, head_rules: 0 };
+    const NONE: Self = Self { counter_base: 0, flags: flag::GONE, head_rules: 0, root4: NOWHERE };
 
     #[inline(always)]
     fn of(table: TableRef) -> Self {
         match TABLE_INFO.get(table.slot) {
-            Some(&TableInfo { generation, counter_base, flags, head_rules, .. }) if generation == table.generation => {
-                Self { counter_base, flags, head_rules }
+            Some(&TableInfo { generation, counter_base, flags, head_rules, root4, .. })
+                if generation == table.generation =>
+            {
+                Self { counter_base, flags, head_rules, root4 }
             }
             _ => Self::NONE,
         }

@@ -10,13 +10,13 @@ use egress_common::packet::{self, Packet};
 use egress_common::reason::DropReason;
 use egress_common::table::{Decision, flag};
 
+use crate::answer::Answer;
 use crate::endpoint::Judged;
-use crate::flow::recent;
 use crate::fragment::{self, First};
 use crate::names::Named;
 use crate::report::{self, Told};
 use crate::skb::{Skb, cleared, has_ethernet, parse};
-use crate::{dns, flow, table};
+use crate::{dns, flow, short, table};
 
 /// What happens to a packet.
 #[must_use]
@@ -42,16 +42,19 @@ struct Case<'a> {
 /// Judges a packet that the pod sends.
 #[inline(always)]
 pub fn from_pod(skb: Skb, endpoint: &Judged, hook: Hook) -> Verdict {
+    let answer = match short::passes(skb, endpoint, hook) {
+        Ok(()) => return Verdict::Pass,
+        Err(answer) => answer.forget(),
+    };
     let mut memory = MaybeUninit::uninit();
     let packet = cleared(&mut memory);
-    match parse(skb, hook, packet) {
-        Ok(None) => Verdict::Pass,
-        Ok(Some(start)) => {
-            forget(packet, endpoint);
-            Case { skb, endpoint, packet, hook, start }.judge()
-        }
-        Err(reason) => Case { skb, endpoint, packet, hook, start: 0 }.drop(reason, Event::NO_RANK, 0),
-    }
+    let start = match parse(skb, hook, packet) {
+        Ok(None) => return Verdict::Pass,
+        Ok(Some(start)) => start,
+        Err(reason) => return Case { skb, endpoint, packet, hook, start: 0 }.drop(reason, Event::NO_RANK, 0),
+    };
+    forget(packet, endpoint);
+    Case { skb, endpoint, packet, hook, start }.judge(answer)
 }
 
 /// Lets the verifier forget on which way through the parser the packet was filled in, so that it follows the judgement once and
@@ -81,18 +84,20 @@ impl Case<'_> {
         self.skb.length().wrapping_sub(self.start)
     }
 
+    /// `answer`: what the table says, [`Answer::NONE`] if it was not asked yet.
     #[inline(always)]
-    fn judge(&self) -> Verdict {
+    fn judge(&self, answer: Answer) -> Verdict {
         if self.packet.has(packet::flag::LATER_FRAGMENT) {
             return self.judge_later_fragment();
         }
         if self.is_spoofed() {
             return self.drop(DropReason::SpoofedResolver, Event::NO_RANK, 0);
         }
-        let is_recent = self.is_recent();
         let mut named = Named::default();
-        let (packet, is_v4) = (self.packet, self.packet.family == 4);
-        let answer = table::ask_packet(self.endpoint, is_v4, &packet.destination, packet.egress_key(), &mut named);
+        let answer = match answer {
+            Answer::NONE => table::ask(self.endpoint, &self.packet.destination, self.packet.egress_key(), &mut named),
+            asked => asked,
+        };
         let Some(decision) = answer.decision() else {
             return self.drop(DropReason::NoTable, Event::NO_RANK, 0);
         };
@@ -113,7 +118,6 @@ impl Case<'_> {
             return if self.endpoint.info.flags & flag::REJECT == 0 { verdict } else { Verdict::Refuse };
         }
         if !decision.is_internal()
-            && (!is_recent || named.grants != 0)
             && flow::may_begin(self.packet)
             && self.remember(&named)
             && self.endpoint.info.flags & flag::TELL_ALLOWED != 0
@@ -195,13 +199,6 @@ impl Case<'_> {
             let would = if audit.is_deny() { outcome::WOULD_DENY } else { outcome::WOULD_ALLOW };
             self.tell(would, DropReason::Policy as u8, audit.rank(), name);
         }
-    }
-
-    /// Whether the packet belongs to a connection that need not be remembered again. Asked before the table, though needed after it: the
-    /// line of memory is then on its way while the table's are waited for.
-    #[inline(always)]
-    fn is_recent(&self) -> bool {
-        !flow::shows_opening(self.packet.protocol) && recent::is_sent(self.endpoint.id, self.packet)
     }
 
     /// Remembers a packet that passes; whether it is the first of its connection. A call: with its key on the stack of the caller 6.1

@@ -19,6 +19,7 @@ mod names;
 mod receive;
 mod reject;
 mod report;
+mod short;
 mod skb;
 mod socket;
 mod table;

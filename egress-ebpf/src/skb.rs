@@ -6,7 +6,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use egress_common::event::Hook;
-use egress_common::packet::{self, LinearBytes, Network, Packet, PacketBytes};
+use egress_common::packet::{self, LinearBytes, Network, Packet, PacketBytes, Plain};
 use egress_common::reason::DropReason;
 
 /// The packet that a hook was called for.
@@ -68,7 +68,7 @@ impl PacketBytes for Skb {
 
 impl LinearBytes for Skb {
     /// The linear part of a packet, where headers nearly always are. Each call of the helper would cost as much as a step of the trie; but
-    /// this way the verifier follows both outcomes of each read, so only the short parsers go it.
+    /// this way the verifier follows both outcomes of each read, so only the short parser goes it.
     #[inline(always)]
     fn linear<const N: usize>(&self, offset: u32) -> Option<&[u8; N]> {
         // No header is farther; the verifier wants a limit.
@@ -80,7 +80,9 @@ impl LinearBytes for Skb {
         let (data, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
         let mut at = data + offset as usize;
         // SAFETY: changes nothing. Keeps the compiler from adding N first: the verifier could not follow what the check is about.
-        unsafe { asm!("{at} = {at}", at = inout(reg) at) };
+        unsafe { asm!("{at} = {at}", at = inout(reg) at, options(pure, nomem, nostack, preserves_flags)) };
+        // SAFETY: no packet lies there. Keeps the compiler from asking.
+        unsafe { core::hint::assert_unchecked(at != 0) };
         if at + N > end {
             return None;
         }
@@ -112,10 +114,10 @@ fn network(skb: Skb, hook: Hook) -> Result<Network, DropReason> {
     }
 }
 
-/// Reads a packet of the most frequent form ([`packet::plain`]). `None` too for other hooks, for which the verifier's time is not worth it.
+/// A packet of the most frequent form. `None` too for other hooks, for which the verifier's time is not worth it.
 #[inline(always)]
-fn plain(skb: Skb, hook: Hook, packet: &mut Packet) -> Option<u32> {
-    if has_ethernet(hook) { packet::plain(&skb, packet).map(|start| skb.hidden(start)) } else { None }
+pub fn plain(skb: &Skb, hook: Hook) -> Option<Plain<'_>> {
+    if has_ethernet(hook) { Plain::of(skb) } else { None }
 }
 
 /// A packet of which nothing is known yet, all zeros. Word by word, because the compiler would call a function that clears byte by byte, or
@@ -136,11 +138,12 @@ pub fn cleared(memory: &mut MaybeUninit<Packet>) -> &mut Packet {
     unsafe { memory.assume_init_mut() }
 }
 
-/// Reads the headers. `Ok(None)` is ARP; otherwise the offset of the IP header.
+/// Reads the headers into an empty packet. `Ok(None)` is ARP; otherwise the offset of the IP header.
 #[inline(always)]
 pub fn parse(skb: Skb, hook: Hook, packet: &mut Packet) -> Result<Option<u32>, DropReason> {
-    if let Some(start) = plain(skb, hook, packet) {
-        return Ok(Some(start));
+    if let Some(plain) = plain(&skb, hook) {
+        plain.fill(packet);
+        return Ok(Some(skb.hidden(Plain::START)));
     }
     match network(skb, hook)? {
         Network::Arp => Ok(None),

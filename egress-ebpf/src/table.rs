@@ -3,12 +3,12 @@
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use egress_common::class;
 use egress_common::names::{State, prefix_state};
-use egress_common::packet::unmapped;
+use egress_common::packet::{Destination, unmapped};
 use egress_common::table::{Leaf, flag};
 use egress_common::trie::{self, CHUNK_UNITS, Unit, Units};
 
 use crate::answer::Answer;
-use crate::classes::{ClassMap, class_answer, short_class};
+use crate::classes::{ClassMap, class_answer, few_or_class_answer};
 use crate::endpoint::Judged;
 use crate::maps::{TABLE_INFO, TABLES4, TABLES6, TRIES};
 use crate::names::{self, Named};
@@ -20,28 +20,20 @@ pub fn ask(endpoint: &Judged, address: &[u8; 16], key: u32, named: &mut Named) -
     Answer(table_ask(endpoint, high, low, key, named))
 }
 
-/// [`ask`] for a packet. The most frequent case is in line, because each call costs as much as a step of the trie: no rules about names,
-/// and prefixes in a trie.
+/// [`ask`] in the most frequent case, in line, because each call costs as much as a step of the trie: no rules about names, and prefixes in a
+/// trie. [`Answer::NONE`] too if it is another case.
 #[inline(always)]
-pub fn ask_packet(endpoint: &Judged, is_v4: bool, address: &[u8; 16], key: u32, named: &mut Named) -> Answer {
-    let trie = if is_v4 { flag::TRIE4 } else { flag::TRIE6 };
-    if endpoint.info.flags & (flag::NAMES | trie) != trie {
-        return ask(endpoint, address, key, named);
-    }
-    let slot = endpoint.table.slot;
-    let leaf = if is_v4 {
-        let [_, _, _, v4]: [u32; 4] = zerocopy::transmute!(*address);
-        walk4(slot, u32::from_be(v4))
-    } else {
-        let [high, low]: [u64; 2] = zerocopy::transmute!(*address);
-        found(trie_leaf6(slot, u64::from_be(high), u64::from_be(low)))
+pub fn ask_trie(endpoint: &Judged, destination: Destination, key: u32) -> Answer {
+    let info = &endpoint.info;
+    let is_trie = |trie| info.flags & (flag::NAMES | trie) == trie;
+    let leaf = match destination {
+        Destination::V4(address) if is_trie(flag::TRIE4) => walk4(info.root4, address),
+        Destination::V6(high, low) if is_trie(flag::TRIE6) => found(trie_leaf6(endpoint.table.slot, high, low)),
+        _ => None,
     };
     match leaf.map(Leaf::open) {
         Some(Ok(decision)) => Answer(u64::from(decision.0)),
-        Some(Err(base)) => match short_class(slot, base, key) {
-            Some(answer) => answer,
-            None => Answer(class_answer(slot, base, key)),
-        },
+        Some(Err(base)) => few_or_class_answer(endpoint.table.slot, base, key),
         None => Answer::NONE,
     }
 }
@@ -121,15 +113,15 @@ pub fn ask_any_port(endpoint: &Judged, address: &[u8; 16], protocol: u32) -> Ans
 
 #[inline(always)]
 fn leaf(endpoint: &Judged, address: &[u8; 16]) -> Option<Leaf> {
-    let (slot, flags) = (endpoint.table.slot, endpoint.info.flags);
-    if flags & flag::GONE != 0 {
+    let (slot, info) = (endpoint.table.slot, &endpoint.info);
+    if info.flags & flag::GONE != 0 {
         return None;
     }
     // No IPv6 packet has an IPv4-mapped address: the parser refuses it.
     match unmapped(*address) {
-        Some(v4) if flags & flag::TRIE4 != 0 => found(trie_leaf4(slot, u32::from_be_bytes(v4))),
+        Some(v4) if info.flags & flag::TRIE4 != 0 => found(trie_leaf4(info.root4, u32::from_be_bytes(v4))),
         Some(v4) => TABLES4.get(slot)?.get(&Key::new(32, v4)).copied(),
-        None if flags & flag::TRIE6 != 0 => {
+        None if info.flags & flag::TRIE6 != 0 => {
             let [high, low]: [u64; 2] = zerocopy::transmute!(*address);
             found(trie_leaf6(slot, u64::from_be(high), u64::from_be(low)))
         }
@@ -155,22 +147,20 @@ fn found(answer: u64) -> Option<Leaf> {
     if answer & FOUND == 0 { None } else { Some(Leaf(answer as u32)) }
 }
 
-/// The leaf of an IPv4 address in the trie of the table in `slot`, with [`FOUND`]; 0 if it is damaged. Verified by itself, as
-/// [`table_ask`] is.
+/// The leaf of an IPv4 address in a trie, with [`FOUND`]; 0 if it is damaged. Verified by itself, as [`table_ask`] is.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn trie_leaf4(slot: u32, address: u32) -> u64 {
-    walk4(slot, address).map_or(0, |leaf| FOUND | u64::from(leaf.0))
+extern "C" fn trie_leaf4(root: u32, address: u32) -> u64 {
+    walk4(root, address).map_or(0, |leaf| FOUND | u64::from(leaf.0))
 }
 
-/// The leaf of an IPv4 address, in host order, in the trie of the table in `slot`.
+/// The leaf of an IPv4 address, in host order.
 #[inline(always)]
-fn walk4(slot: u32, address: u32) -> Option<Leaf> {
-    let info = TABLE_INFO.get(slot)?;
-    trie::lookup4(&TrieUnits, info.root4, address.to_be_bytes())
+fn walk4(root: u32, address: u32) -> Option<Leaf> {
+    trie::lookup4(&TrieUnits, root, address.to_be_bytes())
 }
 
-/// The same of an IPv6 address, whose halves are in host order.
+/// The leaf of an IPv6 address, whose halves are in host order, in the trie of the table in `slot`; likewise.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn trie_leaf6(slot: u32, high: u64, low: u64) -> u64 {

@@ -9,18 +9,44 @@ use egress_common::packet::Packet;
 
 use crate::maps::{CONFIG, RECENT_FLOWS};
 
+/// Whether a connection is such a one. Not a `bool`, so that whoever asks early need not wait for the line: see [`RecentFlows::distance`].
+#[must_use]
+pub struct Recent(u32);
+
+impl Recent {
+    /// It is not.
+    const NO: Self = Self(1);
+    /// It need not be remembered at all.
+    pub const YES: Self = Self(0);
+
+    /// Whether it is. Read from the stack, or the compiler would make jumps of it at once.
+    #[inline(always)]
+    pub fn is(&self) -> bool {
+        // SAFETY: a live value.
+        unsafe { (&raw const self.0).read_volatile() == 0 }
+    }
+}
+
+/// Asks about the connection of an endpoint with `remote`, whose ports are (remote, pod's).
+#[inline(always)]
+pub fn ask(endpoint: u32, remote: &[u8; 16], ports: ([u8; 2], [u8; 2]), protocol: u8) -> Recent {
+    let place = hash(remote, ports, endpoint, u32::from(protocol));
+    let place = place.and_then(|hash| Some((hash, RECENT_FLOWS.get_ptr(RecentFlows::place(hash))?)));
+    place.map_or(Recent::NO, |(hash, place)| Recent(read(place).distance(hash, tick())))
+}
+
 /// Whether a packet that the pod sends belongs to such a connection.
 #[inline(always)]
 pub fn is_sent(endpoint: u32, packet: &Packet) -> bool {
     let ports = (packet.destination_port, packet.source_port);
-    is_known(&packet.destination, ports, endpoint, packet.protocol)
+    ask(endpoint, &packet.destination, ports, packet.protocol).is()
 }
 
 /// The same of a packet that the pod receives.
 #[inline(always)]
 pub fn is_received(endpoint: u32, packet: &Packet) -> bool {
     let ports = (packet.source_port, packet.destination_port);
-    is_known(&packet.source, ports, endpoint, packet.protocol)
+    ask(endpoint, &packet.source, ports, packet.protocol).is()
 }
 
 /// Takes note of a connection that was just found or stored.
@@ -36,13 +62,6 @@ pub fn note(key: &FlowKey) {
         word.write_volatile(last);
         word.add(1).write_volatile(first);
     }
-}
-
-/// By the parts of a key, because a key would stand on the caller's stack.
-#[inline(always)]
-fn is_known(remote: &[u8; 16], ports: ([u8; 2], [u8; 2]), endpoint: u32, protocol: u8) -> bool {
-    let Some(hash) = hash(remote, ports, endpoint, u32::from(protocol)) else { return false };
-    RECENT_FLOWS.get_ptr(RecentFlows::place(hash)).is_some_and(|place| read(place).has(hash, tick()))
 }
 
 #[inline(always)]
