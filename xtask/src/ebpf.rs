@@ -76,6 +76,7 @@ const UNROLL: &str = "-unroll-full-max-count=3";
 fn flags(tree: &Tree) -> String {
     let mut flags = vec!["-Cdebuginfo=2".to_owned(), "-Clink-arg=--btf".to_owned()];
     flags.extend([format!("-Cllvm-args={UNROLL}"), format!("-Clink-arg=--llvm-args={UNROLL}")]);
+    flags.push("-Ctarget-cpu=v3".to_owned());
     flags.push(format!("--remap-path-prefix={}=egress", tree.root().display()));
     flags.extend(cargo_home().map(|home| format!("--remap-path-prefix={}=cargo", home.display())));
     flags.join("\x1f")
