@@ -5,12 +5,13 @@ use std::process::Command;
 
 use egress_agent::datapath::{Desired, DesiredEndpoint, Interface};
 use egress_common::abi::capacity;
-use egress_common::event::Hook;
+use egress_common::event::{Hook, outcome};
 use egress_common::flow::FlowKey;
-use egress_packets::{Expect, Frame, Hooks, Lab, Policies, is_root, tcp_flag};
+use egress_common::reason::DropReason;
+use egress_packets::{Expect, Frame, Hooks, Lab, Policies, Setup, is_root, tcp_flag};
 use egress_policy::model::{NodeContext, PodIdentity};
 
-use crate::sides::{DEFAULT, DENY_ALL, POLICY, SIDES, Side};
+use crate::sides::{DEFAULT, DENY_ALL, INTERNAL, POLICY, SIDES, Side};
 
 /// An interface whose place is that of the loopback.
 const TWIN: u32 = 1 + capacity::INTERFACES;
@@ -49,7 +50,7 @@ fn two_interfaces_of_one_place_are_each_judged_by_their_own_table() {
     if !is_root() {
         return;
     }
-    let mut lab = Lab::with(egress_packets::Setup::default(), DENY_ALL);
+    let mut lab = Lab::with(Setup::default(), DENY_ALL);
     let index = TWIN.to_string();
     let made = Command::new("ip").args(["link", "add", "twin", "index", &index, "type", "veth"]).status();
     assert!(made.expect("ip runs").success());
@@ -160,5 +161,56 @@ fn a_connection_that_was_just_found_is_judged_like_any_other() {
             lab.check(&side.row("denied"), Hooks::Both, &frame.bytes(), Expect::Deny(DEFAULT));
         }
         lab.forget();
+    }
+}
+
+#[test]
+fn what_is_told_of_allowed_connections_is_told_of_whole_packets_too() {
+    if !is_root() {
+        return;
+    }
+    let mut lab = Lab::with(Setup::default(), POLICY);
+    for tells in [true, false] {
+        lab.datapath().tell_allowed(tells).expect("told");
+        for side in SIDES {
+            let first = usize::from(tells);
+            let told = [
+                ("SYN", Frame::syn(side.open, 443), first),
+                ("ACK", Frame::tcp(side.open, 443, tcp_flag::ACK), 0),
+                ("first datagram", Frame::udp(side.open, 5000), first),
+                ("second datagram", Frame::udp(side.open, 5000), 0),
+                ("SYN to the inside", Frame::syn(side.inside, 443), 0),
+            ];
+            for (what, frame, times) in told {
+                let seen = lab.send(Hook::TcFromPod, &frame.bytes());
+                let outcomes: Vec<u8> = seen.events.iter().map(|event| event.outcome).collect();
+                let row = side.row(what);
+                assert_eq!(outcomes, vec![outcome::ALLOWED; times], "{row}, tells: {tells}");
+                assert_eq!(seen.counted.len(), 1, "{row}: {seen:?}");
+            }
+            lab.forget();
+        }
+    }
+}
+
+#[test]
+fn no_resolver_can_be_feigned_under_rules_without_names() {
+    if !is_root() {
+        return;
+    }
+    let mut lab = Lab::new(POLICY);
+    let resolvers = Setup::default().node.resolvers;
+    for (side, resolver) in SIDES.into_iter().zip(resolvers) {
+        for (to, rule) in [(side.open, side.open_rule), (side.inside, INTERNAL)] {
+            let datagram = |port| Frame::udp(to, 40_000).from_port(port);
+            let allowed = Expect::Allow(rule);
+            // First the pod's own, so that the connection is known: it has the same ports.
+            lab.check(&side.row("from an address of its own"), Hooks::Tc, &datagram(53).bytes(), allowed);
+            let spoofed = datagram(53).from(resolver).bytes();
+            let dropped = Expect::Drop(DropReason::SpoofedResolver);
+            lab.check(&side.row("from the resolver's port"), Hooks::Tc, &spoofed, dropped);
+            let other = datagram(54).from(resolver).bytes();
+            lab.check(&side.row("from another port"), Hooks::Tc, &other, allowed);
+        }
     }
 }
