@@ -139,8 +139,8 @@ pub mod capacity {
     pub const UNITS: u32 = 1 << 26;
     /// Arrays that the units are in, each there while it is needed.
     pub const CHUNKS: u32 = UNITS / crate::trie::CHUNK_UNITS;
-    /// Prefixes of one family from which on they are a trie, and no longer a kernel LPM trie.
-    pub const TRIE_FROM: usize = 256;
+    /// Prefixes of one family from which on they are an array trie: nearly always. Fewer, a kernel LPM trie, are not worth a page.
+    pub const TRIE_FROM: usize = 4;
     /// Prefixes in one table, both families together.
     pub const TABLE_PREFIXES: usize = 1_000_000;
     /// Class entries in one table (8 bytes each).

@@ -10,6 +10,7 @@ use egress_common::abi::capacity;
 use egress_common::class::{self, ClassEntry, ClassVerdict};
 use egress_common::names::{self, Bounds, NameLeaf, State};
 use egress_common::table::{Decision, Leaf, MAX_RANK};
+use egress_common::trie::{PAGE_UNITS, Unit};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::entries::Entries;
@@ -54,6 +55,8 @@ const DAMAGED: Lookup = Lookup { decision: Decision::deny(MAX_RANK), audit: None
 const BYTES_PER_LPM_PREFIX: usize = 128;
 /// The same of an array trie, its spare room included: more than lists that people have take.
 const BYTES_PER_TRIE_PREFIX: usize = 48;
+/// What an array trie takes beside: its root.
+const BYTES_PER_TRIE: usize = PAGE_UNITS as usize * size_of::<Unit>();
 
 impl Table {
     /// Number of prefixes, both families together.
@@ -63,8 +66,9 @@ impl Table {
 
     /// Estimate of the kernel memory that the table's maps take, in bytes.
     pub fn kernel_memory(&self) -> usize {
-        let of_family = |count: usize| {
-            count * if count < capacity::TRIE_FROM { BYTES_PER_LPM_PREFIX } else { BYTES_PER_TRIE_PREFIX }
+        let of_family = |count: usize| match count {
+            ..capacity::TRIE_FROM => count * BYTES_PER_LPM_PREFIX,
+            _ => BYTES_PER_TRIE + count * BYTES_PER_TRIE_PREFIX,
         };
         of_family(self.prefixes4.len()) + of_family(self.prefixes6.len()) + self.classes.len() * size_of::<ClassEntry>()
     }
