@@ -83,8 +83,9 @@ impl Unit {
     /// One of the leaves that stand in a node; likewise.
     #[inline(always)]
     fn own_leaf(&self, run: u32) -> Leaf {
-        const BEFORE: u32 = 8 - OWN_LEAVES as u32;
-        Leaf(self.word(BEFORE + run))
+        const FIRST: u32 = 5;
+        const { assert!(FIRST as usize + OWN_LEAVES == 8) };
+        Leaf(self.word(FIRST + run))
     }
 
     /// Slots of a node that lead to nodes.

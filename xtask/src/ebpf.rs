@@ -71,12 +71,16 @@ fn cargo(tree: &Tree, ready: &Ready, subcommand: &str) -> Command {
 /// Loops stay loops, for the compiler as for the linker, which optimizes once more: unrolled, the programs are a third longer.
 const UNROLL: &str = "-unroll-full-max-count=3";
 
+/// The third version of the instruction set: 32-bit operations and jumps, without which every `u32` is shifted up and down again. Linux 5.1
+/// and later know it, and we need 6.1; the fourth needs 6.6.
+const CPU: &str = "-Ctarget-cpu=v3";
+
 /// BTF is needed for `bpf_loop` and for typed maps, and comes from debug information. Paths of this machine are taken out of
 /// it, so that the same source gives the same object everywhere.
 fn flags(tree: &Tree) -> String {
     let mut flags = vec!["-Cdebuginfo=2".to_owned(), "-Clink-arg=--btf".to_owned()];
     flags.extend([format!("-Cllvm-args={UNROLL}"), format!("-Clink-arg=--llvm-args={UNROLL}")]);
-    flags.push("-Ctarget-cpu=v3".to_owned());
+    flags.push(CPU.to_owned());
     flags.push(format!("--remap-path-prefix={}=egress", tree.root().display()));
     flags.extend(cargo_home().map(|home| format!("--remap-path-prefix={}=cargo", home.display())));
     flags.join("\x1f")
