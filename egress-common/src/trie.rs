@@ -85,7 +85,7 @@ impl Unit {
     fn own_leaf(&self, run: u32) -> Leaf {
         const FIRST: u32 = 5;
         const { assert!(FIRST as usize + OWN_LEAVES == 8) };
-        Leaf(self.word(FIRST + run))
+        Leaf(self.word(FIRST.wrapping_add(run)))
     }
 
     /// Slots of a node that lead to nodes.

@@ -115,11 +115,11 @@ pub fn lives_on(key: &FlowKey, endpoint: &Judged, class_key: u32) -> bool {
 pub fn remember_sent(endpoint: u32, packet: &Packet, named: &Named) -> bool {
     let key = sent(endpoint, packet);
     if !shows_opening(packet.protocol) {
-        if named.grants == 0 && recent::is_sent(endpoint, packet) {
-            return false;
-        }
         if named.grants != 0 {
             return remember(&key, origin::NAME, named.id);
+        }
+        if recent::is_sent(endpoint, packet) {
+            return false;
         }
         let begins = remember(&key, origin::INSIDE, 0);
         recent::note(&key);

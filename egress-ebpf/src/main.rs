@@ -1,7 +1,8 @@
 //! The kernel programs: one thin entry per hook; the stages are in the modules.
 //!
 //! hook ▶ endpoint (whose packet is it) ▶ packet (what is it; egress-common) ▶ table (what do the rules say) ▶ flow, fragment (is it
-//! a reply, a fragment) ▶ report (count, tell). A hook without an endpoint passes everything: such traffic is not ours.
+//! a reply, a fragment) ▶ report (count, tell); `short` is all of it in one for most packets that pass. A hook without an endpoint passes everything:
+//! such traffic is not ours.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
