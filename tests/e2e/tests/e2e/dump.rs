@@ -106,7 +106,7 @@ fn the_bytes_of_the_maps_say_what_the_words_say() {
         }
     }
     let text = String::from_utf8(lab.agent.dump_output(&["tables", "--raw"]).stdout).expect("text");
-    assert!(text.contains("table_info\n  key       cpu  value\n") && text.contains("tables4 in slot "), "{text}");
+    assert!(text.contains("table_info\n  key       cpu  value\n") && text.contains("tries in slot "), "{text}");
 }
 
 fn each_number(rules: &Value) -> u64 {
