@@ -6,7 +6,7 @@
 use egress_common::class;
 use egress_common::dns::PORT;
 use egress_common::event::Hook;
-use egress_common::packet::{Plain, protocol};
+use egress_common::packet::{Destination, Plain, protocol};
 use egress_common::table::flag;
 
 use crate::answer::Answer;
@@ -20,12 +20,16 @@ use crate::{report, table};
 pub fn passes(skb: Skb, endpoint: &Judged, hook: Hook) -> Result<(), Answer> {
     let Some(plain) = plain(&skb, hook) else { return Err(Answer::NONE) };
     let [source_port, destination_port] = plain.ports();
-    let flags = endpoint.info.flags;
-    // The long way is about names, protects the addresses of resolvers, and tells of connections.
-    if flags & flag::NAMES != 0 || source_port == PORT || (flags & flag::TELL_ALLOWED != 0 && plain.opens()) {
+    let (destination, flags) = (plain.destination(), endpoint.info.flags);
+    let trie = match destination {
+        Destination::V4(_) => flag::TRIE4,
+        Destination::V6(..) => flag::TRIE6,
+    };
+    // The long way is about names and other tables, protects the addresses of resolvers, and tells of connections.
+    if flags & (flag::NAMES | trie) != trie || source_port == PORT || (flags & flag::TELL_ALLOWED != 0 && plain.opens())
+    {
         return Err(Answer::NONE);
     }
-    let destination = plain.destination();
     let key = class::key(plain.protocol(), u16::from_be_bytes(destination_port));
     // Asked before the table, though needed after it: the line of memory is then on its way while the table's are waited for.
     let recent = if plain.is_tcp() {

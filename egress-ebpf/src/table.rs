@@ -20,16 +20,13 @@ pub fn ask(endpoint: &Judged, address: &[u8; 16], key: u32, named: &mut Named) -
     Answer(table_ask(endpoint, high, low, key, named))
 }
 
-/// [`ask`] in the most frequent case, in line, because each call costs as much as a step of the trie: no rules about names, and prefixes in a
-/// trie. [`Answer::NONE`] too if it is another case.
+/// [`ask`] in the most frequent case, in line, because each call costs as much as a step of the trie: the table has no rules about names, and a
+/// trie for the destination's family.
 #[inline(always)]
 pub fn ask_trie(endpoint: &Judged, destination: Destination, key: u32) -> Answer {
-    let info = &endpoint.info;
-    let is_trie = |trie| info.flags & (flag::NAMES | trie) == trie;
     let leaf = match destination {
-        Destination::V4(address) if is_trie(flag::TRIE4) => walk4(info.root4, address),
-        Destination::V6(high, low) if is_trie(flag::TRIE6) => found(trie_leaf6(endpoint.table.slot, high, low)),
-        _ => None,
+        Destination::V4(address) => walk4(endpoint.info.root4, address),
+        Destination::V6(high, low) => found(trie_leaf6(endpoint.table.slot, high, low)),
     };
     match leaf.map(Leaf::open) {
         Some(Ok(decision)) => Answer(u64::from(decision.0)),

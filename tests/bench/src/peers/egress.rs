@@ -57,7 +57,8 @@ pub(crate) struct Egress {
     netns: Option<u64>,
 }
 
-/// Ours once more, with every prefix in the kernel's LPM trie however many they are: what the array trie is worth in the same program.
+/// Ours once more, with every prefix in the kernel's LPM trie however many they are: what the array trie, and the short way that only such tables
+/// have, are worth.
 pub(crate) struct OnLpm {
     egress: Egress,
     program: OwnedFd,
